@@ -1,0 +1,71 @@
+"""Shows what a classifier looks for: each class's weights as an image, as training goes on.
+
+Source: https://cs231n.github.io/linear-classify/#interpretation-of-linear-classifiers-as-template-matching
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.pictures import image_grid, show, stretch
+
+
+@runtime_checkable
+class HasTemplates(Protocol):
+    """A model whose weights look like its input."""
+
+    def templates(self) -> Tensor:
+        """One template per class or unit, (M, *input_shape)."""
+
+
+class Templates(Callback):
+    """A picture of the templates before training, every `every_n_epochs` epochs and at the end.
+
+    Args:
+        every_n_epochs: epochs between two pictures, at least 1.
+        max_templates: how many to show at most, at least 1.
+
+    Raises:
+        ValueError: a value below 1, or a model without templates.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, max_templates: int = 100) -> None:
+        if every_n_epochs < 1 or max_templates < 1:
+            raise ValueError(
+                f"every_n_epochs is {every_n_epochs} and max_templates is {max_templates}; give at least 1 for each."
+            )
+        self.every_n_epochs = every_n_epochs
+        self.max_templates = max_templates
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, HasTemplates):
+            raise ValueError(
+                f"{type(pl_module).__name__} has no templates to show; take callbacks.Templates out of "
+                "trainer.callbacks."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step == 0:
+            self._show(trainer, pl_module, "before training")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs == 0 or trainer.should_stop or epoch == trainer.max_epochs:
+            self._show(trainer, pl_module, f"after epoch {epoch}")
+
+    @torch.no_grad()
+    def _show(self, trainer: Trainer, pl_module: LightningModule, when: str) -> None:
+        assert isinstance(pl_module, HasTemplates)
+        weights = pl_module.templates()[: self.max_templates].float().cpu()
+        data = getattr(trainer, "datamodule", None)
+        if preprocessing := getattr(data, "preprocessing", None):
+            weights = preprocessing.weights_as_images(weights, data.image_shape)  # type: ignore[union-attr]
+        if weights.ndim != 4 or weights.shape[1] not in (1, 3):
+            return  # features, not pixels: nothing to look at
+        names = getattr(data, "class_names", ())
+        titles = list(names) if len(names) == len(weights) else [str(i) for i in range(len(weights))]
+        columns = 5 if len(weights) <= 10 else 10
+        picture = image_grid(stretch(weights), titles, columns, f"{type(pl_module).__name__} templates {when}")
+        show(trainer, "templates", picture, caption=when)

@@ -1,0 +1,62 @@
+"""Watches what the course says to watch while a network trains.
+
+    health/gradient_norm   ‖g‖ over all parameters, before any clipping
+    health/update_ratio    ‖Δw‖ / ‖w‖ of one step; about 1e-3 is usual, far more or less asks for another learning rate
+    health/lr              learning rate of the first parameter group
+    health/images_per_s    images through the training loop over all processes, validation and pictures left out
+
+Source: https://cs231n.github.io/neural-networks-3/#baby
+"""
+
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class TrainingHealth(Callback):
+    """Logs the figures above every `trainer.log_every_n_steps` steps; between these steps it costs next to nothing."""
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] | None = None  # the parameters before the step that is measured
+        self._gradient_norm = 0.0
+        self._images = 0
+        self._seconds = 0.0
+        self._last = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = perf_counter()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        parameters = [p for p in pl_module.parameters() if p.grad is not None]
+        self._gradient_norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        self._before = [p.detach().clone() for p in parameters]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = perf_counter()
+        self._seconds += now - self._last
+        self._last = now
+        self._images += len(batch[0])
+        if self._before is None:
+            return
+        parameters = [p.detach() for p in pl_module.parameters() if p.grad is not None]
+        changes = [new - old for new, old in zip(parameters, self._before, strict=True)]
+        update = torch.nn.utils.get_total_norm(changes) / torch.nn.utils.get_total_norm(self._before).clamp(min=1e-12)
+        figures = {
+            "health/gradient_norm": self._gradient_norm,
+            "health/update_ratio": float(update),
+            "health/lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "health/images_per_s": self._images * trainer.world_size / max(self._seconds, 1e-9),
+        }
+        pl_module.log_dict(figures)
+        self._before, self._images, self._seconds = None, 0, 0.0

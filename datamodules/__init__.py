@@ -1,0 +1,9 @@
+"""Data sets as LightningDataModules: files, splits, preprocessing, augmentation. Nothing of models."""
+
+from datamodules.cifar10 import CIFAR10
+from datamodules.digits import Digits
+from datamodules.image_data import ImageDataModule
+from datamodules.mnist import MNIST, FashionMNIST
+from datamodules.shapes import Shapes
+
+__all__ = ["CIFAR10", "MNIST", "Digits", "FashionMNIST", "ImageDataModule", "Shapes"]

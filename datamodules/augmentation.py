@@ -1,0 +1,121 @@
+"""Augmentation of whole batches of uint8 images, and one thin adapter for albumentations.
+
+Random crop and horizontal flip cost one gather: the store holds every image padded and also mirrored, and a view of all
+its windows is indexed by (image, mirrored, row, column). Cutout and rotation work on the gathered batch.
+
+    crop       pad by p with zeros, then a window at a random offset in [0, 2p]²
+    flip       mirrored left to right with probability ½
+    cutout     a square of side s, centred anywhere in the image, filled with the training mean (arXiv 1708.04552)
+    rotation   by an angle in [−r, r] degrees, bilinear, zeros outside
+
+Shapes: N images in the store, B in the batch, C channels, H×W pixels.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.loader import Batch
+
+
+class WindowStore:
+    """Images from which a randomly shifted and mirrored batch is one gather.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        padding: p, pixels of zeros on every side, at least 0.
+        flip: whether to hold the mirrored images too (twice the memory).
+    """
+
+    def __init__(self, images: Tensor, padding: int, flip: bool) -> None:
+        self.padding = padding
+        self.flip = flip
+        height, width = images.shape[2:]
+        padded = F.pad(images, (padding,) * 4) if padding else images
+        stored = torch.stack([padded, padded.flip(-1)], 1) if flip else padded[:, None]  # (N, 1 or 2, C, H+2p, W+2p)
+        self.stored = stored
+        # A view, not a copy: (N, 1 or 2, 2p+1, 2p+1, C, H, W).
+        self.windows = stored.unfold(3, height, 1).unfold(4, width, 1).permute(0, 1, 3, 4, 2, 5, 6)
+
+    def gather(self, batch: Batch) -> Tensor:
+        """The batch's images, each at an offset and side of its own: (B, C, H, W) uint8."""
+        device = self.windows.device
+        mirrored = batch.randint(2) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
+        offsets = [batch.randint(2 * self.padding + 1) for _ in range(2)] if self.padding else [mirrored * 0] * 2
+        keys = [key.to(device, non_blocking=True) for key in (batch.indices, mirrored, *offsets)]
+        return self.windows[tuple(keys)]
+
+    def padded(self, indices: Tensor) -> Tensor:
+        """Padded, unmirrored images: (B, C, H+2p, W+2p) uint8, for a pipeline that crops for itself."""
+        return self.stored[indices, 0]
+
+
+def cutout(images: Tensor, side: int, fill: Tensor, batch: Batch) -> Tensor:
+    """Fills a square of `side` pixels, clipped at the borders, in each image (B, C, H, W) with `fill` (C,)."""
+    height, width = images.shape[2:]
+    row, column = batch.randint(height).to(images.device), batch.randint(width).to(images.device)
+    rows = torch.arange(height, device=images.device) - row[:, None] + side // 2  # (B, H): 0 at the square's top
+    columns = torch.arange(width, device=images.device) - column[:, None] + side // 2
+    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+    return torch.where(inside[:, None], fill.to(images).reshape(1, -1, 1, 1), images)
+
+
+def rotate(images: Tensor, degrees: float, batch: Batch) -> Tensor:
+    """Turns each image (B, C, H, W) uint8 about its centre by its own angle in [−degrees, degrees]."""
+    angle = (2 * batch.rand() - 1).mul(torch.pi / 180 * degrees).to(images.device)
+    height, width = images.shape[2:]
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    # affine_grid counts in half widths and half heights: the ratio keeps a rotation a rotation if they differ.
+    rows = [torch.stack([cos, -sin * height / width, zero], 1), torch.stack([sin * width / height, cos, zero], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    turned = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return turned.round_().to(torch.uint8)
+
+
+class Albumentations:
+    """Any albumentations pipeline, given as data: `[{HorizontalFlip: {p: 0.5}}, {RandomCrop: {height: 32, width: 32}}]`.
+
+    albumentations draws from a random state of its own, which ignores torch's seed: unless told otherwise all workers
+    draw the same and every epoch repeats it. Here the state is set anew for each batch from the batch's own seed, and
+    each image of the batch draws on from there. (`transform(images=batch)` would give one draw to the whole batch.)
+
+    Under data-parallel training each rank seeds with its own position in the global batch.
+
+    Args:
+        transforms: names of albumentations' classes with their arguments, applied in order.
+
+    Raises:
+        ValueError: an unknown class or arguments that it refuses.
+    """
+
+    def __init__(self, transforms: Sequence[str | Mapping[str, Any]]) -> None:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for a newer version
+        import albumentations as A
+
+        pipeline = []
+        for entry in transforms:
+            name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+            transform = getattr(A, name, None)
+            if not (isinstance(transform, type) and issubclass(transform, A.BasicTransform)):
+                near = get_close_matches(name, dir(A), 1)
+                hint = f"did you mean {near[0]}?" if near else "see albumentations' documentation for their names."
+                raise ValueError(f"albumentations has no transform {name!r}; {hint}")
+            try:
+                pipeline.append(transform(**(arguments or {})))
+            except Exception as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"albumentations.{name} refuses {dict(arguments or {})}: {reason}.") from error
+        self.transform = A.Compose(pipeline)
+
+    def __call__(self, images: Tensor, batch: Batch) -> Tensor:
+        """Transforms each image of (B, C, H', W') uint8 for itself: (B, C, H, W) uint8."""
+        self.transform.set_random_seed((batch.seed + batch.start) % 2**32)
+        pictures = images.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H', W', C)
+        transformed = np.stack([self.transform(image=picture)["image"] for picture in pictures])
+        return torch.from_numpy(transformed.reshape(*transformed.shape[:3], images.shape[1])).permute(0, 3, 1, 2)

@@ -1,0 +1,29 @@
+"""CIFAR-10: 50,000 training and 10,000 test photographs, 32×32 in colour, ten classes.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`, the python version.
+"""
+
+import numpy as np
+
+from datamodules import download
+from datamodules.formats import read_cifar10
+from datamodules.image_data import ImageDataModule
+
+
+class CIFAR10(ImageDataModule):
+    """CIFAR-10 from its official python batches; see `ImageDataModule` for the settings."""
+
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    image_shape = (3, 32, 32)
+    official_sizes = (50_000, 10_000)
+
+    def prepare_data(self) -> None:
+        """Downloads and unpacks the batches (170 MB), unless they are there."""
+        folder = self.root / "cifar-10-batches-py"
+        if not all((folder / name).is_file() for name in download.CIFAR10_MEMBERS):
+            archive = download.fetch(download.CIFAR10, self.root)
+            download.extract_tar(archive, folder, download.CIFAR10_MEMBERS)
+
+    def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        return read_cifar10(self.root / "cifar-10-batches-py", train)

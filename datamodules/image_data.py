@@ -1,0 +1,271 @@
+"""What all small-image data sets share: one uint8 store in memory, splits, preprocessing and batched augmentation.
+
+A data set is a subclass that says `class_names` and `image_shape` and reads its arrays in `read`. It is used alone,
+
+    data = CIFAR10(batch_size=500)
+    trainer.fit(SoftmaxRegression(data.input_shape, data.num_classes), data)
+
+or from the command line, which makes these same links. The test images are read by `test` alone.
+
+Shapes: N images of a split, B of a batch, C channels, H×W pixels.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.augmentation import Albumentations, WindowStore, cutout, rotate
+from datamodules.image_files import find_images, read_images
+from datamodules.loader import Batch, BatchLoader
+from datamodules.preprocessing import Method, Preprocessing
+from datamodules.splits import stratified_folds, stratified_sample
+
+_SHARE_OF_FREE_GPU_MEMORY = 0.25  # the images move to the GPU if they take no more than this
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Small images with one class each.
+
+    Args:
+        root: folder of the data files; each data set has a folder of its own in it.
+        batch_size: images per step and process. With several processes a step sees batch_size × processes images.
+        val_fraction: share of the official training images held out for validation, stratified, in [0, 1).
+        num_folds: cut the training images into this many stratified folds instead (2 or more) …
+        fold: … and validate on this one, 0 to num_folds − 1.
+        subset: train on this many images of the training split, stratified; None takes all.
+        preprocessing: scale, mean_image, standardize (per channel), pca or whiten; fitted to the training split.
+        num_components: components that pca and whiten keep; None keeps all.
+        crop_padding: pad training images by this many pixels and crop at random; 0 leaves them.
+        flip: mirror training images left to right at random.
+        cutout: side in pixels of a square blanked at random in training images; 0 leaves them whole.
+        rotation: turn training images at random by at most this many degrees.
+        albumentations: a pipeline such as [{HorizontalFlip: {p: 0.5}}] for training images, after crop_padding has
+            padded them and instead of our own crop and flip; it must give back images of the original size.
+        num_workers: processes that prepare training batches; worth it with albumentations alone.
+        split_seed: draws the validation images, the folds and the subset; the training seed does not.
+        images: image files or folders that `predict` classifies.
+
+    Raises:
+        ValueError: a value out of the range given above.
+    """
+
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # (C, H, W)
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        val_fraction: float = 0.1,
+        num_folds: int | None = None,
+        fold: int | None = None,
+        subset: int | None = None,
+        preprocessing: Method = "standardize",
+        num_components: int | None = None,
+        crop_padding: int = 0,
+        flip: bool = False,
+        cutout: int = 0,
+        rotation: float = 0.0,
+        albumentations: list[str | dict[str, Any]] | None = None,
+        num_workers: int = 0,
+        split_seed: int = 0,
+        images: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
+        _check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
+        _check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
+        _check_range("crop_padding", crop_padding, crop_padding >= 0, "0 pixels or more")
+        _check_range("cutout", cutout, cutout >= 0, "0 pixels or more")
+        _check_range("rotation", rotation, 0 <= rotation <= 180, "0 to 180 degrees")
+        _check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
+        if (num_folds is None) != (fold is None):
+            raise ValueError(f"num_folds is {num_folds} and fold is {fold}; give both or neither.")
+        if num_folds is not None and fold is not None:
+            _check_range("num_folds", num_folds, num_folds >= 2, "at least 2")
+            _check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
+        if albumentations and flip:
+            raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
+        self.root = Path(root)
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.num_folds = num_folds
+        self.fold = fold
+        self.subset = subset
+        self.crop_padding = crop_padding
+        self.flip = flip
+        self.cutout = cutout
+        self.rotation = rotation
+        self.num_workers = num_workers
+        self.split_seed = split_seed
+        self.images = images
+        self.preprocessing = Preprocessing(preprocessing, num_components)
+        self.albumentations = Albumentations(albumentations) if albumentations else None
+        self.splits: dict[str, tuple[Tensor, Tensor]] = {}  # name: images (N, C, H, W) uint8, labels (N,) int64
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one preprocessed image, as a model receives it."""
+        return self.preprocessing.output_shape(self.image_shape)
+
+    def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the official training or test images: (N, C, H, W) uint8 and (N,) int64. A data set's own."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its images are read.")
+
+    def setup(self, stage: str) -> None:
+        """Reads what the stage (`fit`, `validate`, `test`, `predict`) needs, once; then fits the preprocessing.
+
+        Raises:
+            ValueError: data files that are missing or damaged, or a subset larger than the training split.
+        """
+        if stage == "test" and "test" not in self.splits:
+            images, labels = self.read(train=False)
+            self.splits["test"] = torch.from_numpy(images), torch.from_numpy(labels)
+        if stage in ("fit", "validate") and "train" not in self.splits:
+            self._split_training_images()
+        if stage == "fit":
+            self.fit_preprocessing()
+
+    def _split_training_images(self) -> None:
+        images, labels = (torch.from_numpy(array) for array in self.read(train=True))
+        if self.num_folds is not None:
+            folds = stratified_folds(labels, self.num_folds, self.split_seed)
+            held_out = folds.eq(self.fold or 0).nonzero().flatten()
+        else:
+            held_out = stratified_sample(labels, round(len(labels) * self.val_fraction), self.split_seed)
+        training = torch.ones(len(labels), dtype=torch.bool)
+        training[held_out] = False
+        kept = training.nonzero().flatten()
+        if self.subset is not None:
+            if self.subset > len(kept):
+                raise ValueError(
+                    f"subset is {self.subset}, but {type(self).__name__} has {len(kept)} training images after "
+                    f"{len(held_out)} were held out for validation; give at most {len(kept)}."
+                )
+            kept = kept[stratified_sample(labels[kept], self.subset, self.split_seed)]
+        self.splits["train"] = images[kept], labels[kept]
+        self.splits["val"] = images[held_out], labels[held_out]
+
+    def fit_preprocessing(self) -> None:
+        """Fits the preprocessing to the training split, unless that was done or a checkpoint brought it along."""
+        if not self.preprocessing.fitted:
+            self.setup("validate")
+            self.preprocessing.fit(self.splits["train"][0])
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), labels (B,)."""
+        self.fit_preprocessing()
+        images, labels = self._on_device(self.splits["train"], copies=2 if self.flip else 1)
+        store = WindowStore(images, self.crop_padding, self.flip)
+        fill = images.float().mean((0, 2, 3)) if self.cutout else torch.empty(0)
+
+        def fetch(batch: Batch) -> tuple[Tensor, Tensor]:
+            if self.albumentations:
+                picked = self.albumentations(store.padded(batch.indices), batch)
+                if picked.shape[1:] != self.image_shape:
+                    raise ValueError(
+                        f"The albumentations pipeline returns images of shape {tuple(picked.shape[1:])}; it must give "
+                        f"back {self.image_shape}: end it with a RandomCrop or Resize to that size."
+                    )
+            else:
+                picked = store.gather(batch)
+            if self.rotation:
+                picked = rotate(picked, self.rotation, batch)
+            if self.cutout:
+                picked = cutout(picked, self.cutout, fill, batch)
+            return picked, labels[batch.indices.to(labels.device)]
+
+        return self._loader(fetch, len(labels), training=True)
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Batches of the validation split in order; an empty list if nothing is held out."""
+        self.fit_preprocessing()
+        return self._plain_loader("val") if len(self.splits["val"][1]) else []
+
+    def test_dataloader(self) -> BatchLoader:
+        """Batches of the official test images in order."""
+        self.fit_preprocessing()
+        return self._plain_loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Batches of the image files in `images`, resized to the data set's size, with their indices as labels.
+
+        Raises:
+            ValueError: no images given, or a file that is no image.
+        """
+        self.fit_preprocessing()
+        self.image_files = find_images(self.images or [])
+        return self._loader(
+            lambda batch: (read_images([self.image_files[i] for i in batch.indices], self.image_shape), batch.indices),
+            len(self.image_files),
+        )
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Preprocesses on the device: the images cross to it as uint8, a quarter of the bytes."""
+        images, labels = batch
+        return self.preprocessing(images), labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was fitted to the training split, for the checkpoint."""
+        return {"preprocessing": self.preprocessing.method, **self.preprocessing.fitted}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what was fitted when the checkpoint was written.
+
+        Raises:
+            ValueError: the checkpoint was trained on another preprocessing.
+        """
+        if state["preprocessing"] != self.preprocessing.method:
+            raise ValueError(
+                f"The checkpoint was trained with preprocessing {state['preprocessing']}, not "
+                f"{self.preprocessing.method}; leave --data.preprocessing as it was."
+            )
+        self.preprocessing.fitted = {name: value for name, value in state.items() if name != "preprocessing"}
+
+    def _plain_loader(self, split: str) -> BatchLoader:
+        images, labels = self._on_device(self.splits[split])
+        return self._loader(lambda batch: _slice(images, labels, batch.indices), len(labels))
+
+    def _loader(self, fetch: Any, num_samples: int, training: bool = False) -> BatchLoader:
+        return BatchLoader(
+            fetch,
+            num_samples,
+            self.batch_size,
+            training=training,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # set by lightning's seed_everything
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            num_workers=self.num_workers if training else 0,
+        )
+
+    def _on_device(self, split: tuple[Tensor, Tensor], copies: int = 1) -> tuple[Tensor, Tensor]:
+        """The split on the training device if that is a GPU with room for it, else where it is."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cuda" or self.albumentations:
+            return split
+        free, _ = torch.cuda.mem_get_info(device)
+        if copies * split[0].nbytes > _SHARE_OF_FREE_GPU_MEMORY * free:
+            return split
+        return split[0].to(device), split[1].to(device)
+
+
+def _slice(images: Tensor, labels: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Consecutive samples, as a view."""
+    first, last = int(indices[0]), int(indices[-1])
+    return images[first : last + 1], labels[first : last + 1]
+
+
+def _check_range(name: str, value: object, valid: bool, accepted: str) -> None:
+    if not valid:
+        raise ValueError(f"{name} is {value}; give {accepted}.")

@@ -1,0 +1,52 @@
+"""Image files that a person hands in for prediction: found in folders, decoded, resized to a data set's size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def find_images(paths: Sequence[str]) -> list[Path]:
+    """The files given, and all files with an image's ending in the folders given, sorted within each folder.
+
+    Raises:
+        ValueError: nothing given, a path that does not exist, or a folder without images.
+    """
+    if not paths:
+        raise ValueError("No images were given; name image files or folders with --images.")
+    files: list[Path] = []
+    endings = Image.registered_extensions()
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings)
+            if not found:
+                raise ValueError(f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ValueError(f"{path} does not exist; give image files or folders that hold some.")
+    return files
+
+
+def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+    """Decodes files of any size and colour model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
+
+    Raises:
+        ValueError: a file that is no image or is cut short.
+    """
+    channels, height, width = shape
+    arrays = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                converted = image.convert("L" if channels == 1 else "RGB").resize(
+                    (width, height), Image.Resampling.BICUBIC
+                )
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
+        arrays.append(np.asarray(converted).reshape(height, width, channels))
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

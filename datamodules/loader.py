@@ -1,0 +1,185 @@
+"""A batch loader for data that lies in memory: no worker processes, no per-sample Python, exact resume.
+
+`torch.utils.data.DataLoader` fetches sample by sample and collates; for images of 32×32 pixels that costs more than the
+training step itself. Here one call fetches a whole batch from one tensor.
+
+Everything random is a function of (seed, epoch, step), never of what was drawn before. So the loader's whole state is
+(epoch, step), and a run that was killed goes on with the very batch that it would have seen.
+
+Under data-parallel training a step's global batch is `batch_size` × number of ranks consecutive samples of one common
+shuffle, and each rank takes its share of it, augmentation included: two ranks with batches of 64 see what one process
+with batches of 128 sees. In evaluation whole batches go to the ranks in turn. No sample is padded, repeated or left
+out of an evaluation.
+
+Shapes: B samples of one batch on this rank, G samples of the step's global batch.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+_STREAM = 0x9E3779B97F4A7C15  # odd 64-bit constant (golden ratio) that spreads neighbouring steps over all seeds
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which samples one step takes, and the random stream that belongs to the step.
+
+    Attributes:
+        indices: the samples of this rank, (B,) int64.
+        seed: seed of the step's random stream, the same on all ranks.
+        global_size: G, the number of samples over all ranks.
+        start: where this rank's samples begin within the global batch.
+    """
+
+    indices: Tensor
+    seed: int
+    global_size: int
+    start: int
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The step's random stream."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def randint(self, high: int) -> Tensor:
+        """Uniform integers in [0, high), (B,): drawn for the global batch, so that any number of ranks agrees."""
+        draws = torch.randint(high, (self.global_size,), generator=self.generator)
+        return draws[self.start : self.start + len(self.indices)]
+
+    def rand(self) -> Tensor:
+        """Uniform numbers in [0, 1), (B,) float32: drawn for the global batch, like `randint`."""
+        draws = torch.rand(self.global_size, generator=self.generator)
+        return draws[self.start : self.start + len(self.indices)]
+
+
+class _Fetched(Dataset[Any]):
+    """Lets `DataLoader` workers fetch whole batches: the "sample" for which it asks is a `Batch`."""
+
+    def __init__(self, fetch: Callable[[Batch], Any]) -> None:
+        self.fetch = fetch
+
+    def __getitems__(self, batch: Batch) -> Any:
+        return self.fetch(batch)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class BatchLoader:
+    """Iterates over the batches of one epoch after the other; `len` is the number of steps of an epoch on this rank.
+
+    Args:
+        fetch: makes a batch (any structure of tensors) from a `Batch`.
+        num_samples: number of samples of the data set, at least 1.
+        batch_size: samples per step and rank, at least 1.
+        training: shuffle, and give all ranks equally many full batches (the shuffle's remainder waits for another
+            epoch; a data set smaller than one global batch is one batch). Otherwise go through all samples in order.
+        seed: of the shuffle and of the batches' random streams.
+        rank: this process among `world_size`.
+        world_size: number of processes that share the data.
+        num_workers: worker processes that call `fetch`; 0 calls it here. The batches are the same either way.
+
+    Raises:
+        ValueError: a size below 1, a negative number of workers, or fewer samples than ranks in training.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[Batch], Any],
+        num_samples: int,
+        batch_size: int,
+        *,
+        training: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError("The data set has no samples; give it at least one.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}; give 0 (fetch in this process) or more.")
+        if training and num_samples < world_size:
+            raise ValueError(
+                f"{num_samples} training samples can't be shared by {world_size} processes; "
+                f"use more samples or at most {num_samples} devices."
+            )
+        self.fetch = fetch
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.training = training
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.num_workers = num_workers
+        self.epoch = 0
+        self.step = 0  # the step that comes next
+        self._begun = False  # whether a pass over (epoch, step) has begun, so that the next one is a new epoch
+
+    def __len__(self) -> int:
+        if self.training:
+            return max(1, self.num_samples // (self.batch_size * self.world_size))
+        batches = -(-self.num_samples // self.batch_size)
+        return len(range(self.rank, batches, self.world_size))
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._begun:
+            self.epoch, self.step = self.epoch + 1, 0
+        self._begun = True
+        fetched = map(self.fetch, self._batches()) if self.num_workers == 0 else self._fetched_by_workers()
+        for batch in fetched:
+            self.step += 1  # counted when handed over: what workers fetched ahead is not part of the state
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the loader stands: epoch, steps done in it, and the seed that they follow from."""
+        return {"epoch": self.epoch, "step": self.step, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on where `state_dict` was taken; a finished epoch goes on with the next one."""
+        self.epoch, self.step, self.seed = state["epoch"], state["step"], state["seed"]
+        self._begun = self.step >= len(self)
+
+    def _batches(self) -> Iterator[Batch]:
+        """The rest of the epoch, from the step that comes next."""
+        epoch, first_step = self.epoch, self.step
+        if not self.training:
+            for step in range(first_step, len(self)):
+                start = (step * self.world_size + self.rank) * self.batch_size
+                indices = torch.arange(start, min(start + self.batch_size, self.num_samples))
+                yield Batch(indices, self._stream(epoch, start // self.batch_size), len(indices), 0)
+            return
+        order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(self._stream(epoch, -1)))
+        for step in range(first_step, len(self)):
+            start = step * self.batch_size * self.world_size
+            everyone = order[start : start + self.batch_size * self.world_size]
+            shares = everyone.tensor_split(self.world_size)
+            before = sum(len(share) for share in shares[: self.rank])
+            yield Batch(shares[self.rank], self._stream(epoch, step), len(everyone), before)
+
+    def _stream(self, epoch: int, step: int) -> int:
+        """Seed of the random stream of one step (or, with step -1, of an epoch's shuffle)."""
+        key = ((self.seed * 0x10001 + epoch) * 0x1000003 + step + 1) * _STREAM
+        return (key ^ (key >> 29)) & 0x7FFF_FFFF_FFFF_FFFF
+
+    def _fetched_by_workers(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self.seed)  # or DataLoader would draw from torch's global stream
+        return iter(
+            DataLoader(
+                _Fetched(self.fetch),
+                batch_size=None,
+                sampler=self._batches(),
+                collate_fn=_as_it_is,
+                num_workers=self.num_workers,
+                generator=generator,
+            )
+        )

@@ -1,0 +1,129 @@
+"""Preprocessing of images: what the course calls data preprocessing, fitted to the training images alone.
+
+Every method is an affine map of an image x in [0, 1], so weights on its outputs can be shown as an image of inputs:
+
+    scale         x' = 2x − 1                      nothing fitted
+    mean_image    x' = x − m                       m: mean of each pixel and channel
+    standardize   x' = (x − m) / s                 m, s: mean and standard deviation of each channel
+    pca           x' = Uᵀ(x − m)                   U: the K principal directions, m: mean image
+    whiten        x' = Λ^(−½) Uᵀ(x − m)            Λ: variance along each direction, plus ε = 1e-5
+
+Source: https://cs231n.github.io/neural-networks-2/#datapre
+
+Shapes: N images of the training set, B of a batch, C channels, H×W pixels, D = C·H·W, K components.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Method = Literal["scale", "mean_image", "standardize", "pca", "whiten"]
+
+_EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
+_CHUNK = 4096  # images turned into floating point at a time while fitting
+
+
+class Preprocessing:
+    """Fits a method to training images and applies it to batches, on whatever device the batch is.
+
+    Args:
+        method: one of the methods above.
+        num_components: K for `pca` and `whiten`, 1 to D; None keeps all D.
+
+    Raises:
+        ValueError: an unknown method, or components for a method that has none.
+    """
+
+    def __init__(self, method: Method = "standardize", num_components: int | None = None) -> None:
+        if method not in get_args(Method):
+            raise ValueError(f"preprocessing is {method!r}; give one of {', '.join(get_args(Method))}.")
+        if num_components is not None and (method not in ("pca", "whiten") or num_components < 1):
+            raise ValueError(
+                f"num_components is {num_components} with preprocessing {method}; "
+                "give 1 or more with pca or whiten, and leave it out with any other method."
+            )
+        self.method = method
+        self.num_components = num_components
+        self.fitted: dict[str, Tensor] = {}  # the tensors of the map; empty before `fit`
+
+    def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Shape of one preprocessed image of shape (C, H, W)."""
+        if self.method not in ("pca", "whiten"):
+            return image_shape
+        dimensions = image_shape[0] * image_shape[1] * image_shape[2]
+        return (min(self.num_components or dimensions, dimensions),)
+
+    def fit(self, images: Tensor) -> None:
+        """Fits the method to training images, (N, C, H, W) uint8.
+
+        Raises:
+            ValueError: images without any variation, or more components than images or pixels.
+        """
+        if self.method == "scale":
+            self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
+            return
+        sums = torch.stack([chunk.double().sum(0) for chunk in images.split(_CHUNK)])
+        mean = sums.sum(0) / len(images) / 255  # (C, H, W)
+        if self.method == "mean_image":
+            self.fitted = {"scale": torch.tensor(1 / 255), "shift": -mean.float()}
+        elif self.method == "standardize":
+            mean = mean.mean((1, 2), keepdim=True)  # (C, 1, 1)
+            squares = [((chunk.double() / 255 - mean) ** 2).mean((2, 3)).sum(0) for chunk in images.split(_CHUNK)]
+            std = (torch.stack(squares).sum(0) / len(images)).sqrt().reshape(-1, 1, 1)
+            if (std == 0).any():
+                raise ValueError(
+                    "All training images have the same value in every pixel of a channel, so it can't be divided by "
+                    "its standard deviation; use preprocessing mean_image or scale."
+                )
+            self.fitted = {"scale": (1 / (255 * std)).float(), "shift": (-mean / std).float()}
+        else:
+            self._fit_components(images, mean.float())
+
+    def _fit_components(self, images: Tensor, mean: Tensor) -> None:
+        limit = min(len(images) - 1, mean.numel())
+        wanted = self.num_components or mean.numel()
+        if wanted > limit:
+            raise ValueError(
+                f"{self.method} was asked for {wanted} components of {len(images)} training images with {mean.numel()} "
+                f"values each; set num_components to at most {limit}."
+            )
+        covariance = torch.zeros(mean.numel(), mean.numel())
+        for chunk in images.split(_CHUNK):
+            centred = (chunk.float() / 255 - mean).flatten(1)  # (n, D)
+            covariance.addmm_(centred.mT, centred)
+        variances, directions = torch.linalg.eigh(covariance / len(images))  # ascending
+        variances, directions = variances.flip(0)[:wanted], directions.flip(1)[:, :wanted]
+        # The sign of an eigenvector is arbitrary: fix it, so that every rank and machine gets the same map.
+        directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+        if variances[0] <= 0:
+            raise ValueError(f"All training images are the same, so {self.method} finds no directions in them.")
+        if self.method == "whiten":
+            directions = directions / (variances.clamp(min=0) + _EPSILON).sqrt()
+        self.fitted = {"mean": mean, "directions": directions.contiguous()}  # (C, H, W), (D, K)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape)."""
+        fitted = {name: tensor.to(images.device) for name, tensor in self.fitted.items()}
+        if "directions" in fitted:
+            return (images.float().div_(255) - fitted["mean"]).flatten(1) @ fitted["directions"]
+        return images.float().mul_(fitted["scale"]).add_(fitted["shift"])
+
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """Undoes the map for display: (B, *output_shape) to pixels in [0, 1], (B, C, H, W); PCA to its K directions."""
+        fitted = {name: tensor.to(outputs.device) for name, tensor in self.fitted.items()}
+        if "directions" in fitted:
+            lengths = fitted["directions"].square().sum(0)
+            flat = (outputs / lengths) @ fitted["directions"].mT
+            return (flat.unflatten(1, fitted["mean"].shape) + fitted["mean"]).clamp(0, 1)
+        return ((outputs - fitted["shift"]) / fitted["scale"] / 255).clamp(0, 1)
+
+    def weights_as_images(self, weights: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+        """Weights on preprocessed values as weights on pixels: (M, *output_shape) to (M, C, H, W).
+
+        A score w·x' with x' = A x + b changes with the pixels by Aᵀw: that is the template of the score.
+        """
+        fitted = {name: tensor.to(weights.device) for name, tensor in self.fitted.items()}
+        if "directions" in fitted:
+            return (weights @ fitted["directions"].mT).unflatten(1, image_shape)
+        return weights * fitted["scale"] * 255

@@ -1,0 +1,46 @@
+"""Stratified splits: every part holds each class in the same proportion as the whole, to within one sample.
+
+Drawn by a seed of their own, so that runs with different training seeds are compared on the same validation images.
+"""
+
+import torch
+from torch import Tensor
+
+
+def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Indices of `size` of the N samples, stratified and sorted: (size,) int64.
+
+    The classes' shares of `size` are rounded down, and what is missing goes to the largest remainders.
+
+    Args:
+        labels: class of each sample, (N,) int64.
+        size: 0 to N.
+        seed: decides which samples of a class are taken.
+    """
+    counts = torch.bincount(labels)
+    exact = counts.double() * size / len(labels)
+    take = exact.floor().long()
+    remainders = (exact - take).argsort(descending=True, stable=True)
+    take[remainders[: size - int(take.sum())]] += 1
+    ranks = _rank_within_class(labels, seed)
+    return (ranks < take[labels]).nonzero().flatten()
+
+
+def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
+    """The fold, 0 to num_folds − 1, of each of the N samples: (N,) int64.
+
+    The classes are dealt out one after the other without a gap, so the folds' sizes differ by one sample at most.
+    """
+    counts = torch.bincount(labels)
+    before = counts.cumsum(0) - counts  # samples of the classes dealt out earlier
+    return (before[labels] + _rank_within_class(labels, seed)) % num_folds
+
+
+def _rank_within_class(labels: Tensor, seed: int) -> Tensor:
+    """Place of each sample in a random order of its class, counted from 0: (N,) int64."""
+    shuffle = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffle[labels[shuffle].argsort(stable=True)]  # samples in random order, class after class
+    counts = torch.bincount(labels)
+    ranks = torch.empty_like(labels)
+    ranks[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]
+    return ranks

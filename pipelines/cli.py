@@ -1,0 +1,249 @@
+"""The command line proper: LightningCLI with the project's defaults, run folder, tracking and summary."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import callbacks  # noqa: F401  # so that short class names are known
+import datamodules  # noqa: F401
+import modules  # noqa: F401
+from pipelines.argument_errors import explain
+from pipelines.checkpoints import AtomicCheckpointIO, RandomState, check_weights_fit, read_checkpoint
+from pipelines.metrics_csv import MetricsCSV
+from pipelines.predictions import PredictionsCSV
+from pipelines.progress import ProgressBar
+from pipelines.run_folder import RunFolder
+from pipelines.tracking import finish_wandb, flat_settings, start_wandb
+
+_LINKS = {  # what the data set says, the model is told, if it asks
+    "data.input_shape": "model.init_args.input_shape",
+    "data.num_classes": "model.init_args.num_classes",
+}
+
+
+def run(arguments: list[str], topic: str) -> "TopicCLI":
+    """Carries out a resolved command line.
+
+    Raises:
+        ValueError: arguments that can't be understood, or values out of range.
+    """
+    _quiet()
+    try:
+        cli = TopicCLI(arguments, topic)
+    except BaseException as error:
+        finish_wandb(exit_code=0 if isinstance(error, SystemExit) and not error.code else 1)
+        raise
+    finish_wandb(exit_code=0)
+    return cli
+
+
+def _quiet() -> None:
+    """Silences what Lightning and torch say that a user of this project can do nothing about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
+    warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*was not registered.*", category=UserWarning)
+
+
+class Parser(LightningArgumentParser):
+    """Raises its errors, so that they can be explained in one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        raise ArgumentError(None, message) from ex
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved configuration into the run's folder, anew when a run is continued."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        config.pop("ckpt_path", None)  # a run that goes on names its checkpoint itself
+        temporary = folder / f".config.{os.getpid()}.tmp"
+        temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))
+        temporary.replace(folder / "config.yaml")
+
+
+class TopicCLI(LightningCLI):
+    """One run of one topic.
+
+    Args:
+        arguments: the command line after the program's name, every path spelt out.
+        topic: names the folder of a new run.
+    """
+
+    def __init__(self, arguments: list[str], topic: str) -> None:
+        self.topic = topic
+        self.run_folder: RunFolder | None = None
+        self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
+        super().__init__(
+            model_class=None,
+            datamodule_class=None,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={
+                "enable_progress_bar": sys.stderr.isatty(),
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,  # pipelines.check looks at a model before it is trained
+            },
+            seed_everything_default=0,
+            parser_class=Parser,
+            args=arguments,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for source, target in _LINKS.items():
+            parser.link_arguments(source, target, apply_on="instantiate")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.set_defaults(
+            {
+                "last_checkpoint.filename": "last",
+                "last_checkpoint.enable_version_counter": False,
+                "last_checkpoint.save_on_train_epoch_end": True,
+            }
+        )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if "weights_only" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults({"weights_only": True})
+        if subcommand == "predict":
+            parser.add_argument("--images", type=list[str], nargs="+", default=[], help="Image files or folders.")
+            parser.add_argument("--out", type=str, default="predictions.csv", help="The CSV file to write.")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ValueError(explain(str(error), parser, args)) from None
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the run's config.yaml describes the model, and settings on the command line must win over both."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self._get(self.config, "ckpt_path")
+        checkpoint = Path(config) if config else None
+        existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
+        if self.subcommand == "fit":
+            self.run_folder = existing or RunFolder.new(self.topic)
+            self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
+            self.resumed = read_checkpoint(checkpoint) if checkpoint else None
+        else:
+            self.run_folder = existing
+        mine: Namespace = self.config[self.subcommand]
+        if self.run_folder is not None:
+            mine["trainer.default_root_dir"] = str(self.run_folder.path)
+            for name in ("checkpoint", "last_checkpoint"):
+                mine[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
+        if self.subcommand == "predict":
+            mine["data.init_args.images"] = mine.pop("images")
+            self.predictions = PredictionsCSV(Path(mine.pop("out")))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
+        trainer.callbacks += [RandomState()]
+        if trainer.progress_bar_callback is not None:
+            trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()
+        if self.subcommand == "predict":
+            trainer.callbacks.append(self.predictions)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
+
+    def _loggers(self) -> list[Logger]:
+        """CSV always, beside it what `--trainer.logger` names: W&B if left alone, nothing if false."""
+        asked = self._get(self.config_init, "trainer")["logger"]
+        if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
+            return []
+        resume_step = self.resumed["global_step"] if self.resumed else None
+        loggers: list[Logger] = [MetricsCSV(self.run_folder.path, resume_step)]
+        if asked not in (None, True, False):
+            loggers += asked if isinstance(asked, list) else [asked]
+        elif asked is not False and getattr(rank_zero_only, "rank", 0) == 0:
+            self._dump_config()
+            settings = flat_settings(self.config_dump)
+            wandb_logger = start_wandb(self.run_folder.path, self.run_folder.run_id, self.run_folder.topic, settings)
+            loggers += [wandb_logger] if wandb_logger else []
+        return loggers
+
+    def _fast_dev_run(self) -> bool:
+        return bool(self._get(self.config, "trainer")["fast_dev_run"])
+
+    @rank_zero_only
+    def _announce(self) -> None:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        device = self.trainer.strategy.root_device.type
+        print(
+            f"{self.subcommand}: {type(self.model).__name__}, {parameters:,} parameters, on "
+            f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
+            f"{self._get(self.config, 'seed_everything')}" + (f"; {self.run_folder.path}" if self.run_folder else "")
+        )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        checkpoint = self._get(self.config, "ckpt_path")
+        if checkpoint:
+            stored = self.resumed or read_checkpoint(Path(checkpoint))
+            check_weights_fit(stored, self.model, Path(checkpoint))
+        self._announce()
+        super()._run_subcommand(subcommand)
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Prints what came out and how to go on."""
+        if self.run_folder is None or self._fast_dev_run():
+            return
+        best = self.trainer.checkpoint_callback
+        assert isinstance(best, ModelCheckpoint)
+        if best.best_model_score is not None:
+            print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({_relative(Path(best.best_model_path))})")
+        print(f"run folder         {_relative(self.run_folder.path)}")
+        print(f"test it            python -m pipelines.train test --ckpt_path {_relative(self.run_folder.path)}")
+        more = f"--trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
+        print(f"train it longer    python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)} {more}")
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        self._print_metrics("test/")
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        self._print_metrics("val/")
+
+    def _print_metrics(self, prefix: str) -> None:
+        for name, value in self.trainer.callback_metrics.items():
+            if name.startswith(prefix):
+                print(f"{name:<28} {float(value):.4f}" if "images" not in name else f"{name:<28} {int(value):,}")
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        print(f"{self.predictions.written:,} images classified: {self.predictions.file}")
+
+
+def _relative(path: Path) -> Path:
+    """As a person would type it from here."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

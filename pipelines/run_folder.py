@@ -1,0 +1,83 @@
+"""Where a run lives: `logs/<topic>/<run id>/` with its configuration, metrics, checkpoints, pictures and W&B files."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+_RUN_ID = "LIGHTNING_231N_RUN_ID"  # hands the id on to the processes that Lightning starts for the other devices
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk.
+
+    Attributes:
+        path: `<logs>/<topic>/<run id>`.
+    """
+
+    path: Path
+
+    @property
+    def topic(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, as `--config` takes it."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best headline metric."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint, from which `fit` goes on."""
+        return self.checkpoints / "last.ckpt"
+
+    @classmethod
+    def new(cls, topic: str) -> "RunFolder":
+        """A folder for a new run: under `logs/`, or under `LIGHTNING_231N_LOGS` if that is set.
+
+        W&B's agent chooses the id of a sweep's run; otherwise it is the time and a few random digits.
+        """
+        fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        run_id = os.environ.get("WANDB_RUN_ID") or os.environ.get(_RUN_ID) or fresh
+        os.environ[_RUN_ID] = run_id
+        return cls(Path(os.environ.get("LIGHTNING_231N_LOGS", "logs")) / topic / run_id)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
+        """The run that wrote a checkpoint, if the checkpoint still lies in its folder."""
+        run = cls(checkpoint.resolve().parent.parent)
+        return run if run.config.is_file() else None
+
+
+def find_checkpoint(path: str, subcommand: str) -> Path:
+    """The checkpoint meant by `--ckpt_path`: a file, or a run's folder (its last for `fit`, else its best or last).
+
+    Raises:
+        ValueError: nothing there, or a folder without checkpoints.
+    """
+    given = Path(path)
+    if given.is_dir():
+        run = RunFolder(given)
+        wanted = [run.last] if subcommand == "fit" else [run.best, run.last]
+        for checkpoint in wanted:
+            if checkpoint.is_file():
+                return checkpoint
+        raise ValueError(f"{given} has no {wanted[0].relative_to(given)}; give the folder of a run that `fit` trained.")
+    if not given.is_file():
+        raise ValueError(f"There is no checkpoint at {given}; give the path of a .ckpt file or of a run's folder.")
+    return given

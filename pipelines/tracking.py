@@ -1,0 +1,126 @@
+"""Tracks a run in Weights & Biases: online when the user is logged in, offline otherwise, not at all on request.
+
+A run never waits for the network: an unreachable server is noticed in seconds and the run goes on offline; a server
+that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not uploaded is sent by `wandb sync`.
+"""
+
+import netrc
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import WandbLogger
+
+PROJECT = "lightning-231n"
+
+_PROBE_SECONDS = 3.0  # for a TCP connection to the server
+_INIT_SECONDS = 20.0  # for the server to register the run
+_FINISH_SECONDS = 60  # for the last uploads
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+def wandb_mode() -> Mode:
+    """What `WANDB_MODE` says; without it online if an API key is known for the server, offline otherwise."""
+    asked = os.environ.get("WANDB_MODE", "")
+    if asked in ("online", "offline", "disabled"):
+        return cast(Mode, asked)
+    if asked == "dryrun":  # wandb's older word
+        return "offline"
+    return "online" if os.environ.get("WANDB_API_KEY") or _has_netrc_entry(_server().hostname) else "offline"
+
+
+def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -> WandbLogger | None:
+    """Starts the W&B run `run_id`, or continues it, with its files in `folder`; None if W&B is off.
+
+    Args:
+        folder: the run's folder.
+        run_id: the run's name, the same on W&B and on disk.
+        group: the topic, by which the dashboard groups runs.
+        config: flat settings, such as {"model.reg": 0.001}.
+    """
+    mode = wandb_mode()
+    if mode == "disabled":
+        return None
+    if mode == "online" and not _reachable():
+        _say(f"W&B at {_server().netloc} can't be reached: this run is tracked offline.")
+        mode = "offline"
+    import wandb  # takes half a second
+
+    settings = wandb.Settings(silent=True, init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS)
+    arguments: dict[str, Any] = {
+        "project": os.environ.get("WANDB_PROJECT", PROJECT),
+        "group": os.environ.get("WANDB_RUN_GROUP", group),
+        "id": run_id,
+        "name": os.environ.get("WANDB_NAME", run_id),
+        "dir": str(folder),
+        "resume": "allow",
+        "settings": settings,
+    }
+    try:
+        run = wandb.init(mode=mode, **arguments)
+    except Exception as error:  # whatever the server does wrong, the training goes on
+        _say(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
+        wandb.teardown()
+        run = wandb.init(mode="offline", **arguments)
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step")
+    run.config.update(config, allow_val_change=True)
+    return WandbLogger(experiment=run)
+
+
+def finish_wandb(exit_code: int) -> None:
+    """Ends the W&B run, if there is one, as finished (0) or failed."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.run.finish(exit_code=exit_code)
+
+
+def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration as one level of dotted keys, spelt as on the command line.
+
+    {"model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}}} becomes {"model": "LinearSVM",
+    "model.reg": 0.1}.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and "class_path" in value:
+            flat[name] = value["class_path"].rsplit(".", 1)[-1]
+            flat |= flat_settings({**(value.get("init_args") or {}), **(value.get("dict_kwargs") or {})}, f"{name}.")
+        elif isinstance(value, dict):
+            flat |= flat_settings(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _server() -> Any:
+    return urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+
+
+def _has_netrc_entry(host: str | None) -> bool:
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _reachable() -> bool:
+    server = _server()
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    if proxy:
+        server = urlsplit(proxy)
+    try:
+        port = server.port or (80 if server.scheme == "http" else 443)
+        socket.create_connection((server.hostname, port), timeout=_PROBE_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

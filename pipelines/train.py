@@ -1,0 +1,98 @@
+"""Trains, validates, tests or predicts with any topic.
+
+python -m pipelines.train fit --config svm --model.reg 1e-4 --data.batch_size 512
+python -m pipelines.train fit --ckpt_path logs/svm/RUN            # goes on where the run stopped
+python -m pipelines.train test --ckpt_path logs/svm/RUN           # the best checkpoint on the test images
+python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --out predictions.csv
+"""
+
+import sys
+from pathlib import Path
+
+from pipelines.errors import user_errors
+from pipelines.run_folder import RunFolder, find_checkpoint
+from pipelines.topics import find_config, topics
+
+SUBCOMMANDS = {
+    "fit": "train, and keep the best and the last checkpoint",
+    "validate": "evaluate a checkpoint on the validation images",
+    "test": "evaluate a checkpoint on the test images",
+    "predict": "classify image files with a checkpoint",
+}
+
+
+def usage() -> str:
+    """The help that needs no topic."""
+    lines = ["usage: python -m pipelines.train COMMAND [--config TOPIC|FILE] [--ckpt_path RUN|FILE] [--KEY VALUE ...]"]
+    lines += ["", "commands:", *(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())]
+    lines += ["", "topics:", *(f"  {name:<10} {text}" for name, text in topics().items())]
+    lines += ["", "All settings of a topic: python -m pipelines.train fit --config TOPIC --print_config"]
+    lines += ["What each setting means:  python -m pipelines.train fit --help"]
+    return "\n".join(lines)
+
+
+def resolve(arguments: list[str]) -> tuple[list[str], str]:
+    """Spells out what a person may leave short: topics become files, a checkpoint alone brings its run's configuration.
+
+    Returns:
+        The arguments for the command line proper, and the topic.
+
+    Raises:
+        ValueError: an unknown command, topic or checkpoint, or neither a topic nor a checkpoint.
+    """
+    command, given = arguments[0], _split_equals(arguments[1:])
+    if command not in SUBCOMMANDS:
+        raise ValueError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")
+    topic = "custom"
+    resolved = [command]
+    run = None
+    for place, argument in enumerate(given):
+        before = given[place - 1] if place else ""
+        if before in ("--config", "-c"):
+            config = find_config(argument)
+            topic = RunFolder(config.resolve().parent).topic if config.name == "config.yaml" else config.stem
+            argument = str(config)
+        elif before == "--ckpt_path":
+            checkpoint = find_checkpoint(argument, command)
+            run = RunFolder.of_checkpoint(checkpoint)
+            argument = str(checkpoint)
+        resolved.append(argument)
+    if "--help" in given or "-h" in given:
+        return resolved, topic
+    if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
+        raise ValueError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")
+    if "--config" not in given and "-c" not in given:
+        if run is None:
+            raise ValueError(
+                "Say what to run: --config with a topic "
+                f"({', '.join(topics())}) or a YAML file, or --ckpt_path with a run's folder."
+            )
+        resolved[1:1] = ["--config", str(run.config)]  # first, so that settings on the command line change it
+        topic = run.topic
+    return resolved, topic
+
+
+def _split_equals(arguments: list[str]) -> list[str]:
+    """`--config=x` and `--ckpt_path=x` in two words; other arguments as they are."""
+    split: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        split += [name, value] if equals and name in ("--config", "-c", "--ckpt_path") else [argument]
+    return split
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("--help", "-h"):
+        print(usage())
+        return
+    with user_errors(root=Path(__file__).resolve().parent.parent):
+        resolved, topic = resolve(arguments)
+        from pipelines.cli import run  # imports torch and Lightning: four seconds that a typing error need not wait for
+
+        run(resolved, topic)
+
+
+if __name__ == "__main__":
+    main()
