@@ -13,6 +13,7 @@ Shapes: N images in the store, B in the batch, C channels, H×W pixels.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -79,7 +80,7 @@ def rotate(images: Tensor, degrees: float, batch: Batch) -> Tensor:
 
 
 class Albumentations:
-    """Any albumentations pipeline, given as data: `[{HorizontalFlip: {p: 0.5}}, {RandomCrop: {height: 32, width: 32}}]`.
+    """Any albumentations pipeline, given as data: `[{HorizontalFlip: {p: 0.5}}, {RandomCrop: {height: 8, width: 8}}]`.
 
     albumentations draws from a random state of its own, which ignores torch's seed: unless told otherwise all workers
     draw the same and every epoch repeats it. Here the state is set anew for each batch from the batch's own seed, and
@@ -119,3 +120,44 @@ class Albumentations:
         pictures = images.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H', W', C)
         transformed = np.stack([self.transform(image=picture)["image"] for picture in pictures])
         return torch.from_numpy(transformed.reshape(*transformed.shape[:3], images.shape[1])).permute(0, 3, 1, 2)
+
+
+@dataclass
+class AugmentedImages:
+    """Fetches augmented batches. A class and not a closure: where worker processes don't fork, they get it pickled.
+
+    Args:
+        store: the training images.
+        labels: of the N images, (N,) int64.
+        image_shape: (C, H, W) of the images.
+        pipeline: transforms the padded images instead of the store's own crop and flip.
+        rotation: largest angle in degrees; 0 leaves the images upright.
+        cutout: side in pixels of the blanked square; 0 leaves the images whole.
+        fill: colour of that square, (C,).
+    """
+
+    store: WindowStore
+    labels: Tensor
+    image_shape: tuple[int, int, int]
+    pipeline: Albumentations | None
+    rotation: float
+    cutout: int
+    fill: Tensor
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's images (B, C, H, W) uint8 and labels (B,) int64.
+
+        Raises:
+            ValueError: the pipeline returns images of another size.
+        """
+        images = self.pipeline(self.store.padded(batch.indices), batch) if self.pipeline else self.store.gather(batch)
+        if images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"The albumentations pipeline returns images of shape {tuple(images.shape[1:])}; it must give back "
+                f"{self.image_shape}: end it with a RandomCrop or Resize to that size."
+            )
+        if self.rotation:
+            images = rotate(images, self.rotation, batch)
+        if self.cutout:
+            images = cutout(images, self.cutout, self.fill, batch)
+        return images, self.labels[batch.indices.to(self.labels.device)]

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.augmentation import Albumentations, WindowStore, cutout, rotate
+from datamodules.augmentation import Albumentations, AugmentedImages, WindowStore
 from datamodules.image_files import find_images, read_images
-from datamodules.loader import Batch, BatchLoader
+from datamodules.loader import BatchLoader
 from datamodules.preprocessing import Method, Preprocessing
 from datamodules.splits import stratified_folds, stratified_sample
 
@@ -140,10 +140,20 @@ class ImageDataModule(L.LightningDataModule):
     def _split_training_images(self) -> None:
         images, labels = (torch.from_numpy(array) for array in self.read(train=True))
         if self.num_folds is not None:
+            if self.num_folds > len(labels):
+                raise ValueError(
+                    f"num_folds is {self.num_folds}, but there are {len(labels)} training images; "
+                    f"give at most {len(labels)}."
+                )
             folds = stratified_folds(labels, self.num_folds, self.split_seed)
             held_out = folds.eq(self.fold or 0).nonzero().flatten()
         else:
             held_out = stratified_sample(labels, round(len(labels) * self.val_fraction), self.split_seed)
+        if len(held_out) == len(labels):
+            raise ValueError(
+                f"val_fraction is {self.val_fraction}, which leaves none of {len(labels)} images to train on; "
+                "give a smaller share."
+            )
         training = torch.ones(len(labels), dtype=torch.bool)
         training[held_out] = False
         kept = training.nonzero().flatten()
@@ -167,25 +177,9 @@ class ImageDataModule(L.LightningDataModule):
         """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), labels (B,)."""
         self.fit_preprocessing()
         images, labels = self._on_device(self.splits["train"], copies=2 if self.flip else 1)
+        fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         store = WindowStore(images, self.crop_padding, self.flip)
-        fill = images.float().mean((0, 2, 3)) if self.cutout else torch.empty(0)
-
-        def fetch(batch: Batch) -> tuple[Tensor, Tensor]:
-            if self.albumentations:
-                picked = self.albumentations(store.padded(batch.indices), batch)
-                if picked.shape[1:] != self.image_shape:
-                    raise ValueError(
-                        f"The albumentations pipeline returns images of shape {tuple(picked.shape[1:])}; it must give "
-                        f"back {self.image_shape}: end it with a RandomCrop or Resize to that size."
-                    )
-            else:
-                picked = store.gather(batch)
-            if self.rotation:
-                picked = rotate(picked, self.rotation, batch)
-            if self.cutout:
-                picked = cutout(picked, self.cutout, fill, batch)
-            return picked, labels[batch.indices.to(labels.device)]
-
+        fetch = AugmentedImages(store, labels, self.image_shape, self.albumentations, self.rotation, self.cutout, fill)
         return self._loader(fetch, len(labels), training=True)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:

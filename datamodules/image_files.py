@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 
@@ -18,10 +18,11 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     if not paths:
         raise ValueError("No images were given; name image files or folders with --images.")
     files: list[Path] = []
-    endings = Image.registered_extensions()
+    # Some formats, PDF among them, can be written only.
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings)
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
             if not found:
                 raise ValueError(f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.")
             files += found
@@ -43,10 +44,13 @@ def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     for file in files:
         try:
             with Image.open(file) as image:
-                converted = image.convert("L" if channels == 1 else "RGB").resize(
-                    (width, height), Image.Resampling.BICUBIC
-                )
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+                upright = ImageOps.exif_transpose(image)  # cameras store the sensor's view and note how it was held
+                if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                converted = upright.convert("L" if channels == 1 else "RGB")
+                converted = converted.resize((width, height), Image.Resampling.BICUBIC)
+        # Pillow reports damage within a file in many ways; a broken PNG is a SyntaxError.
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
         arrays.append(np.asarray(converted).reshape(height, width, channels))
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

@@ -17,6 +17,7 @@ Shapes: B samples of one batch on this rank, G samples of the step's global batc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -139,6 +140,21 @@ class BatchLoader:
         for batch in fetched:
             self.step += 1  # counted when handed over: what workers fetched ahead is not part of the state
             yield batch
+
+    @property
+    def batch_sampler(self) -> SimpleNamespace:
+        """Leads to this loader: Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`."""
+        return SimpleNamespace(sampler=self)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next pass that of `epoch`; one that was resumed in the middle of it goes on there.
+
+        Lightning calls this before each epoch. It does not hand back the loader's state to a run that is resumed at
+        the end of an epoch, so the epoch must come from its count.
+        """
+        if epoch != self.epoch or self._begun:
+            self.step = 0
+        self.epoch, self._begun = epoch, False
 
     def state_dict(self) -> dict[str, int]:
         """Where the loader stands: epoch, steps done in it, and the seed that they follow from."""

@@ -21,6 +21,7 @@ from torch import Tensor
 Method = Literal["scale", "mean_image", "standardize", "pca", "whiten"]
 
 _EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
+_NO_VARIATION = 1e-9  # what rounding leaves of a zero; one pixel one level off in all of CIFAR-10 has 5e-7
 _CHUNK = 4096  # images turned into floating point at a time while fitting
 
 
@@ -71,7 +72,7 @@ class Preprocessing:
             mean = mean.mean((1, 2), keepdim=True)  # (C, 1, 1)
             squares = [((chunk.double() / 255 - mean) ** 2).mean((2, 3)).sum(0) for chunk in images.split(_CHUNK)]
             std = (torch.stack(squares).sum(0) / len(images)).sqrt().reshape(-1, 1, 1)
-            if (std == 0).any():
+            if (std < _NO_VARIATION).any():
                 raise ValueError(
                     "All training images have the same value in every pixel of a channel, so it can't be divided by "
                     "its standard deviation; use preprocessing mean_image or scale."
@@ -88,6 +89,11 @@ class Preprocessing:
                 f"{self.method} was asked for {wanted} components of {len(images)} training images with {mean.numel()} "
                 f"values each; set num_components to at most {limit}."
             )
+        if torch.equal(images.amin(0), images.amax(0)):
+            raise ValueError(
+                f"All training images are the same, so {self.method} finds no directions in them; "
+                "use preprocessing mean_image or scale."
+            )
         covariance = torch.zeros(mean.numel(), mean.numel())
         for chunk in images.split(_CHUNK):
             centred = (chunk.float() / 255 - mean).flatten(1)  # (n, D)
@@ -96,8 +102,6 @@ class Preprocessing:
         variances, directions = variances.flip(0)[:wanted], directions.flip(1)[:, :wanted]
         # The sign of an eigenvector is arbitrary: fix it, so that every rank and machine gets the same map.
         directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
-        if variances[0] <= 0:
-            raise ValueError(f"All training images are the same, so {self.method} finds no directions in them.")
         if self.method == "whiten":
             directions = directions / (variances.clamp(min=0) + _EPSILON).sqrt()
         self.fitted = {"mean": mean, "directions": directions.contiguous()}  # (C, H, W), (D, K)
@@ -106,8 +110,9 @@ class Preprocessing:
         """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape)."""
         fitted = {name: tensor.to(images.device) for name, tensor in self.fitted.items()}
         if "directions" in fitted:
-            return (images.float().div_(255) - fitted["mean"]).flatten(1) @ fitted["directions"]
-        return images.float().mul_(fitted["scale"]).add_(fitted["shift"])
+            return (images.float() / 255 - fitted["mean"]).flatten(1) @ fitted["directions"]
+        # A copy even of float32 images: the map works in place.
+        return images.to(torch.float32, copy=True).mul_(fitted["scale"]).add_(fitted["shift"])
 
     def inverse(self, outputs: Tensor) -> Tensor:
         """Undoes the map for display: (B, *output_shape) to pixels in [0, 1], (B, C, H, W); PCA to its K directions."""

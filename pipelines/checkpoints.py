@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 Checkpoint = dict[str, Any]
 
@@ -89,6 +91,44 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
                 f"{path} does not fit: {name} has shape {stored[name]} in it and {shape} in this "
                 f"{type(module).__name__}; use the data and settings that the checkpoint was trained with."
             )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Writes `last.ckpt`, from which a run goes on, at the end of every epoch, and more often if asked to.
+
+    Args:
+        dirpath: the run's folder of checkpoints; the command line sets it.
+        every_n_train_steps: write it after every so many steps too.
+        train_time_interval: or after every so much time, such as 00:10:00.
+    """
+
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath,
+            "last",
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=train_time_interval,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # After an epoch's last batch the checkpoint waits for the epoch's end: Lightning 2.6 resumes from one written
+        # in between with its count of epochs one too low, and a second resume would repeat an epoch.
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step:  # the base class does one or the other
+            self._save_checkpoint(trainer, str(Path(self.dirpath or ".") / f"last{self.FILE_EXTENSION}"))
 
 
 class RandomState(Callback):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -18,7 +19,8 @@ import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from pipelines.argument_errors import explain
-from pipelines.checkpoints import AtomicCheckpointIO, RandomState, check_weights_fit, read_checkpoint
+from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
+from pipelines.errors import raised_on_purpose
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
@@ -38,11 +40,7 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
         ValueError: arguments that can't be understood, or values out of range.
     """
     _quiet()
-    try:
-        cli = TopicCLI(arguments, topic)
-    except BaseException as error:
-        finish_wandb(exit_code=0 if isinstance(error, SystemExit) and not error.code else 1)
-        raise
+    cli = TopicCLI(arguments, topic)
     finish_wandb(exit_code=0)
     return cli
 
@@ -59,6 +57,10 @@ def _quiet() -> None:
 
 class Parser(LightningArgumentParser):
     """Raises its errors, so that they can be explained in one sentence."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)  # or a misspelt option would pass as the short form of another
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         raise ArgumentError(None, message) from ex
@@ -90,7 +92,17 @@ class TopicCLI(LightningCLI):
     def __init__(self, arguments: list[str], topic: str) -> None:
         self.topic = topic
         self.run_folder: RunFolder | None = None
+        self.subcommand: str | None = None
         self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
+        self.trainer: Any = None
+        try:
+            self._run(arguments)
+        except BaseException as error:
+            finish_wandb(exit_code=0 if isinstance(error, SystemExit) and not error.code else 1)
+            self._discard_unused_folder()
+            raise
+
+    def _run(self, arguments: list[str]) -> None:
         super().__init__(
             model_class=None,
             datamodule_class=None,
@@ -106,6 +118,12 @@ class TopicCLI(LightningCLI):
             args=arguments,
         )
 
+    def _discard_unused_folder(self) -> None:
+        """Removes the folder of a new run that failed before its first step: there is nothing in it to keep."""
+        begun = self.trainer is not None and self.trainer.global_step > 0
+        if self.subcommand == "fit" and self.run_folder is not None and self.resumed is None and not begun:
+            shutil.rmtree(self.run_folder.path, ignore_errors=True)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for source, target in _LINKS.items():
             parser.link_arguments(source, target, apply_on="instantiate")
@@ -118,17 +136,12 @@ class TopicCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
-        parser.set_defaults(
-            {
-                "last_checkpoint.filename": "last",
-                "last_checkpoint.enable_version_counter": False,
-                "last_checkpoint.save_on_train_epoch_end": True,
-            }
-        )
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if "verbose" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults({"verbose": False})  # the results are printed once, by `_print_metrics`
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults({"weights_only": True})
         if subcommand == "predict":
@@ -140,7 +153,14 @@ class TopicCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise ValueError(explain(str(error), parser, args)) from None
+            raise ValueError(explain(str(error), self._options(args[0]))) from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
+
+    def _options(self, subcommand: str) -> set[str]:
+        parser = self._subcommand_parsers.get(subcommand)
+        actions = parser._actions if parser else []
+        return {option.lstrip("-") for action in actions for option in action.option_strings}
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the run's config.yaml describes the model, and settings on the command line must win over both."""
@@ -163,6 +183,15 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "predict":
             mine["data.init_args.images"] = mine.pop("images")
             self.predictions = PredictionsCSV(Path(mine.pop("out")))
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            reason = raised_on_purpose(error)
+            if reason is None:
+                raise
+            raise ValueError(str(reason)) from error  # jsonargparse buries it in a report of its own
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
@@ -200,7 +229,7 @@ class TopicCLI(LightningCLI):
         print(
             f"{self.subcommand}: {type(self.model).__name__}, {parameters:,} parameters, on "
             f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
-            f"{self._get(self.config, 'seed_everything')}" + (f"; {self.run_folder.path}" if self.run_folder else "")
+            f"{self._get(self.config, 'seed_everything')}" + (f"; {_relative(self.run_folder.path)}" if self.run_folder else "")
         )
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -208,6 +237,8 @@ class TopicCLI(LightningCLI):
         if checkpoint:
             stored = self.resumed or read_checkpoint(Path(checkpoint))
             check_weights_fit(stored, self.model, Path(checkpoint))
+            if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
+                self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
         self._announce()
         super()._run_subcommand(subcommand)
 

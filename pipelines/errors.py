@@ -8,24 +8,35 @@ from pathlib import Path
 from traceback import extract_tb
 
 
+_PROJECT = Path(__file__).resolve().parent.parent
+
+
+def raised_on_purpose(error: BaseException | None) -> ValueError | None:
+    """The ValueError that the project's own code raised, among an error and those that it was raised from."""
+    while error is not None:
+        frames = extract_tb(error.__traceback__)
+        file = Path(frames[-1].filename).resolve() if frames else Path()
+        # site-packages: an environment may lie inside the project's folder.
+        if isinstance(error, ValueError) and file.is_relative_to(_PROJECT) and "site-packages" not in file.parts:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextmanager
-def user_errors(root: Path) -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turns errors that this project raised on purpose, and those of files and disks, into a sentence and status 2.
 
     A ValueError raised by the project's own code says what was given, what is accepted and what to do; one raised
     inside a library is a bug, and its traceback is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
 
-    Args:
-        root: folder of the project.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        frames = extract_tb(error.__traceback__)
-        ours = bool(frames) and Path(frames[-1].filename).resolve().is_relative_to(root)
-        installed = bool(frames) and "site-packages" in frames[-1].filename  # an environment inside the folder
-        on_purpose = isinstance(error, ValueError) and ours and not installed
-        if os.environ.get("LIGHTNING_231N_TRACEBACK") or not (on_purpose or isinstance(error, OSError)):
+    except Exception as error:
+        misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's word for a user's mistake
+        on_purpose = isinstance(error, OSError) or misconfigured or raised_on_purpose(error) is error
+        if os.environ.get("LIGHTNING_231N_TRACEBACK") or not on_purpose:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
@@ -37,5 +48,6 @@ def user_errors(root: Path) -> Iterator[None]:
 def sentence(error: BaseException) -> str:
     """What an error says, on one line."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}; make it usable or choose another place."
+        problem = error.strerror[0].lower() + error.strerror[1:]
+        return f"{error.filename}: {problem}; make it usable or choose another place."
     return " ".join(str(error).split())

@@ -7,7 +7,6 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 """
 
 import sys
-from pathlib import Path
 
 from pipelines.errors import user_errors
 from pipelines.run_folder import RunFolder, find_checkpoint
@@ -87,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not arguments or arguments[0] in ("--help", "-h"):
         print(usage())
         return
-    with user_errors(root=Path(__file__).resolve().parent.parent):
+    with user_errors():
         resolved, topic = resolve(arguments)
         from pipelines.cli import run  # imports torch and Lightning: four seconds that a typing error need not wait for
 

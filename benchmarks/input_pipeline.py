@@ -1,0 +1,215 @@
+"""Images a second of the input pipeline: pad by 4, random crop, horizontal flip, standardise; shuffled batches.
+
+    python -m benchmarks.input_pipeline [--root data] [--images N] [--rounds R] [--batch_size B]
+
+All variants get the same 50,000 CIFAR-10 training images in memory (drawn Shapes if the files are not there) and give
+float32 batches that are ready for a model. Measured is the time from the first batch on until N images have come, so
+starting worker processes and reading files are left out; a variant that is done in less than 0.3 s goes on until then.
+Before that each variant's batches are checked: shape, range, and mean and standard deviation, which must agree with
+torchvision's.
+
+`torchvision, whole batches` draws one crop and one flip for the whole batch: less augmentation than all others do.
+`ours without augmentation` is what shuffling and standardising alone allow.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or albumentations asks the network for a newer version
+
+import albumentations as A
+import torch
+from albumentations.pytorch import ToTensorV2
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+from torchvision.transforms import v2
+
+from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
+from datamodules import CIFAR10, ImageDataModule, Shapes
+from datamodules.download import CIFAR10_MEMBERS
+
+PADDING = 4
+REFERENCE = "torchvision, 0 workers"
+TWO_WORKERS = "torchvision, 2 workers"
+PIPELINE = [{"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
+
+_SHORTEST = 0.3  # seconds by the wall that a measurement takes at least
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+class InMemory(datasets.CIFAR10):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's data set, with its own per-image code, around images (N, C, H, W) uint8 that are read already."""
+
+    def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
+        self.data = images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.targets = labels.tolist()
+        self.transform, self.target_transform = transform, None
+
+
+class ByAlbumentations(InMemory):
+    """The same for albumentations, which takes arrays: (H, W, C) in, as its documentation shows it."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(image=self.data[index])["image"], self.targets[index]
+
+
+class Ours:
+    """Our datamodule as a trainer uses it."""
+
+    def __init__(self, data: ImageDataModule) -> None:
+        data.setup("fit")
+        self.data = data
+        self.loader = data.train_dataloader()
+
+    def __iter__(self) -> Any:
+        return (self.data.on_after_batch_transfer(batch, 0) for batch in self.loader)
+
+
+class WholeBatches:
+    """torchvision's v2 transforms on uint8 batches (B, C, H, W)."""
+
+    def __init__(self, images: Tensor, labels: Tensor, batch_size: int, mean: list[float], std: list[float]) -> None:
+        self.images, self.labels, self.batch_size = images, labels, batch_size
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(32, padding=PADDING),
+                v2.RandomHorizontalFlip(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(mean, std, inplace=True),
+            ]
+        )
+
+    def __iter__(self) -> Any:
+        for indices in torch.randperm(len(self.labels)).split(self.batch_size):
+            yield self.transform(self.images[indices]), self.labels[indices]
+
+
+def main(arguments: Sequence[str] | None = None) -> Comparison:
+    parser = argparse.ArgumentParser(description="Images a second of the input pipeline.")
+    parser.add_argument("--root", default="data", help="folder of the data files")
+    parser.add_argument("--images", type=int, default=10_000, help="images per measurement")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch_size", type=int, default=128)
+    options = parser.parse_args(arguments)
+    with one_thread():
+        pipelines = build(options.root, options.images, options.batch_size)
+        check(pipelines, options.images)
+        variants = {
+            name: Variant(partial(measure, batches, options.images), by_wall=name == TWO_WORKERS)
+            for name, batches in pipelines.items()
+        }
+        comparison = Comparison(variants, options.rounds)
+    report(comparison)
+    return comparison
+
+
+def build(root: str, num_images: int, batch_size: int) -> dict[str, Batches]:
+    """All variants over the same images."""
+    settings: dict[str, Any] = {"root": root, "val_fraction": 0.0, "batch_size": batch_size}
+    source = CIFAR10(**settings)
+    kind: Callable[..., ImageDataModule] = CIFAR10
+    if not all((source.root / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_MEMBERS):
+        print(f"No CIFAR-10 files in {root}: measuring on {num_images:,} drawn Shapes images instead.")
+        kind = partial(Shapes, num_train=num_images, num_test=10)
+    plain = Ours(kind(**settings))
+    fitted, split = plain.data.preprocessing.fitted, plain.data.splits["train"]
+
+    def ours(**augmentation: Any) -> Ours:
+        data = kind(**{**settings, **augmentation})
+        data.splits["train"] = data.splits["val"] = split  # read once for all
+        return Ours(data)
+
+    std = (1 / (255 * fitted["scale"].flatten())).tolist()
+    mean = (-fitted["shift"].flatten() * torch.tensor(std)).tolist()
+    by_torchvision = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=PADDING),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+    by_albumentations = A.Compose(
+        [
+            A.PadIfNeeded(32 + 2 * PADDING, 32 + 2 * PADDING, border_mode=0, fill=0),
+            A.RandomCrop(32, 32),
+            A.HorizontalFlip(p=0.5),
+            A.Normalize(mean, std),
+            ToTensorV2(),
+        ]
+    )
+    loader = partial(DataLoader, batch_size=batch_size, shuffle=True, drop_last=num_images >= batch_size)
+    images = InMemory(*split, by_torchvision)
+    return {
+        REFERENCE: loader(images),
+        TWO_WORKERS: loader(images, num_workers=2),
+        "torchvision, whole batches": WholeBatches(*split, batch_size, mean, std),
+        "albumentations, 0 workers": loader(ByAlbumentations(*split, by_albumentations)),
+        "ours with albumentations": ours(crop_padding=PADDING, albumentations=PIPELINE),
+        "ours": ours(crop_padding=PADDING, flip=True),
+        "ours, batches of 500": ours(crop_padding=PADDING, flip=True, batch_size=500),
+        "ours without augmentation": plain,
+    }
+
+
+def check(pipelines: dict[str, Batches], num_images: int) -> None:
+    """Compares what the variants give with what torchvision gives.
+
+    Raises:
+        AssertionError: another shape or type, a value that no pixel can have, or another mean or standard deviation.
+    """
+    first: dict[str, Tensor] = {}
+    for name, batches in pipelines.items():
+        kept: list[Tensor] = []
+        for images, labels in batches:
+            assert images.dtype == torch.float32 and images.shape == (len(labels), 3, 32, 32), f"{name}: {images.shape}"
+            kept.append(images)
+            if sum(map(len, kept)) >= num_images:
+                break
+        first[name] = torch.cat(kept)
+    reference = first[REFERENCE]
+    centre = reference[..., PADDING:-PADDING, PADDING:-PADDING]  # without padding: standardised but for the borders
+    assert abs(float(centre.mean())) < 0.2 and 0.7 < float(centre.std()) < 1.3, "torchvision's images: not standardised"
+    for name, images in first.items():
+        found = images if "without" not in name else images[..., PADDING:-PADDING, PADDING:-PADDING]
+        wanted = reference if "without" not in name else centre
+        for figure in (torch.mean, torch.std):
+            difference = abs(float(figure(found)) - float(figure(wanted)))
+            assert difference < 0.05, f"{name}: {figure.__name__} is {difference:.3f} away from torchvision's"
+        assert images.min() > reference.min() - 1e-3 and images.max() < reference.max() + 1e-3, f"{name}: range"
+
+
+def measure(batches: Batches, num_images: int) -> Rate:
+    """Images a second, from the first batch on, over as many epochs as it takes."""
+    done, time = 0, Clock(0.0, 0.0)
+    while done < num_images or time.wall < _SHORTEST:
+        iterator = iter(batches)
+        epoch, started = len(next(iterator)[1]), Clock.now()
+        counted = 0
+        passed = Clock(0.0, 0.0)
+        for _, labels in iterator:
+            counted += len(labels)
+            passed = Clock.now() - started
+            if done + counted >= num_images and time.wall + passed.wall >= _SHORTEST:
+                break
+        if not counted:
+            raise ValueError(f"An epoch has one batch only, of {epoch} images; give more images or a smaller batch.")
+        done += counted
+        time = Clock(time.cpu + passed.cpu, time.wall + passed.wall)
+    return Rate.of(done, time)
+
+
+def report(comparison: Comparison) -> None:
+    print(f"\n{'':<28}{'images/s':>10}   × {REFERENCE:<24}× {TWO_WORKERS}")
+    for name in comparison.variants:
+        to_reference, to_workers = (str(comparison.ratio(name, other)) for other in (REFERENCE, TWO_WORKERS))
+        print(f"{name:<28}{comparison.rate(name):>10,.0f}   {to_reference:<26}{to_workers}")
+
+
+if __name__ == "__main__":
+    main()

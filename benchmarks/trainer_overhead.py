@@ -1,0 +1,278 @@
+"""Steps a second of Lightning as this project runs it, against a bare PyTorch loop with the same model and batches.
+
+    python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N]
+
+Both sides take their batches of 128 from one datamodule's own loader, standardise them, compute the same loss and step
+the same optimizer (SGD with momentum). The Lightning side has everything that `pipelines.train fit` gives a run: figures
+of training, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint
+callbacks and the random state. The bare loop has nothing: no figures, no logs, no checkpoints.
+
+Measured are N steps in the middle of one long epoch, so starting up, validation, checkpoints and the end of the epoch
+are left out; logging, once every 50 steps, is in. `linear` is softmax regression, whose step takes about a millisecond,
+so that what Lightning costs is seen at its worst; `convnet` is a small network whose step takes 50 to 150 ms.
+
+`Lightning alone` is a Trainer with nothing switched on, around a module that returns its loss and does nothing else: what
+is left of the bare loop's speed there is all that a project on Lightning can have.
+"""
+
+import argparse
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import Logger
+from torch import Tensor, nn
+
+from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
+from callbacks import TrainingHealth
+from datamodules import CIFAR10, ImageDataModule, Shapes
+from datamodules.download import CIFAR10_MEMBERS
+from modules import SoftmaxRegression
+from modules.classifier import Classifier
+from pipelines.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.cli import _quiet
+from pipelines.metrics_csv import MetricsCSV
+from pipelines.progress import ProgressBar
+from pipelines.tracking import finish_wandb, start_wandb
+
+LOG_EVERY = 50
+WARM_UP = 10  # steps before the clock starts
+BARE, OURS, ALONE = "bare loop", "Lightning as we run it", "Lightning alone"
+
+
+class Convnet(Classifier):
+    """Three convolutions with batch norm and pooling."""
+
+    def __init__(self, num_classes: int, width: int = 24) -> None:
+        super().__init__(num_classes)
+        widths = (3, width, 2 * width, 4 * width)
+        self.layers = nn.Sequential(
+            *chain.from_iterable(
+                (nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
+                for before, after in zip(widths, widths[1:], strict=False)
+            ),
+            nn.Flatten(),
+            nn.Linear(4 * width * 16, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels)
+
+
+class Alone(L.LightningModule):
+    """A model as the shortest LightningModule that trains it."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        return self.model.loss(self.model(images), labels)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return optimizer_of(self.model)
+
+
+class Stopwatch(L.Callback):
+    """Stops the run after `steps` steps that follow the first `WARM_UP`, and says how long they took."""
+
+    def __init__(self, steps: int) -> None:
+        self.first, self.last = WARM_UP, WARM_UP + steps
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.first:
+            self.started = Clock.now()
+        elif batch_idx == self.last:
+            self.time = Clock.now() - self.started
+            trainer.should_stop = True
+
+
+class Bench:
+    """One model and its data, run in all three ways.
+
+    Args:
+        data: a datamodule that is set up.
+        new_model: makes the model; the same weights each time.
+        steps: to measure.
+        folder: for the run's files.
+        loggers: of the run.
+    """
+
+    def __init__(
+        self,
+        data: ImageDataModule,
+        new_model: Callable[[], Classifier],
+        steps: int,
+        folder: Path,
+        loggers: list[Logger],
+    ) -> None:
+        self.data, self.new_model, self.steps, self.folder, self.loggers = data, new_model, steps, folder, loggers
+
+    def bare(self) -> Rate:
+        """The loop that one would write without Lightning."""
+        model = self.new_model()
+        optimizer = optimizer_of(model)
+        self.data.trainer = None
+        batches = iter(self.data.train_dataloader())
+        started = Clock.now()
+        for step in range(WARM_UP + self.steps):
+            if step == WARM_UP:
+                started = Clock.now()
+            images, labels = self.data.on_after_batch_transfer(next(batches), 0)
+            loss = model.loss(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return Rate.of(self.steps, Clock.now() - started)
+
+    def ours(self) -> Rate:
+        """The trainer that `pipelines.train fit` builds."""
+        model = self.new_model()
+        model.configure_optimizers = lambda: optimizer_of(model)  # type: ignore[method-assign]  # as the CLI does
+        checkpoints = self.folder / "checkpoints"
+        names = partial(ModelCheckpoint, dirpath=checkpoints, enable_version_counter=False)
+        trainer = self._trainer(
+            logger=self.loggers,
+            enable_progress_bar=True,
+            callbacks=[
+                TrainingHealth(),
+                ProgressBar(),
+                RandomState(),
+                names(filename="best", monitor="val/accuracy", mode="max"),
+                names(filename="last", save_on_train_epoch_end=True),
+            ],
+        )
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        with redirect_stdout(Terminal()):
+            return self._fit(trainer, model)
+
+    def alone(self) -> Rate:
+        """Lightning with nothing switched on."""
+        trainer = self._trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[])
+        return self._fit(trainer, Alone(self.new_model()))
+
+    def _trainer(self, callbacks: list[L.Callback], **settings: Any) -> L.Trainer:
+        self.stopwatch = Stopwatch(self.steps)
+        return L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            log_every_n_steps=LOG_EVERY,
+            default_root_dir=self.folder,
+            enable_model_summary=False,
+            callbacks=[*callbacks, self.stopwatch],
+            **settings,
+        )
+
+    def _fit(self, trainer: L.Trainer, model: L.LightningModule) -> Rate:
+        trainer.fit(model, self.data)
+        return Rate.of(self.steps, self.stopwatch.time)
+
+
+class Terminal(io.StringIO):
+    """Takes what a progress bar draws, as a terminal would, and forgets it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
+    parser = argparse.ArgumentParser(description="Steps a second of this project's trainer and of a bare loop.")
+    parser.add_argument("--root", default="data", help="folder of the data files")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=300, help="steps per measurement of the linear model")
+    parser.add_argument("--convnet_steps", type=int, default=50, help="steps per measurement of the convnet")
+    parser.add_argument("--batch_size", type=int, default=128)
+    options = parser.parse_args(arguments)
+    _quiet()
+    steps = {"linear": options.steps, "convnet": options.convnet_steps}
+    comparisons = {}
+    with one_thread(), TemporaryDirectory() as folder, tracked(Path(folder)) as loggers:
+        data = training_data(options.root, options.batch_size, WARM_UP + max(steps.values()) + 1)
+        models: dict[str, Callable[[], Classifier]] = {
+            "linear": partial(SoftmaxRegression, data.input_shape, data.num_classes),
+            "convnet": partial(Convnet, data.num_classes),
+        }
+        for name, new_model in models.items():
+            bench = Bench(data, partial(seeded, new_model), steps[name], Path(folder), loggers)
+            variants = {BARE: Variant(bench.bare), OURS: Variant(bench.ours), ALONE: Variant(bench.alone)}
+            comparisons[name] = Comparison(variants, options.rounds)
+    report(comparisons)
+    return comparisons
+
+
+def seeded(new_model: Callable[[], Classifier]) -> Classifier:
+    torch.manual_seed(0)
+    return new_model()
+
+
+def training_data(root: str, batch_size: int, steps: int) -> ImageDataModule:
+    """CIFAR-10, or drawn images if its files are missing, with at least `steps` batches in an epoch."""
+    data: ImageDataModule = CIFAR10(root=root, batch_size=batch_size)
+    if not all((data.root / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_MEMBERS):
+        print(f"No CIFAR-10 files in {root}: measuring on drawn Shapes images instead.")
+        data = Shapes(num_train=steps * batch_size, num_test=10, batch_size=batch_size, val_fraction=0.0)
+    data.setup("fit")
+    if len(data.train_dataloader()) < steps:
+        raise ValueError(
+            f"An epoch has {len(data.train_dataloader())} batches of {batch_size}, too few for {steps} steps of which "
+            f"{WARM_UP} are not measured; give fewer --steps or a smaller --batch_size."
+        )
+    return data
+
+
+@contextmanager
+def tracked(folder: Path) -> Iterator[list[Logger]]:
+    """The loggers of a run, W&B offline; without wandb metrics.csv alone."""
+    loggers: list[Logger] = [MetricsCSV(folder)]
+    if find_spec("wandb") is None:
+        print("wandb is not installed: measuring without it.")
+        yield loggers
+        return
+    asked = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = "offline"
+    try:
+        logger = start_wandb(folder, "overhead", "benchmarks", {})
+        yield loggers + ([logger] if logger else [])
+    finally:
+        finish_wandb(exit_code=0)
+        os.environ.pop("WANDB_MODE")
+        if asked is not None:
+            os.environ["WANDB_MODE"] = asked
+
+
+def report(comparisons: dict[str, Comparison]) -> None:
+    for model, comparison in comparisons.items():
+        print(f"\n{model:<24}{'steps/s':>9}{'ms/step':>10}   of the {BARE:<16}the same by wall time")
+        for name in comparison.variants:
+            rate, of_bare = comparison.rate(name), comparison.ratio(name, BARE)
+            print(f"{name:<24}{rate:>9,.1f}{1000 / rate:>10.2f}   {of_bare!s:<23}{comparison.ratio(name, BARE, True)}")
+
+
+if __name__ == "__main__":
+    main()

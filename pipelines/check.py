@@ -1,0 +1,107 @@
+"""Checks a topic's model and data before they are trained: initial loss, gradients, overfitting, splits.
+
+python -m pipelines.check --config svm --data.preprocessing whiten
+
+It takes what `pipelines.train fit` takes, builds the same model and data, and writes nothing. It ends with status 0 if
+all is well, 1 if a check failed, 2 if the command line can't be carried out. `sanity.py` explains each check.
+"""
+
+import shutil
+import sys
+from typing import Any
+
+from pipelines.errors import user_errors
+from pipelines.topics import topics
+from pipelines.train import resolve
+
+_VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
+
+
+def usage() -> str:
+    """The help that needs no topic."""
+    lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--KEY VALUE ...]", "", "topics:"]
+    lines += [f"  {name:<10} {text}" for name, text in topics().items()]
+    return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
+
+
+def check(arguments: list[str]) -> bool:
+    """Builds the model and data of a command line, prints a line for each check, and says whether all are well.
+
+    Raises:
+        ValueError: a command line that can't be understood, or a model or data that can't be checked.
+    """
+    given = {argument.partition("=")[0] for argument in arguments}
+    if "--ckpt_path" in given:
+        raise ValueError("--ckpt_path was given, but check looks at models before training; give --config alone.")
+    if not given & {"--config", "-c"}:
+        raise ValueError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
+    resolved, topic = resolve(["fit", *arguments])
+    model, data, seed = build(resolved, topic)
+
+    from pipelines.sanity import Checkable, read_splits, run_checks
+
+    if not isinstance(model, Checkable):
+        raise ValueError(
+            f"{type(model).__name__} has no loss(logits, labels) and expected_initial_loss() that could be checked; "
+            "give a topic that classifies images, or add both to the model."
+        )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"check: {type(model).__name__}, {parameters:,} parameters, on {type(data).__name__}; seed {seed}", flush=True
+    )
+    passed = True
+    splits = read_splits(data)
+    for result in run_checks(model, splits, lambda batch: data.on_after_batch_transfer(batch, 0), _progress):
+        _progress()
+        print(f"{result.name:<13} {_VERDICTS[result.passed]:<5} {result.figures}", flush=True)
+        passed &= result.passed is not False
+    return passed
+
+
+def build(arguments: list[str], topic: str) -> tuple[Any, Any, int]:
+    """The untrained model, the data and the seed of a resolved `fit` command line.
+
+    Raises:
+        ValueError: arguments that can't be understood, or values out of range.
+    """
+    from pipelines import cli  # torch and Lightning: four seconds that a typing error need not wait for
+
+    class Untrained(cli.TopicCLI):
+        """Parses and builds as `fit` does, but neither makes a run folder nor trains."""
+
+        def before_instantiate_classes(self) -> None:
+            mine = self.config[self.subcommand]
+            mine["trainer.logger"], mine["trainer.callbacks"] = False, None  # they may write files once they are built
+
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            return None
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            """Nothing: what was built is all that is wanted."""
+
+    cli._quiet()
+    built = Untrained(arguments, topic)
+    return built.model, built.datamodule, int(built._get(built.config, "seed_everything"))
+
+
+def _progress(text: str = "") -> None:
+    """Shows how far a check is, on a line that the next one overwrites; nothing if nobody looks."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command line; ends with status 1 if a check failed, 2 and one sentence if it can't be carried out."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print(usage())
+        return
+    with user_errors():
+        passed = check(arguments)
+    if not passed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The batch loader: every sample exactly once, the same data on any number of ranks, and an exact resume anywhere."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.loader import Batch, BatchLoader
+
+
+def fetch(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """What a step sees: its samples, and what augmentation would draw for each."""
+    return batch.indices, batch.randint(1000), batch.rand()
+
+
+def loader(num_samples: int, batch_size: int, **settings: Any) -> BatchLoader:
+    return BatchLoader(fetch, num_samples, batch_size, **settings)
+
+
+def indices(epoch: BatchLoader) -> list[list[int]]:
+    return [batch[0].tolist() for batch in epoch]
+
+
+def plain(batches: Any) -> list[list[list[float]]]:
+    return [[part.tolist() for part in batch] for batch in batches]
+
+
+SIZES = [(1, 1), (1, 4), (3, 4), (7, 3), (12, 4), (13, 4), (23, 5), (24, 5), (25, 5), (100, 7)]
+
+
+# --------------------------------------------------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(("num_samples", "batch_size"), SIZES)
+def test_evaluation_deals_whole_batches_to_the_ranks_in_turn(num_samples: int, batch_size: int, world_size: int) -> None:
+    single = [list(range(num_samples))[start : start + batch_size] for start in range(0, num_samples, batch_size)]
+    for rank in range(world_size):
+        ours = loader(num_samples, batch_size, rank=rank, world_size=world_size)
+        for _ in range(2):  # each epoch alike
+            assert indices(ours) == single[rank::world_size]
+        assert len(ours) == len(single[rank::world_size])
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_draws_belong_to_the_batch_whichever_rank_it_goes_to(world_size: int) -> None:
+    single = plain(loader(23, 4, seed=5))
+    for rank in range(world_size):
+        assert plain(loader(23, 4, seed=5, rank=rank, world_size=world_size)) == single[rank::world_size]
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(("num_samples", "batch_size"), SIZES)
+def test_training_takes_no_sample_twice_and_drops_the_remainder_only(
+    num_samples: int, batch_size: int, world_size: int
+) -> None:
+    if num_samples < world_size:
+        pytest.skip("refused, see below")
+    ranks = [loader(num_samples, batch_size, training=True, rank=r, world_size=world_size) for r in range(world_size)]
+    together = batch_size * world_size
+    for _ in range(3):
+        epochs = [indices(rank) for rank in ranks]
+        assert {len(epoch) for epoch in epochs} == {len(rank) for rank in ranks} == {max(1, num_samples // together)}
+        seen = Counter(index for epoch in epochs for batch in epoch for index in batch)
+        assert set(seen.values()) == {1}
+        assert set(seen) <= set(range(num_samples))
+        assert len(seen) == (num_samples // together * together or num_samples)
+        sizes = {len(batch) for epoch in epochs for batch in epoch}
+        assert sizes == {batch_size} if num_samples >= together else max(sizes) - min(sizes) <= 1
+
+
+def test_the_remainder_of_one_epoch_is_not_that_of_the_next() -> None:
+    ours = loader(11, 4, training=True)
+    left_out = [frozenset(range(11)) - {i for batch in indices(ours) for i in batch} for _ in range(40)]
+    assert all(len(left) == 3 for left in left_out)
+    assert frozenset.union(*left_out) == frozenset(range(11))
+
+
+@pytest.mark.parametrize(("world_size", "batch_size"), [(2, 3), (3, 2), (6, 1)])
+@pytest.mark.parametrize("num_samples", [6, 13, 24])
+def test_ranks_together_see_what_one_process_with_their_batches_joined_sees(
+    num_samples: int, world_size: int, batch_size: int
+) -> None:
+    ranks = [
+        loader(num_samples, batch_size, training=True, seed=3, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    single = loader(num_samples, batch_size * world_size, training=True, seed=3)
+    for _ in range(3):
+        joined = [[torch.cat(parts) for parts in zip(*step, strict=True)] for step in zip(*ranks, strict=True)]
+        assert plain(joined) == plain(single)
+
+
+def test_a_data_set_smaller_than_a_global_batch_is_shared_without_repeats() -> None:
+    ranks = [loader(5, 4, training=True, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    joined = [torch.cat(parts).tolist() for parts in zip(*(next(iter(rank)) for rank in ranks), strict=True)]
+    assert [joined] == plain(loader(5, 8, training=True, seed=1))
+    assert sorted(joined[0]) == list(range(5))
+
+
+def test_epochs_and_seeds_differ_and_the_same_seed_repeats() -> None:
+    ours = loader(64, 8, training=True, seed=7)
+    epochs = [plain(ours) for _ in range(4)]
+    again = loader(64, 8, training=True, seed=7)
+    assert [plain(again) for _ in range(4)] == epochs
+    others = [plain(loader(64, 8, training=True, seed=seed)) for seed in range(7)]
+    orders = [[i for batch in epoch for i in batch[0]] for epoch in epochs + others]
+    assert len({tuple(order) for order in orders}) == 11
+    streams = [tuple(batch[2]) for epoch in epochs + others for batch in epoch]
+    assert len(set(streams)) == 11 * 8  # no two steps of any epoch or seed draw alike
+
+
+def test_torchs_own_random_stream_is_neither_used_nor_moved() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = plain(loader(20, 4, training=True, num_workers=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert plain(loader(20, 4, training=True)) == first
+
+
+def test_a_shuffle_puts_each_sample_anywhere() -> None:
+    ours = loader(10, 10, training=True)
+    places = torch.zeros(10, 10)
+    for _ in range(2000):
+        places[torch.arange(10), next(iter(ours))[0]] += 1
+    # Each of the 100 cells is binomial: mean 200, standard deviation 13.4.
+    assert (places - 200).abs().max() < 5 * 13.4
+
+
+def test_draws_are_uniform_and_independent_of_each_other() -> None:
+    batch = Batch(torch.arange(20_000), seed=11, global_size=20_000, start=0)
+    whole, unit = batch.randint(8), batch.rand()
+    assert (torch.bincount(whole, minlength=8) - 2500).abs().max() < 5 * 47
+    assert unit.min() >= 0
+    assert unit.max() < 1
+    assert abs(unit.mean() - 0.5) < 5 * 0.289 / 20_000**0.5
+    assert not torch.equal(whole, batch.randint(8))  # one draw after the other
+
+
+# ------------------------------------------------------------------------------------------------------------- resume
+
+
+def steps(ours: BatchLoader, epochs: int) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Each batch of some epochs, with the state right after it."""
+    for _ in range(epochs):
+        for batch in ours:
+            yield plain([batch]), ours.state_dict()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"training": True}, {"training": False}, {"training": True, "rank": 1, "world_size": 2}, {"rank": 1, "world_size": 2}],
+)
+def test_a_run_goes_on_identically_from_every_step_of_three_epochs(settings: dict[str, Any]) -> None:
+    beginning = loader(22, 3, seed=4, **settings).state_dict()
+    whole = list(steps(loader(22, 3, seed=4, **settings), 3))
+    per_epoch = len(whole) // 3
+    states = [beginning, *(state for _, state in whole)]
+    for done, state in enumerate(states):
+        resumed = loader(22, 3, seed=99, **settings)  # the state brings its seed along
+        resumed.load_state_dict(state)
+        assert resumed.state_dict() == state
+        # At the end of an epoch the next pass is a new epoch, so what is left is counted in whole passes.
+        rest = list(steps(resumed, 3 - done // per_epoch))
+        assert rest == whole[done:], f"after {done} steps"
+
+
+def test_states_are_taken_one_from_another_without_drift() -> None:
+    whole = [batch for batch, _ in steps(loader(22, 3, training=True), 3)]
+    state, seen = loader(22, 3, training=True).state_dict(), []
+    while len(seen) < len(whole):  # killed after every second batch
+        ours = loader(22, 3, training=True)
+        ours.load_state_dict(state)
+        seen += [plain([batch]) for batch in islice(ours, 2)]
+        state = ours.state_dict()
+    assert seen == whole
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_epoch_broken_off_is_over_for_its_loader_and_goes_on_for_its_state(num_workers: int) -> None:
+    whole = [batch for batch, _ in steps(loader(22, 3, training=True), 3)]
+    ours = loader(22, 3, training=True, num_workers=num_workers)
+    for batch in islice(ours, 3):
+        assert batch[0].shape == (3,)
+    broken_off = ours.state_dict()
+    assert broken_off == {"epoch": 0, "step": 3, "seed": 0}
+    assert [plain([batch]) for batch in ours] == whole[7:14]  # the next epoch, not the rest of this one
+
+    resumed = loader(22, 3, training=True)
+    resumed.load_state_dict(broken_off)
+    assert [batch for batch, _ in steps(resumed, 3)] == whole[3:]
+
+    second = loader(22, 3, training=True)
+    next(iter(second))
+    two_more = [plain([batch]) for batch in islice(second, 2)]
+    after = loader(22, 3, training=True)
+    after.load_state_dict(second.state_dict())
+    assert two_more + [plain([batch]) for batch in after] == whole[7:14]
+
+
+def test_a_state_survives_the_iterator_that_was_made_but_not_used() -> None:
+    ours = loader(22, 3, training=True)
+    list(ours)
+    before = ours.state_dict()
+    iter(ours)
+    assert ours.state_dict() == before
+
+
+# ------------------------------------------------------------------------------------------------------------ workers
+
+
+def test_workers_bring_the_same_batches_and_the_state_counts_those_consumed() -> None:
+    for training in (True, False):
+        here, there = (loader(40, 4, training=training, seed=2, num_workers=n) for n in (0, 2))
+        for (expected, state), (batch, other_state) in zip(steps(here, 2), steps(there, 2), strict=True):
+            assert batch == expected
+            assert other_state == state  # although workers are already ahead
+
+
+def test_resume_with_workers_in_the_middle_of_an_epoch() -> None:
+    whole = [batch for batch, _ in steps(loader(40, 4, training=True), 2)]
+    ours = loader(40, 4, training=True, num_workers=2)
+    ours.load_state_dict({"epoch": 0, "step": 6, "seed": 0})
+    assert [batch for batch, _ in steps(ours, 2)] == whole[6:]
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    def broken(batch: Batch) -> None:
+        raise ValueError("Sample 3 is broken; mend it.")
+
+    with pytest.raises(ValueError, match="Sample 3 is broken; mend it"):
+        next(iter(BatchLoader(broken, 4, 2, num_workers=1)))
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_samples": 0}, "has no samples"),
+        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
+        ({"num_workers": -1}, "num_workers is -1; give 0"),
+        ({"training": True, "world_size": 11}, "10 training samples can't be shared by 11 processes; .* at most 10"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loader(**{"num_samples": 10, "batch_size": 2, **settings})
+
+
+def test_more_ranks_than_batches_leave_some_without_any_in_evaluation() -> None:
+    ranks = [loader(3, 2, rank=rank, world_size=4) for rank in range(4)]
+    assert [indices(rank) for rank in ranks] == [[[0, 1]], [[2]], [], []]
+    assert [len(rank) for rank in ranks] == [1, 1, 0, 0]

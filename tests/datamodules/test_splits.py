@@ -1,0 +1,78 @@
+"""Stratified samples and folds: exact sizes, every class in proportion, on random label vectors of all kinds."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.splits import stratified_folds, stratified_sample
+
+
+def random_labels(seed: int) -> Tensor:
+    """Balanced, unbalanced or with classes missing, of 1 to 300 samples, in random order."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(1, 12)
+    weights = rng.dirichlet(np.full(classes, rng.choice([0.2, 1.0, 50.0])))
+    present = rng.permutation(15)[:classes]  # of the classes 0 to 14, some are missing
+    return torch.from_numpy(present[rng.choice(classes, size=rng.integers(1, 300), p=weights)].astype(np.int64))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_samples_have_the_size_asked_for_and_each_class_within_one_of_its_share(seed: int) -> None:
+    labels = random_labels(seed)
+    for size in {0, 1, len(labels) // 10, len(labels) // 3, len(labels) - 1, len(labels)}:
+        sample = stratified_sample(labels, size, seed)
+        assert sample.dtype == torch.int64
+        assert len(sample) == size
+        assert sample.tolist() == sorted(set(sample.tolist()))
+        taken = np.bincount(labels[sample].numpy(), minlength=15)
+        share = np.bincount(labels.numpy(), minlength=15) * size / len(labels)
+        assert np.abs(taken - share).max() < 1
+        assert (taken[share == np.round(share)] == share[share == np.round(share)]).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_folds_are_balanced_in_size_and_in_each_class(seed: int) -> None:
+    labels = random_labels(seed)
+    for num_folds in {2, 3, 5, 10}:
+        folds = stratified_folds(labels, num_folds, seed)
+        assert folds.shape == labels.shape
+        assert (int(folds.min()), int(folds.max())) >= (0, 0)
+        assert folds.max() < num_folds
+        sizes = torch.bincount(folds, minlength=num_folds)
+        assert sizes.max() - sizes.min() <= 1
+        for label in labels.unique():
+            per_fold = torch.bincount(folds[labels == label], minlength=num_folds)
+            assert per_fold.max() - per_fold.min() <= 1
+
+
+def test_which_samples_of_a_class_are_taken_is_uniform_and_the_seeds_choice() -> None:
+    labels = torch.arange(40) % 4
+    taken, held_out = torch.zeros(40), torch.zeros(40)
+    for seed in range(1000):
+        taken[stratified_sample(labels, 12, seed)] += 1
+        held_out += stratified_folds(labels, 5, seed) == 0
+    # Binomial with p = 0.3 and p = 0.2: standard deviations 14.5 and 12.6.
+    assert (taken - 300).abs().max() < 5 * 14.5
+    assert (held_out - 200).abs().max() < 5 * 12.6
+
+
+def test_the_same_seed_repeats_and_another_does_not() -> None:
+    labels = random_labels(3)
+    half = len(labels) // 2
+    assert torch.equal(stratified_sample(labels, half, 1), stratified_sample(labels, half, 1))
+    assert not torch.equal(stratified_sample(labels, half, 1), stratified_sample(labels, half, 2))
+    assert torch.equal(stratified_folds(labels, 4, 1), stratified_folds(labels, 4, 1))
+    assert not torch.equal(stratified_folds(labels, 4, 1), stratified_folds(labels, 4, 2))
+
+
+def test_torchs_own_random_stream_stays_where_it_was() -> None:
+    before = torch.get_rng_state()
+    stratified_sample(torch.arange(10), 5, 0)
+    stratified_folds(torch.arange(10), 5, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_missing_goes_to_the_largest_remainders() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 4 + [2])  # shares of three: 1.5, 1.2 and 0.3
+    assert torch.bincount(labels[stratified_sample(labels, 3, 0)], minlength=3).tolist() == [2, 1, 0]
