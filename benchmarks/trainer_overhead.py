@@ -95,7 +95,9 @@ class Stopwatch(L.Callback):
     def __init__(self, steps: int) -> None:
         self.first, self.last = WARM_UP, WARM_UP + steps
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx == self.first:
             self.started = Clock.now()
         elif batch_idx == self.last:

@@ -12,6 +12,7 @@ Shapes: N images in the store, B in the batch, C channels, H×W pixels.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -47,6 +48,8 @@ class WindowStore:
     def gather(self, batch: Batch) -> Tensor:
         """The batch's images, each at an offset and side of its own: (B, C, H, W) uint8."""
         device = self.windows.device
+        if not (self.padding or self.flip):
+            return self.padded(batch.indices.to(device, non_blocking=True))  # one copy an image, not one a row
         mirrored = batch.randint(2) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
         offsets = [batch.randint(2 * self.padding + 1) for _ in range(2)] if self.padding else [mirrored * 0] * 2
         keys = [key.to(device, non_blocking=True) for key in (batch.indices, mirrored, *offsets)]
@@ -54,7 +57,7 @@ class WindowStore:
 
     def padded(self, indices: Tensor) -> Tensor:
         """Padded, unmirrored images: (B, C, H+2p, W+2p) uint8, for a pipeline that crops for itself."""
-        return self.stored[indices, 0]
+        return self.stored[:, 0].index_select(0, indices)  # several times as fast as indexing by a tensor
 
 
 def cutout(images: Tensor, side: int, fill: Tensor, batch: Batch) -> Tensor:
@@ -92,7 +95,7 @@ class Albumentations:
         transforms: names of albumentations' classes with their arguments, applied in order.
 
     Raises:
-        ValueError: an unknown class or arguments that it refuses.
+        ValueError: an unknown class, arguments that it refuses, or an entry of another form.
     """
 
     def __init__(self, transforms: Sequence[str | Mapping[str, Any]]) -> None:
@@ -101,25 +104,61 @@ class Albumentations:
 
         pipeline = []
         for entry in transforms:
-            name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+            name, arguments = _name_and_arguments(entry)
             transform = getattr(A, name, None)
             if not (isinstance(transform, type) and issubclass(transform, A.BasicTransform)):
                 near = get_close_matches(name, dir(A), 1)
                 hint = f"did you mean {near[0]}?" if near else "see albumentations' documentation for their names."
                 raise ValueError(f"albumentations has no transform {name!r}; {hint}")
             try:
-                pipeline.append(transform(**(arguments or {})))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", "Argument")  # of a misspelled argument it would only warn
+                    pipeline.append(transform(**arguments))
             except Exception as error:
-                reason = " ".join(str(error).split())
-                raise ValueError(f"albumentations.{name} refuses {dict(arguments or {})}: {reason}.") from error
+                raise ValueError(f"albumentations.{name} refuses {arguments}: {_one_line(error)}.") from error
         self.transform = A.Compose(pipeline)
 
     def __call__(self, images: Tensor, batch: Batch) -> Tensor:
-        """Transforms each image of (B, C, H', W') uint8 for itself: (B, C, H, W) uint8."""
+        """Transforms each image of (B, C, H', W') uint8 for itself: (B, C, H, W) uint8.
+
+        Raises:
+            ValueError: a transform fails on an image, or returns something else than uint8 images of one size.
+        """
         self.transform.set_random_seed((batch.seed + batch.start) % 2**32)
         pictures = images.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H', W', C)
-        transformed = np.stack([self.transform(image=picture)["image"] for picture in pictures])
-        return torch.from_numpy(transformed.reshape(*transformed.shape[:3], images.shape[1])).permute(0, 3, 1, 2)
+        try:
+            transformed = [np.asarray(self.transform(image=picture)["image"]) for picture in pictures]
+        except Exception as error:
+            raise ValueError(
+                f"The albumentations pipeline fails on an image of shape {tuple(images.shape[1:])}: {_one_line(error)}."
+            ) from error
+        if kinds := {array.dtype.name for array in transformed} - {"uint8"}:
+            raise ValueError(
+                f"The albumentations pipeline returns {', '.join(kinds)} images; it must give back uint8: leave out "
+                "Normalize, ToFloat and the like, since the preprocessing setting does their work."
+            )
+        if len(sizes := {array.shape[:2] for array in transformed}) > 1:
+            raise ValueError(
+                f"The albumentations pipeline returns images of different sizes, {' and '.join(map(str, sizes))}; "
+                "end it with a RandomCrop or Resize to one size."
+            )
+        stacked = torch.from_numpy(np.stack(transformed))
+        return stacked.reshape(*stacked.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def _name_and_arguments(entry: object) -> tuple[str, dict[str, Any]]:
+    """A pipeline's entry: a name, or a mapping of one name to its arguments."""
+    items = [(entry, None)] if isinstance(entry, str) else list(entry.items()) if isinstance(entry, Mapping) else []
+    if len(items) != 1 or not isinstance(items[0][1], Mapping | None):
+        raise ValueError(
+            f"albumentations has the entry {entry!r}; give each transform as its name, or as its name with a mapping "
+            "of arguments such as {HorizontalFlip: {p: 0.5}}."
+        )
+    return str(items[0][0]), dict(items[0][1] or {})
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 @dataclass

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from datamodules.augmentation import Albumentations, AugmentedImages, WindowStore
 from datamodules.image_files import find_images, read_images
-from datamodules.loader import BatchLoader
+from datamodules.loader import Batch, BatchLoader
 from datamodules.preprocessing import Method, Preprocessing
 from datamodules.splits import stratified_folds, stratified_sample
 
@@ -180,6 +180,10 @@ class ImageDataModule(L.LightningDataModule):
         fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         store = WindowStore(images, self.crop_padding, self.flip)
         fetch = AugmentedImages(store, labels, self.image_shape, self.albumentations, self.rotation, self.cutout, fill)
+        if self.albumentations:
+            fetch(
+                Batch(torch.arange(1), 0, 1, 0)
+            )  # a pipeline that fails should say so before training, in this process
         return self._loader(fetch, len(labels), training=True)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
@@ -218,14 +222,20 @@ class ImageDataModule(L.LightningDataModule):
         """Takes over what was fitted when the checkpoint was written.
 
         Raises:
-            ValueError: the checkpoint was trained on another preprocessing.
+            ValueError: the checkpoint was trained on another preprocessing or number of components.
         """
         if state["preprocessing"] != self.preprocessing.method:
             raise ValueError(
                 f"The checkpoint was trained with preprocessing {state['preprocessing']}, not "
                 f"{self.preprocessing.method}; leave --data.preprocessing as it was."
             )
-        self.preprocessing.fitted = {name: value for name, value in state.items() if name != "preprocessing"}
+        fitted = {name: value for name, value in state.items() if name != "preprocessing"}
+        if "directions" in fitted and fitted["directions"].shape[1:] != self.input_shape:
+            raise ValueError(
+                f"The checkpoint was trained with {fitted['directions'].shape[1]} components, not "
+                f"{self.input_shape[0]}; leave --data.num_components as it was."
+            )
+        self.preprocessing.fitted = fitted
 
     def _plain_loader(self, split: str) -> BatchLoader:
         images, labels = self._on_device(self.splits[split])

@@ -65,7 +65,7 @@ class _Fetched(Dataset[Any]):
     def __init__(self, fetch: Callable[[Batch], Any]) -> None:
         self.fetch = fetch
 
-    def __getitems__(self, batch: Batch) -> Any:
+    def __getitem__(self, batch: Batch) -> Any:
         return self.fetch(batch)
 
 

@@ -64,20 +64,26 @@ class Preprocessing:
         if self.method == "scale":
             self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
             return
-        sums = torch.stack([chunk.double().sum(0) for chunk in images.split(_CHUNK)])
-        mean = sums.sum(0) / len(images) / 255  # (C, H, W)
-        if self.method == "mean_image":
-            self.fitted = {"scale": torch.tensor(1 / 255), "shift": -mean.float()}
-        elif self.method == "standardize":
-            mean = mean.mean((1, 2), keepdim=True)  # (C, 1, 1)
-            squares = [((chunk.double() / 255 - mean) ** 2).mean((2, 3)).sum(0) for chunk in images.split(_CHUNK)]
-            std = (torch.stack(squares).sum(0) / len(images)).sqrt().reshape(-1, 1, 1)
+        if self.method == "standardize":
+            # How often each of the 256 levels occurs says all, exactly and much faster than a sum over pixels.
+            counts = torch.stack(
+                [channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]
+            )  # (C, 256)
+            shares = counts.double() / counts.sum(1, keepdim=True)
+            levels = torch.arange(256, dtype=torch.float64) / 255
+            mean = (shares @ levels).reshape(-1, 1, 1)  # (C, 1, 1)
+            std = (shares * (levels - mean.flatten(1)) ** 2).sum(1).sqrt().reshape(-1, 1, 1)
             if (std < _NO_VARIATION).any():
                 raise ValueError(
                     "All training images have the same value in every pixel of a channel, so it can't be divided by "
                     "its standard deviation; use preprocessing mean_image or scale."
                 )
             self.fitted = {"scale": (1 / (255 * std)).float(), "shift": (-mean / std).float()}
+            return
+        # Sums of 128 × 255 and less are exact in float32.
+        mean = torch.stack([chunk.float().sum(0) for chunk in images.split(128)]).double().sum(0) / len(images) / 255
+        if self.method == "mean_image":
+            self.fitted = {"scale": torch.tensor(1 / 255), "shift": -mean.float()}
         else:
             self._fit_components(images, mean.float())
 

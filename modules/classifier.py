@@ -9,6 +9,7 @@ the mean since its last point, not one batch's noise.
 Shapes: B images in a batch, K classes.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,15 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) int64
+
+
+@dataclass
+class _Sums:
+    """Over the training batches since the last log. The number of images never leaves Python: on a GPU it would wait."""
+
+    loss: Tensor  # scalars on the device
+    correct: Tensor
+    images: int = 0
 
 
 class Classifier(L.LightningModule):
@@ -38,7 +48,7 @@ class Classifier(L.LightningModule):
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
-        self._train_sums: Tensor | None = None  # (3,): loss, correct, images since the last log
+        self._train_sums: _Sums | None = None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The training loss of one batch: logits (B, K), labels (B,) to a scalar. A topic's own."""
@@ -48,6 +58,13 @@ class Classifier(L.LightningModule):
         """What `loss` should be before training, when all logits are near 0; None if nothing is known."""
         return None
 
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam at 1e-3, which trains any topic tolerably; the command line's --optimizer takes its place.
+
+        Source: https://cs231n.github.io/neural-networks-3/#ada
+        """
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
@@ -56,17 +73,22 @@ class Classifier(L.LightningModule):
         return loss
 
     def _count_training_batch(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        if self._train_sums is None or self._train_sums.device != labels.device:
-            self._train_sums = torch.zeros(3, device=labels.device)
-        correct = (logits.argmax(1) == labels).sum()
-        self._train_sums += torch.stack([loss.float() * len(labels), correct, correct.new_tensor(len(labels))])
+        sums = self._train_sums
+        if sums is None or sums.loss.device != labels.device:
+            zero = torch.zeros((), device=labels.device)
+            sums = self._train_sums = _Sums(zero, zero.clone())
+        sums.loss.add_(loss, alpha=len(labels))
+        sums.correct.add_((logits.argmax(1) == labels).sum())
+        sums.images += len(labels)
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         trainer: Any = self.trainer  # its attributes are set where mypy does not look
         if self.global_step % trainer.log_every_n_steps or self._train_sums is None:
             return
-        sums = trainer.strategy.reduce(self._train_sums, reduce_op="sum")
-        loss, correct = (sums[:2] / sums[2]).tolist()
+        sums = self._train_sums
+        counted = torch.stack([sums.loss, sums.correct, torch.full_like(sums.loss, sums.images)])
+        *totals, images = trainer.strategy.reduce(counted, reduce_op="sum").tolist()
+        loss, correct = (total / images for total in totals)
         self.log_dict({"train/loss": loss, "train/accuracy": correct}, prog_bar=True)
         self._train_sums = None
 

@@ -252,6 +252,8 @@ class TopicCLI(LightningCLI):
         if best.best_model_score is not None:
             print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({_relative(Path(best.best_model_path))})")
         print(f"run folder         {_relative(self.run_folder.path)}")
+        for unsent in sorted((self.run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
+            print(f"send it to W&B     wandb sync {_relative(unsent)}")
         print(f"test it            python -m pipelines.train test --ckpt_path {_relative(self.run_folder.path)}")
         more = f"--trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
         print(f"train it longer    python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)} {more}")

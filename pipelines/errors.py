@@ -33,6 +33,9 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
         misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's word for a user's mistake
         on_purpose = isinstance(error, OSError) or misconfigured or raised_on_purpose(error) is error

@@ -130,8 +130,10 @@ def check_gradients(model: Checkable, images: Tensor, labels: Tensor, report: Re
             if not found:
                 return Result("gradients", False, f"every coordinate of {name} sits on a kink: nothing was compared")
             compared += found
-    figures = f"worst relative error {worst:.1e}{where} at {compared} coordinates, {kinks} on kinks left out"
-    return Result("gradients", worst <= _GRADIENT_TOLERANCE, f"{figures} (limit {_GRADIENT_TOLERANCE:.0e})")
+    figures = f"relative error {worst:.1e}{where}, the worst of {compared} coordinates; {kinks} on kinks left out"
+    # Few kinks are met by chance; where most coordinates look like one, the loss itself jumps.
+    passed = worst <= _GRADIENT_TOLERANCE and kinks <= compared
+    return Result("gradients", passed, f"{figures} (limit {_GRADIENT_TOLERANCE:.0e})")
 
 
 class _Loss:
@@ -150,7 +152,7 @@ class _Loss:
         """The loss, after its gradients were put into the parameters."""
         loss = self()
         if loss.requires_grad:  # a model that is cut off from its parameters fails by its figures, not by a traceback
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         return loss
 
 
@@ -158,14 +160,13 @@ class _Loss:
 def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float) -> float | None:
     """|analytic − numeric| / larger of the two at coordinate `i` of a parameter; None on a kink."""
     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-    values, analytic = parameter.flatten(), float(gradient.flatten()[i])
+    values, analytic = parameter.clone(), float(gradient.flatten()[i])
     losses = []
     for step in (_STEP, -_STEP):
-        moved = values.clone()
-        moved[i] += step
-        parameter.copy_(moved.view_as(parameter))
+        moved = values.flatten().index_add(0, torch.tensor([i]), values.new_tensor([step]))
+        parameter.copy_(moved.view_as(values))
         losses.append(float(loss_of()))
-    parameter.copy_(values.view_as(parameter))
+    parameter.copy_(values)
     numeric = (losses[0] - losses[1]) / (2 * _STEP)
     difference = abs(analytic - numeric)
     typical = float(gradient.square().mean().sqrt())
@@ -197,12 +198,9 @@ def check_parameters(model: Checkable, images: Tensor, labels: Tensor) -> Result
         optimizer.step()
     unreached = [name for name, norm in norms.items() if not norm]
     if unreached:
-        return Result(
-            "parameters", False, f"{len(unreached)} of {len(norms)} get no gradient: {', '.join(unreached[:3])}"
-        )
-    figures = (
-        f"{len(norms)} of {len(norms)} get gradients, of norm {min(norms.values()):.1e} to {max(norms.values()):.1e}"
-    )
+        names = ", ".join(unreached[:3]) + (", …" if len(unreached) > 3 else "")
+        return Result("parameters", False, f"{len(unreached)} of {len(norms)} get no gradient: {names}")
+    figures = f"all {len(norms)} get gradients, of norm {min(norms.values()):.1e} to {max(norms.values()):.1e}"
     return Result("parameters", True, figures)
 
 
@@ -218,27 +216,28 @@ def check_overfitting(model: Checkable, images: Tensor, labels: Tensor, report: 
     plain = without_regularisation(model)
     if not any(p.requires_grad for p in plain.parameters()):
         return Result("overfitting", None, "the model has no parameters to train")
-    best = 0
+    best, best_step, best_rate = 0, 0, 0.0
     for rate in _OVERFIT_RATES:
-        learner = deepcopy(plain).train()
+        learner = deepcopy(plain)
         optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=rate)
         for step in range(_OVERFIT_STEPS + 1):
             with torch.no_grad():
                 correct = int((learner(images).argmax(1) == labels).sum())
-            best = max(best, correct)
+            if correct > best:
+                best, best_step, best_rate = correct, step, rate
             report(f"{correct} of {len(labels)} images after {step} steps at learning rate {rate:g}")
-            if correct >= _OVERFIT_ACCURACY * len(labels):
-                figures = f"{correct} of {len(labels)} images learned in {step} steps of Adam at learning rate {rate:g}"
-                return Result("overfitting", True, figures)
             loss = training_loss(learner, (images, labels))
-            if not loss.requires_grad or not bool(loss.isfinite()):
+            if best == len(labels) or not loss.requires_grad or not bool(loss.isfinite()):
                 break
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
-    rates = ", ".join(f"{rate:g}" for rate in _OVERFIT_RATES)
-    figures = f"{best} of {len(labels)} images learned in {_OVERFIT_STEPS} steps of Adam at learning rates {rates}"
-    return Result("overfitting", False, f"{figures} (limit {_OVERFIT_ACCURACY:.0%})")
+        if best >= _OVERFIT_ACCURACY * len(labels):
+            break
+    passed = best >= _OVERFIT_ACCURACY * len(labels)
+    how = f"in {best_step} steps of Adam, learning rate {best_rate:g}" if passed else f"(limit {_OVERFIT_ACCURACY:.0%})"
+    figures = f"{best} of {len(labels)} training images learned by heart {how}"
+    return Result("overfitting", passed, figures)
 
 
 def check_splits(splits: Mapping[str, Split]) -> Result:
@@ -251,10 +250,10 @@ def check_splits(splits: Mapping[str, Split]) -> Result:
         known = set(digests[within])
         shared = sum(digest in known for digest in digests[name])
         passed &= shared <= _OVERLAP_TOLERANCE * len(digests[name])
-        counts.append(f"{name} in {within} {shared:,} of {len(digests[name]):,}")
+        counts.append(f"{shared:,} of {len(digests[name]):,} {name} in {within}")
     if not counts:
         return Result("splits", None, "there is one split alone")
-    return Result("splits", passed, f"same images: {'; '.join(counts)} (limit {_OVERLAP_TOLERANCE:.0%})")
+    return Result("splits", passed, f"{', '.join(counts)} (limit {_OVERLAP_TOLERANCE:.0%})")
 
 
 def _digest(image: Tensor) -> bytes:

@@ -4,6 +4,7 @@ A run never waits for the network: an unreachable server is noticed in seconds a
 that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not uploaded is sent by `wandb sync`.
 """
 
+import logging
 import netrc
 import os
 import socket
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 PROJECT = "lightning-231n"
 
 _PROBE_SECONDS = 3.0  # for a TCP connection to the server
-_INIT_SECONDS = 20.0  # for the server to register the run
+_INIT_SECONDS = 10.0  # for the server to register the run
 _FINISH_SECONDS = 60  # for the last uploads
 
 Mode = Literal["online", "offline", "disabled"]
@@ -48,6 +49,8 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     if mode == "online" and not _reachable():
         _say(f"W&B at {_server().netloc} can't be reached: this run is tracked offline.")
         mode = "offline"
+    os.environ.setdefault("WANDB_SILENT", "true")  # what matters is said in the summary of the run
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry, when the server fails
     import wandb  # takes half a second
 
     settings = wandb.Settings(silent=True, init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS)
@@ -66,6 +69,8 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
         _say(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
         wandb.teardown()
         run = wandb.init(mode="offline", **arguments)
+    if run.url:
+        _say(f"W&B: {run.url}")
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")
     run.config.update(config, allow_val_change=True)

@@ -57,8 +57,9 @@ def test_more_images_than_are_fitted_at_a_time() -> None:
     standard = fitted("standardize", images)(images).double()
     np.testing.assert_allclose(standard.mean((0, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(standard.std((0, 2, 3), unbiased=False), 1, atol=1e-5)
-    whitened = fitted("whiten", images)(images).double()
-    np.testing.assert_allclose(whitened.mT @ whitened / len(images), np.eye(12), atol=5e-3)
+    reference = PCA().fit(x.reshape(len(x), -1))
+    variances = fitted("pca", images)(images).double().var(0, unbiased=True)
+    np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-3)
 
 
 @pytest.mark.parametrize("num_components", [1, 7, None])
@@ -69,7 +70,7 @@ def test_pca_equals_scikit_learns_up_to_signs(num_components: int | None) -> Non
     outputs = fitted("pca", images, num_components)(others).numpy()
     assert outputs.shape == expected.shape == (30, num_components or 60)
     signs = np.sign((outputs * expected).sum(0))
-    np.testing.assert_allclose(outputs * signs, expected, atol=2e-4)
+    np.testing.assert_allclose(outputs * signs, expected, atol=1e-3)
     variances = fitted("pca", images, num_components)(images).var(0, unbiased=True)
     np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-3)
 

@@ -1,0 +1,80 @@
+"""Both benchmarks run to the end on drawn images and print a figure for every variant; how fast is not tested here."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
+
+from benchmarks import input_pipeline, trainer_overhead
+from benchmarks.timing import Comparison, Figures, Rate, Variant
+
+
+def assert_all_printed(comparison: Comparison, names: set[str], printed: str) -> None:
+    assert set(comparison.variants) == names
+    for name in names:
+        assert any(line.startswith(name) for line in printed.splitlines())
+        figures = [comparison.rate(name)]
+        figures += [getattr(rate, clock) for rate in comparison.rates[name] for clock in ("cpu", "wall")]
+        assert all(math.isfinite(figure) and figure > 0 for figure in figures), (name, figures)
+
+
+def test_input_pipeline_gives_a_figure_for_every_variant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_pipeline, "_SHORTEST", 0.0)
+    threads = torch.get_num_threads()
+    comparison = input_pipeline.main(
+        ["--root", str(tmp_path), "--images", "600", "--rounds", "1", "--batch_size", "50"]
+    )
+    printed = capsys.readouterr().out
+    assert "drawn Shapes images" in printed
+    names = {
+        "torchvision, 0 workers",
+        "torchvision, 2 workers",
+        "torchvision, whole batches",
+        "albumentations, 0 workers",
+        "ours with albumentations",
+        "ours",
+        "ours, batches of 500",
+        "ours without augmentation",
+    }
+    assert_all_printed(comparison, names, printed)
+    assert comparison.ratio("ours", "ours") == Figures(1.0, 1.0, 1.0)
+    assert torch.get_num_threads() == threads
+
+
+def test_trainer_overhead_gives_a_figure_for_every_variant_of_both_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--root", str(tmp_path), "--rounds", "1", "--steps", "5", "--convnet_steps", "2", "--batch_size", "8"]
+    comparisons = trainer_overhead.main(options)
+    printed = capsys.readouterr().out
+    assert set(comparisons) == {"linear", "convnet"}
+    for comparison in comparisons.values():
+        assert_all_printed(comparison, {"bare loop", "Lightning as we run it", "Lightning alone"}, printed)
+
+
+def test_trainer_overhead_refuses_more_steps_than_an_epoch_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short(trainer_overhead.Shapes):
+        def __init__(self, **settings: object) -> None:
+            super().__init__(**{**settings, "num_train": 40})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer_overhead, "Shapes", Short)
+    with pytest.raises(ValueError, match="An epoch has 5 batches of 8, too few for 20 steps"):
+        trainer_overhead.training_data("nowhere", 8, 20)
+
+
+def test_ratio_is_the_median_of_the_rounds_and_uses_wall_time_beside_workers() -> None:
+    rates = {"a": [Rate(2, 3), Rate(4, 8), Rate(9, 9)], "b": [Rate(1, 3), Rate(1, 2), Rate(1, 1)]}
+    queues = {name: iter(values) for name, values in rates.items()}
+    alone = Comparison({name: Variant(lambda name=name: next(queues[name])) for name in rates}, rounds=3)
+    assert alone.ratio("a", "b") == Figures(4, 2, 9)
+    assert alone.rate("a") == 4
+    alone.variants["b"] = Variant(lambda: Rate(1, 1), by_wall=True)
+    assert alone.ratio("a", "b") == Figures(4, 1, 9)
+    assert alone.rate("b") == 2
+    with pytest.raises(ValueError, match="rounds is 0; give at least 1"):
+        Comparison({}, rounds=0)

@@ -1,0 +1,75 @@
+"""Two processes on the CPU (gloo) see what one process sees, train to the same weights and count every sample once."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.command_line import PROJECT
+
+TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+FIT = [
+    "fit", "--config", "softmax", "--data", "Digits", "--data.crop_padding", "1", "--data.flip", "true",
+    "--trainer.max_epochs", "2", "--trainer.log_every_n_steps", "5", "--optimizer.lr", "0.05",
+]  # fmt: skip
+
+
+def train(arguments: list[str], folder: Path) -> str:
+    """Runs the command line in a real process of its own, since Lightning starts the second rank from its arguments."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines.train", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The same training on two processes with batches of 32 and on one with batches of 64."""
+    folder = tmp_path_factory.mktemp("runs")
+    for processes, arguments in ((2, ["--data.batch_size", "32", *TWO]), (1, ["--data.batch_size", "64"])):
+        (folder / str(processes)).mkdir()
+        train([*FIT, *arguments], folder / str(processes))
+    return {processes: next((folder / str(processes) / "logs" / "softmax").iterdir()) for processes in (1, 2)}
+
+
+def test_one_run_folder_and_one_wandb_run(runs: dict[int, Path]) -> None:
+    assert len(list(runs[2].parent.iterdir())) == 1
+    assert len(list((runs[2] / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_same_training_as_one_process(runs: dict[int, Path]) -> None:
+    weights = [
+        torch.load(runs[n] / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["linear.weight"] for n in (1, 2)
+    ]
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+    one, two = rows(runs[1]), rows(runs[2])
+    assert [row["step"] for row in one] == [row["step"] for row in two]
+    for name in ("train/loss", "train/accuracy", "val/accuracy", "health/gradient_norm"):
+        expected = [row[name] for row in one if name in row]
+        assert len(expected) > 1
+        assert [row[name] for row in two if name in row] == pytest.approx(expected, rel=1e-4), name
+
+
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_same_figures_to_the_last_digit(runs: dict[int, Path], command: str) -> None:
+    """One checkpoint, batches of 7: 360 test images are 52 batches, the last of 3; 144 validation images are 21."""
+    single = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    arguments = [command, "--ckpt_path", str(runs[2]), "--data.batch_size", "7", "--trainer.logger", "false"]
+    folder = runs[2].parent.parent.parent
+    outputs = [train([*arguments, *devices], folder).splitlines()[1:] for devices in (TWO, single)]
+    assert outputs[0] == outputs[1]
+    if command == "test":
+        assert "360" in next(line for line in outputs[0] if line.startswith("test/images"))
+        recorded = [row for row in rows(runs[2]) if "test/accuracy" in row]
+        assert len(recorded) == 2  # one by each command, none by the second rank
+        del recorded[0]["epoch"], recorded[1]["epoch"]
+        assert recorded[0] == recorded[1]
