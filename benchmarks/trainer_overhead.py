@@ -3,16 +3,16 @@
     python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N]
 
 Both sides take their batches of 128 from one datamodule's own loader, standardise them, compute the same loss and step
-the same optimizer (SGD with momentum). The Lightning side has everything that `pipelines.train fit` gives a run: figures
-of training, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint
+the same optimizer (SGD with momentum). The Lightning side has what `pipelines.train fit` gives a run: figures of
+training, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint
 callbacks and the random state. The bare loop has nothing: no figures, no logs, no checkpoints.
 
 Measured are N steps in the middle of one long epoch, so starting up, validation, checkpoints and the end of the epoch
 are left out; logging, once every 50 steps, is in. `linear` is softmax regression, whose step takes about a millisecond,
 so that what Lightning costs is seen at its worst; `convnet` is a small network whose step takes 50 to 150 ms.
 
-`Lightning alone` is a Trainer with nothing switched on, around a module that returns its loss and does nothing else: what
-is left of the bare loop's speed there is all that a project on Lightning can have.
+`Lightning alone` is a Trainer with nothing switched on, around a module that returns its loss and does nothing else:
+what is left of the bare loop's speed there is all that a project on Lightning can have.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,7 +60,7 @@ class Convnet(Classifier):
         self.layers = nn.Sequential(
             *chain.from_iterable(
                 (nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
-                for before, after in zip(widths, widths[1:], strict=False)
+                for before, after in pairwise(widths)
             ),
             nn.Flatten(),
             nn.Linear(4 * width * 16, num_classes),

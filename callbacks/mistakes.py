@@ -67,7 +67,8 @@ class ConfidentMistakes(Callback):
         if trainer.world_size > 1:
             gathered: list[list[Mistake]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(gathered, mistakes)
-            mistakes = sorted(sum(gathered, []), key=lambda mistake: -mistake[0])[: self.count]
+            everyone = [mistake for found in gathered for mistake in found]
+            mistakes = sorted(everyone, key=lambda mistake: -mistake[0])[: self.count]
         data = getattr(trainer, "datamodule", None)
         if not mistakes or data is None:
             return

@@ -1,4 +1,4 @@
-"""The one way in which a run shows a picture: a PNG in the run's folder, and an image in every logger that takes images.
+"""The one way in which a run shows a picture: a PNG in the run's folder, and an image in every logger that takes them.
 
 Callbacks make matplotlib figures or uint8 arrays and hand them to `show`; they never ask which loggers there are.
 """

@@ -23,6 +23,7 @@ class TrainingHealth(Callback):
     def __init__(self) -> None:
         self._before: list[Tensor] | None = None  # the parameters before the step that is measured
         self._gradient_norm = 0.0
+        self._lr = 0.0
         self._images = 0
         self._seconds = 0.0
         self._last = 0.0
@@ -38,6 +39,7 @@ class TrainingHealth(Callback):
             return
         parameters = [p for p in pl_module.parameters() if p.grad is not None]
         self._gradient_norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        self._lr = float(optimizer.param_groups[0]["lr"])  # now, since a scheduler may change it before the batch ends
         self._before = [p.detach().clone() for p in parameters]
 
     def on_train_batch_end(
@@ -55,7 +57,7 @@ class TrainingHealth(Callback):
         figures = {
             "health/gradient_norm": self._gradient_norm,
             "health/update_ratio": float(update),
-            "health/lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "health/lr": self._lr,
             "health/images_per_s": self._images * trainer.world_size / max(self._seconds, 1e-9),
         }
         pl_module.log_dict(figures)

@@ -66,9 +66,7 @@ class Preprocessing:
             return
         if self.method == "standardize":
             # How often each of the 256 levels occurs says all, exactly and much faster than a sum over pixels.
-            counts = torch.stack(
-                [channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]
-            )  # (C, 256)
+            counts = torch.stack([values.flatten().bincount(minlength=256) for values in images.unbind(1)])  # (C, 256)
             shares = counts.double() / counts.sum(1, keepdim=True)
             levels = torch.arange(256, dtype=torch.float64) / 255
             mean = (shares @ levels).reshape(-1, 1, 1)  # (C, 1, 1)

@@ -23,7 +23,7 @@ ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) 
 
 @dataclass
 class _Sums:
-    """Over the training batches since the last log. The number of images never leaves Python: on a GPU it would wait."""
+    """Over the training batches since the last log; nothing here makes a GPU wait, so `images` stays in Python."""
 
     loss: Tensor  # scalars on the device
     correct: Tensor
@@ -49,6 +49,7 @@ class Classifier(L.LightningModule):
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
         self._train_sums: _Sums | None = None
+        self._logged_step = 0  # the step of the last log
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The training loss of one batch: logits (B, K), labels (B,) to a scalar. A topic's own."""
@@ -64,6 +65,9 @@ class Classifier(L.LightningModule):
         Source: https://cs231n.github.io/neural-networks-3/#ada
         """
         return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    def on_train_start(self) -> None:
+        self._logged_step = self.global_step
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -83,14 +87,16 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         trainer: Any = self.trainer  # its attributes are set where mypy does not look
-        if self.global_step % trainer.log_every_n_steps or self._train_sums is None:
+        # While gradients accumulate, the step stands still and Lightning drops what is logged.
+        if self.global_step == self._logged_step or self.global_step % trainer.log_every_n_steps:
             return
         sums = self._train_sums
+        assert sums is not None
         counted = torch.stack([sums.loss, sums.correct, torch.full_like(sums.loss, sums.images)])
         *totals, images = trainer.strategy.reduce(counted, reduce_op="sum").tolist()
         loss, correct = (total / images for total in totals)
         self.log_dict({"train/loss": loss, "train/accuracy": correct}, prog_bar=True)
-        self._train_sums = None
+        self._train_sums, self._logged_step = None, self.global_step
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Counts the batch and returns its logits (B, K), for callbacks."""

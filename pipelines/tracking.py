@@ -68,6 +68,7 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     except Exception as error:  # whatever the server does wrong, the training goes on
         _say(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
         wandb.teardown()
+        os.environ.pop("WANDB_SERVICE", None)  # a service shared with a parent process would still hold the run's id
         run = wandb.init(mode="offline", **arguments)
     if run.url:
         _say(f"W&B: {run.url}")

@@ -1,6 +1,7 @@
 """Both benchmarks run to the end on drawn images and print a figure for every variant; how fast is not tested here."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_input_pipeline_gives_a_figure_for_every_variant(
     monkeypatch.setattr(input_pipeline, "_SHORTEST", 0.0)
     threads = torch.get_num_threads()
     comparison = input_pipeline.main(
-        ["--root", str(tmp_path), "--images", "600", "--rounds", "1", "--batch_size", "50"]
+        ["--root", str(tmp_path), "--images", "1100", "--rounds", "1", "--batch_size", "50"]
     )
     printed = capsys.readouterr().out
     assert "drawn Shapes images" in printed
@@ -69,8 +70,7 @@ def test_trainer_overhead_refuses_more_steps_than_an_epoch_has(monkeypatch: pyte
 
 def test_ratio_is_the_median_of_the_rounds_and_uses_wall_time_beside_workers() -> None:
     rates = {"a": [Rate(2, 3), Rate(4, 8), Rate(9, 9)], "b": [Rate(1, 3), Rate(1, 2), Rate(1, 1)]}
-    queues = {name: iter(values) for name, values in rates.items()}
-    alone = Comparison({name: Variant(lambda name=name: next(queues[name])) for name in rates}, rounds=3)
+    alone = Comparison({name: Variant(partial(next, iter(values))) for name, values in rates.items()}, rounds=3)
     assert alone.ratio("a", "b") == Figures(4, 2, 9)
     assert alone.rate("a") == 4
     alone.variants["b"] = Variant(lambda: Rate(1, 1), by_wall=True)
