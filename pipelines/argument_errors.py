@@ -44,7 +44,9 @@ def explain(message: str, known: Iterable[str]) -> str:
     if match := re.search(r"arguments are required: (?:\w+\.)?(\S+)", text):
         return f"The configuration says nothing of {match[1]!r}; give --config with a topic, or --{match[1]} NAME."
     if match := re.search(r"(?:Problems parsing config:|Unexpected config:)(.+)", text):
-        return f"The configuration file is not valid YAML with one setting a line ({match[1].strip()}); correct it there."
+        return (
+            f"The configuration file is not valid YAML with one setting a line ({match[1].strip()}); correct it there."
+        )
     return f"{text.rstrip('.')}; see --help."
 
 
@@ -88,7 +90,9 @@ def _settings(class_path: str) -> list[str]:
     names: list[str] = []
     for base in inspect.getmro(getattr(import_module(module), name)):
         parameters = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
-        names += [p.name for p in parameters.values() if p.name not in ("self", "params", "optimizer", "args", "kwargs")]
+        names += [
+            p.name for p in parameters.values() if p.name not in ("self", "params", "optimizer", "args", "kwargs")
+        ]
         if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
     return names

@@ -145,7 +145,7 @@ class TopicCLI(LightningCLI):
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults({"weights_only": True})
         if subcommand == "predict":
-            parser.add_argument("--images", type=list[str], nargs="+", default=[], help="Image files or folders.")
+            parser.add_argument("--images", type=str, nargs="+", default=[], help="Image files or folders.")
             parser.add_argument("--out", type=str, default="predictions.csv", help="The CSV file to write.")
         return parser
 
@@ -229,7 +229,8 @@ class TopicCLI(LightningCLI):
         print(
             f"{self.subcommand}: {type(self.model).__name__}, {parameters:,} parameters, on "
             f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
-            f"{self._get(self.config, 'seed_everything')}" + (f"; {_relative(self.run_folder.path)}" if self.run_folder else "")
+            f"{self._get(self.config, 'seed_everything')}"
+            + (f"; {_relative(self.run_folder.path)}" if self.run_folder else "")
         )
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -273,7 +274,7 @@ class TopicCLI(LightningCLI):
 
     @rank_zero_only
     def after_predict(self) -> None:
-        print(f"{self.predictions.written:,} images classified: {self.predictions.file}")
+        print(f"{len(self.predictions.rows):,} images classified: {self.predictions.file}")
 
 
 def _relative(path: Path) -> Path:

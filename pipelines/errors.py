@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
 
-
 _PROJECT = Path(__file__).resolve().parent.parent
 
 

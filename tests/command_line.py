@@ -43,7 +43,9 @@ def _child(pipeline: str, arguments: list[str], folder: Path, environment: dict[
         sys.stdout.flush()
 
 
-def run_pipeline(pipeline: str, arguments: list[str], folder: Path, timeout: float = 120, **environment: str) -> Finished:
+def run_pipeline(
+    pipeline: str, arguments: list[str], folder: Path, timeout: float = 120, **environment: str
+) -> Finished:
     """Runs `python -m pipelines.<pipeline> <arguments>` in `folder`, untracked by W&B unless `environment` says so."""
     environment = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", **environment}
     process = _context.Process(target=_child, args=(pipeline, arguments, folder, environment))

@@ -14,7 +14,12 @@ class NoisyNet(Classifier):
         super().__init__(num_classes)
         width = int(torch.tensor(input_shape).prod())
         self.net = nn.Sequential(
-            nn.Flatten(), nn.Linear(width, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, num_classes)
+            nn.Flatten(),
+            nn.Linear(width, 32),
+            nn.BatchNorm1d(32),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(32, num_classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:

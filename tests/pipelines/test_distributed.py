@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.command_line import PROJECT
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
@@ -48,7 +49,8 @@ def test_one_run_folder_and_one_wandb_run(runs: dict[int, Path]) -> None:
 
 def test_same_training_as_one_process(runs: dict[int, Path]) -> None:
     weights = [
-        torch.load(runs[n] / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["linear.weight"] for n in (1, 2)
+        torch.load(runs[n] / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["linear.weight"]
+        for n in (1, 2)
     ]
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
     one, two = rows(runs[1]), rows(runs[2])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.command_line import run_pipeline
 
 STEPS_PER_EPOCH = 20  # 1,293 training images in batches of 64
@@ -45,7 +46,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_and_continued(uninterrupted: Path, tmp_path: Path, every: int | None) -> None:
     kill = random.Random(f"kill {every}").randint(STEPS_PER_EPOCH + 1, EPOCHS * STEPS_PER_EPOCH - 1)
     often = [] if every is None else ["--last_checkpoint.every_n_train_steps", str(every)]
-    killer = [f"--trainer.callbacks=[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"]
+    killer = [
+        f"--trainer.callbacks=[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
+    ]
     killed = run_pipeline("train", [*NOISY, *LONG, *often, *killer], tmp_path)
     assert killed.code == -9, killed.err
     run = the_run(tmp_path)
@@ -71,7 +74,9 @@ def test_killed_again_and_again(uninterrupted: Path, tmp_path: Path) -> None:
     kills = sorted(random.Random("again").sample(range(8, EPOCHS * STEPS_PER_EPOCH), 5))
     arguments = [*NOISY, *LONG, "--last_checkpoint.every_n_train_steps", "3"]
     for kill in kills:
-        killer = f"--trainer.callbacks=[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
+        killer = (
+            f"--trainer.callbacks=[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
+        )
         assert run_pipeline("train", [*arguments, killer], tmp_path).code == -9
         arguments = ["fit", "--ckpt_path", str(the_run(tmp_path))]
     final = run_pipeline("train", [*arguments, "--trainer.callbacks", "[TrainingHealth]"], tmp_path)

@@ -7,11 +7,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.tracking import finish_wandb, flat_settings, start_wandb, wandb_mode
 from tests.command_line import run_pipeline
 
-FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"]
+FIT = [
+    "fit",
+    "--config",
+    "softmax",
+    "--data",
+    "Digits",
+    "--trainer.max_epochs",
+    "1",
+    "--trainer.log_every_n_steps",
+    "1",
+]
 KEY = "a" * 40
 
 
