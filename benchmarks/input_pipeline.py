@@ -215,6 +215,11 @@ def report(comparison: Comparison) -> None:
     for name in comparison.variants:
         to_reference, to_workers = (str(comparison.ratio(name, other)) for other in (REFERENCE, TWO_WORKERS))
         print(f"{name:<28}{comparison.rate(name):>10,.0f}   {to_reference:<26}{to_workers}")
+    if comparison.ratio(TWO_WORKERS, REFERENCE).median < 1.3:
+        print(
+            "Two workers gained little, so other programs were using the cores (or there are fewer than two): the last "
+            "column is too high, and its smallest values come nearest to the truth."
+        )
 
 
 if __name__ == "__main__":

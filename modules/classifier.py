@@ -87,8 +87,9 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         trainer: Any = self.trainer  # its attributes are set where mypy does not look
+        every = trainer.log_every_n_steps  # 0 turns logging off
         # While gradients accumulate, the step stands still and Lightning drops what is logged.
-        if self.global_step == self._logged_step or self.global_step % trainer.log_every_n_steps:
+        if not every or self.global_step % every or self.global_step == self._logged_step:
             return
         sums = self._train_sums
         assert sums is not None

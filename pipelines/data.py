@@ -5,8 +5,8 @@ python -m pipelines.data download cifar10 mnist
 python -m pipelines.data verify cifar10
 python -m pipelines.data preview cifar10 --flip --crop_padding 4 --cutout 8 --out preview.png
 
-`verify` ends with status 1 if files are missing or damaged. Counts or bytes that are not the official ones are said, but
-are no failure: a part of a data set in the right format can be trained on.
+`verify` ends with status 1 if files are missing or damaged. Counts or bytes that are not the official ones are said,
+but are no failure: a part of a data set in the right format can be trained on.
 """
 
 import argparse
@@ -46,7 +46,7 @@ _BATCHES = {  # with the md5 sums of the official files
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
     "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3ee",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 DATA_SETS = {
@@ -214,7 +214,7 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
     from callbacks.pictures import image_grid
     from datamodules.loader import Batch
 
-    # The last few settings make it quick: no validation split, nothing fitted, and only these images augmented.
+    # Quick by its last three settings: nothing is held out or fitted, and only these images are stored.
     data = make(name, root, **augmentation, val_fraction=0.0, preprocessing="scale", subset=count)
     fetch = data.train_dataloader().fetch
     images, labels = data.splits["train"]
@@ -225,11 +225,16 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
     if not augmentation:
         return picture
     augmented, _ = fetch(Batch(order, seed, count, 0))
-    settings = ", ".join(f"{key} {value}" if value is not True else key for key, value in augmentation.items())
-    title = f"The same images after {settings}"
+    title = f"The same images after {', '.join(_described(key, value) for key, value in augmentation.items())}"
     most = 14 * min(count, _COLUMNS)  # characters that fit above the images
     title = title if len(title) <= most else title[: most - 1] + "…"
     return np.concatenate([picture, image_grid(augmented / 255, titles, _COLUMNS, title)])
+
+
+def _described(key: str, value: Any) -> str:
+    if isinstance(value, list):  # of an albumentations pipeline, the names alone
+        return " → ".join(entry if isinstance(entry, str) else next(iter(entry)) for entry in value)
+    return key if value is True else f"{key} {value:g}"
 
 
 def write_png(picture: "np.ndarray[Any, Any]", file: Path) -> None:

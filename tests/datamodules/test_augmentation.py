@@ -39,7 +39,7 @@ class Draws(Batch):
 
     def randint(self, high: int) -> Tensor:
         draws = torch.tensor(self.given[1].pop(0))  # type: ignore[attr-defined]
-        assert 0 <= draws.min()
+        assert draws.min() >= 0
         assert draws.max() < high
         return draws
 
@@ -205,6 +205,7 @@ def test_draws_differ_between_batches_and_epochs_whatever_the_workers(num_worker
             {"RandomCrop": {"height": 8, "width": 8}}, *SHIFT,
         ])  # fmt: skip
         loader = data.train_dataloader()
+        assert isinstance(loader.fetch, AugmentedImages)
         loader.fetch.store.stored.fill_(90)  # so that images differ by their draws alone
         return [[images for images, _ in loader] for _ in range(2)]
 

@@ -52,7 +52,7 @@ def test_training_and_validation_are_disjoint_stratified_and_all_there_is(
     data = made(kind, tmp_path, val_fraction=0.2)
     data.setup("fit")
     official, labels = data.read(train=True)
-    (train, train_labels), (val, val_labels) = data.splits["train"], data.splits["val"]
+    (train, _), (val, val_labels) = data.splits["train"], data.splits["val"]
     assert len(val) == round(0.2 * len(official))
     assert len(train) + len(val) == len(official) == len(rows(torch.from_numpy(official)))
     assert rows(train) | rows(val) == rows(torch.from_numpy(official))
@@ -246,7 +246,7 @@ def test_nothing_held_out_means_no_validation_batches() -> None:
 def test_plain_training_batches_hold_each_image_with_its_label() -> None:
     data = Digits(batch_size=1, val_fraction=0.5)
     images, labels = batches(data.train_dataloader())
-    of_image = dict(zip(map(bytes, map(np.ndarray.tobytes, data.splits["train"][0].numpy())), data.splits["train"][1]))
+    of_image = {image.numpy().tobytes(): label for image, label in zip(*data.splits["train"], strict=True)}
     assert rows(images) == rows(data.splits["train"][0])
     assert [int(of_image[image.numpy().tobytes()]) for image in images] == labels.tolist()
 
@@ -354,7 +354,10 @@ def test_too_few_shapes_are_refused(setting: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"subset": 1294}, r"subset is 1294, but Digits has 1293 training images after 144 were held out .* most 1293\."),
+        (
+            {"subset": 1294},
+            r"subset is 1294, but Digits has 1293 training images after 144 .* at most 1293\.",
+        ),
         ({"val_fraction": 0.9999}, r"val_fraction is 0\.9999, which leaves none of 1437 images to train on; give"),
         ({"num_folds": 1438, "fold": 0}, "num_folds is 1438, but there are 1437 training images; give at most 1437"),
     ],
@@ -428,9 +431,7 @@ def test_built_in_data_sets_need_no_files(kind: type[ImageDataModule], tmp_path:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(CIFAR10, "cifar10"), (MNIST, "mnist"), (FashionMNIST, "fashion_mnist")]
-)
+@pytest.mark.parametrize(("kind", "name"), [(CIFAR10, "cifar10"), (MNIST, "mnist"), (FashionMNIST, "fashion_mnist")])
 def test_missing_files_name_the_command_that_gets_them(kind: type[ImageDataModule], name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"not found in .*run python -m pipelines.data download {name} or name"):
         kind(root=str(tmp_path)).setup("fit")

@@ -182,7 +182,8 @@ def test_a_run_goes_on_identically_from_every_step_of_three_epochs(settings: dic
 
 def test_states_are_taken_one_from_another_without_drift() -> None:
     whole = [batch for batch, _ in steps(loader(22, 3, training=True), 3)]
-    state, seen = loader(22, 3, training=True).state_dict(), []
+    seen: list[Any] = []
+    state = loader(22, 3, training=True).state_dict()
     while len(seen) < len(whole):  # killed after every second batch
         ours = loader(22, 3, training=True)
         ours.load_state_dict(state)

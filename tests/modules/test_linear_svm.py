@@ -47,14 +47,8 @@ def test_loss_and_gradients_equal_loops(seed: int, margin: float, reg: float) ->
     model, images, labels = random_problem(seed, margin=margin, reg=reg)
     loss = model.loss(model(images), labels)
     loss.backward()
-    by_loops = hinge_by_loops(
-        model.linear.weight.tolist(),
-        model.linear.bias.tolist(),
-        images.flatten(1).tolist(),
-        labels.tolist(),
-        margin,
-        reg,
-    )
+    weights, bias = model.linear.weight.tolist(), model.linear.bias.tolist()
+    by_loops = hinge_by_loops(weights, bias, images.flatten(1).tolist(), labels.tolist(), margin, reg)
     assert loss.item() == pytest.approx(by_loops[0], rel=1e-12)
     torch.testing.assert_close(model.linear.weight.grad, torch.tensor(by_loops[1], dtype=torch.float64))
     torch.testing.assert_close(model.linear.bias.grad, torch.tensor(by_loops[2], dtype=torch.float64))

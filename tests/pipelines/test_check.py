@@ -1,0 +1,347 @@
+"""The checks before training: right models pass all of them, and each kind of mistake fails the check made for it."""
+
+from collections.abc import Callable
+from math import log
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modules import Classifier, LinearSVM, SoftmaxRegression
+from pipelines import check
+from pipelines.sanity import Result, Split, check_splits, run_checks, without_regularisation
+
+SHAPE, CLASSES = (1, 8, 8), 4
+NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
+
+
+class TwoLayers(Classifier):
+    """A network with kinks, batch norm and dropout, right in every way; its subclasses are not."""
+
+    def __init__(self, scale: float = 0.05, drop: float = 0.5) -> None:
+        super().__init__(CLASSES)
+        self.first = nn.Linear(64, 128)
+        self.norm = nn.BatchNorm1d(128)
+        self.drop = nn.Dropout(drop)
+        self.last = nn.Linear(128, CLASSES)
+        nn.init.normal_(self.last.weight, std=scale)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.drop(self.norm(self.first(images.flatten(1))).relu()))
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels)
+
+    def expected_initial_loss(self) -> float:
+        return log(CLASSES)
+
+
+class WrongBackward(torch.autograd.Function):
+    """The identity, with a gradient a tenth too long."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return 1.1 * gradients[0]
+
+
+class WrongGradient(TwoLayers):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = WrongBackward.apply(super().forward(images))
+        return logits
+
+
+class UnusedParameter(TwoLayers):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten = nn.Linear(3, 3)
+
+
+class LossOffByTwo(TwoLayers):
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return 2 * super().loss(logits, labels)
+
+
+class SumInsteadOfMean(TwoLayers):
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+
+class SeesTheBrightnessAlone(TwoLayers):
+    """Right gradients everywhere, but of an image nothing is left but one number."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.mean((1, 2, 3), keepdim=True).expand_as(images))
+
+
+class CutOff(TwoLayers):
+    """The first layer is never trained: its gradient is not zero, yet none arrives."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.first(images.flatten(1)).relu().detach() + 0 * self.norm.weight)
+        return logits
+
+
+class HardSteps(TwoLayers):
+    """A loss that jumps: not a single slope can be compared."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(logits, labels) + (1e12 * logits.detach()).sin().sum()
+
+
+class SinglePrecision(TwoLayers):
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(logits.float(), labels)
+
+
+class NotANumber(TwoLayers):
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(logits, labels) * torch.nan
+
+
+class ZeroScale(TwoLayers):
+    """Like the residual blocks of timm: what is behind a scale of 0 gets a gradient once the scale has moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(64, 64)
+        self.scale = nn.Parameter(torch.zeros(64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.flatten(1) + self.scale * self.block(images.flatten(1)).tanh())
+
+
+def random_splits(sizes: tuple[int, int, int] = (200, 40, 40)) -> dict[str, Split]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: (
+            torch.randint(256, (size, *SHAPE), generator=generator, dtype=torch.uint8),
+            torch.randint(CLASSES, (size,), generator=generator),
+        )
+        for name, size in zip(("train", "val", "test"), sizes, strict=True)
+    }
+
+
+def as_model_input(batch: Split) -> Split:
+    return batch[0].float() / 128 - 1, batch[1]
+
+
+def results_of(model: Any, splits: dict[str, Split] | None = None, seed: int = 0) -> dict[str, Result]:
+    torch.manual_seed(seed)
+    return {result.name: result for result in run_checks(model, splits or random_splits(), as_model_input)}
+
+
+def failures(results: dict[str, Result]) -> list[str]:
+    return [name for name, result in results.items() if result.passed is False]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: SoftmaxRegression(SHAPE, CLASSES),
+        lambda: SoftmaxRegression(SHAPE, CLASSES, reg=1e4),
+        lambda: LinearSVM(SHAPE, CLASSES, reg=0.0),
+        lambda: LinearSVM(SHAPE, CLASSES, reg=1.0, margin=5.0, weight_scale=1e-2),
+        lambda: TwoLayers(),
+        lambda: ZeroScale(),
+    ],
+)
+def test_right_models_pass(build: Callable[[], Any], seed: int) -> None:
+    torch.manual_seed(seed)
+    results = results_of(build(), seed=seed)
+    assert list(results) == NAMES
+    assert {name: result.passed for name, result in results.items()} == dict.fromkeys(NAMES, True), results
+
+
+@pytest.mark.parametrize(
+    ("build", "failed", "says"),
+    [
+        (WrongGradient, ["gradients"], "relative error 9.1e-02"),
+        (UnusedParameter, ["parameters"], "2 of 8 get no gradient: forgotten.weight, forgotten.bias"),
+        (lambda: TwoLayers(scale=3.0), ["initial loss"], "expected 1.3863"),
+        (LossOffByTwo, ["initial loss"], "expected 1.3863: 10"),
+        (SumInsteadOfMean, ["initial loss"], "expected 1.3863"),
+        (SeesTheBrightnessAlone, ["overfitting"], "of 50 training images learned by heart (limit 98%)"),
+        (CutOff, ["gradients", "parameters"], "relative error 1.0e+00 in first."),
+        (HardSteps, ["initial loss", "gradients"], ""),
+        (SinglePrecision, ["gradients"], "the loss of a float64 model is float32"),
+        (NotANumber, ["initial loss", "gradients", "parameters", "overfitting"], "nan"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_each_mistake_fails_the_check_made_for_it(build: Callable[[], Any], failed: list[str], says: str) -> None:
+    torch.manual_seed(0)
+    results = results_of(build())
+    assert failures(results) == failed, results
+    assert says in results[failed[0]].figures
+
+
+def test_kinks_are_left_out_and_counted_but_never_all_of_them() -> None:
+    class AllOnKinks(SoftmaxRegression):
+        """max(0, b) at b = 0, where the slope is 0 on one side and 1 on the other."""
+
+        def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return super().loss(logits, labels) + self.linear.bias.relu().sum()
+
+    results = results_of(AllOnKinks(SHAPE, CLASSES))
+    assert results["gradients"].passed is False
+    assert results["gradients"].figures == "every coordinate of linear.bias sits on a kink: nothing was compared"
+
+    class OneOnAKink(SoftmaxRegression):
+        def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return super().loss(logits, labels) + self.linear.bias[0].relu()
+
+    results = results_of(OneOnAKink(SHAPE, CLASSES, reg=0.0))
+    assert results["gradients"].passed
+    assert "13 coordinates; 1 on kinks" in results["gradients"].figures  # 10 of 256 weights, 4 biases
+
+
+def test_a_model_that_expects_nothing_or_trains_nothing_is_not_judged() -> None:
+    class ExpectsNothing(TwoLayers):
+        expected_initial_loss = Classifier.expected_initial_loss  # type: ignore[assignment]
+
+    model = ExpectsNothing().requires_grad_(False)
+    passed = {name: result.passed for name, result in results_of(model).items()}
+    assert passed == dict.fromkeys(NAMES[:4]) | {"splits": True}
+
+
+def test_the_model_is_left_as_it_is() -> None:
+    model = TwoLayers()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.eval()
+    results_of(model)
+    assert not model.training
+    assert model.drop.p == 0.5
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    model = TwoLayers()
+    assert results_of(model, seed=3) == results_of(model, seed=3)
+    assert results_of(model, seed=3)["gradients"] != results_of(model, seed=4)["gradients"]
+
+
+def test_regularisation_is_switched_off_in_a_copy() -> None:
+    plain: Any = without_regularisation(LinearSVM(SHAPE, CLASSES, reg=3.0))
+    assert plain.reg == 0
+    net: Any = nn.Module()
+    net.lstm = nn.LSTM(3, 3, num_layers=2, dropout=0.3)
+    net.attention = nn.MultiheadAttention(4, 2, dropout=0.2)
+    net.drop = nn.Dropout2d(0.1)
+    copy: Any = without_regularisation(net)
+    assert (copy.lstm.dropout, copy.attention.dropout, copy.drop.p) == (0, 0, 0)
+    assert (net.lstm.dropout, net.attention.dropout, net.drop.p) == (0.3, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("within", "name", "copies", "passed"),
+    [("train", "val", 2, True), ("train", "val", 3, False), ("train", "test", 3, False), ("val", "test", 3, False)],
+)
+def test_images_in_two_splits_are_counted(within: str, name: str, copies: int, passed: bool) -> None:
+    """2 of 200 are 1 %, what published data may have; 3 are more."""
+    splits = random_splits((400, 200, 200))
+    splits[name][0][10 : 10 + copies] = splits[within][0][40 : 40 + copies]
+    result = check_splits(splits)
+    assert result.passed is passed
+    assert f"{copies} of 200 {name} in {within}" in result.figures
+    assert result.figures.count(" 0 of 200") + result.figures.startswith("0 of 200") == 2
+
+
+def test_validation_images_that_are_trained_on_fail_the_splits_alone() -> None:
+    splits = random_splits()
+    splits["val"] = (splits["train"][0][:40], splits["train"][1][:40])
+    results = results_of(SoftmaxRegression(SHAPE, CLASSES), splits)
+    assert failures(results) == ["splits"]
+    assert results["splits"].figures.startswith("40 of 40 val in train, 0 of 40 test in train")
+
+
+def test_without_validation_and_test_images_there_is_nothing_to_compare() -> None:
+    splits = random_splits((60, 0, 0))
+    assert check_splits(splits).passed is None
+    assert check_splits({"train": splits["train"]}).passed is None
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
+    """Exit status of a command line that is run in an empty folder and leaves nothing there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("LIGHTNING_231N_LOGS", raising=False)
+    try:
+        check.main(arguments)
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    assert list(folder.iterdir()) == []
+    return code
+
+
+def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", "svm", "--data=Digits", "--model.margin=2", "--seed_everything", "3"]
+    assert run(arguments, monkeypatch, tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "check: LinearSVM, 650 parameters, on Digits; seed 3"
+    assert [line[:20] for line in lines[1:]] == [f"{name:<13} ok    " for name in NAMES]
+    assert "expected 18.0000" in lines[1]
+    assert lines[5].endswith("0 of 144 val in train, 0 of 360 test in train, 0 of 360 test in val (limit 1%)")
+    assert run(arguments, monkeypatch, tmp_path) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_failed_check_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config=softmax", "--data=Digits", "--model.weight_scale=1", "--trainer.logger=true"]
+    assert run(arguments, monkeypatch, tmp_path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:18] for line in lines[1:]] == [
+        f"{name:<13} {'ok' if i else 'FAIL':<4}" for i, name in enumerate(NAMES)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "svn"], "There is no topic or file 'svn'; did you mean svm?"),
+        (["--data", "Digits"], "Say what to check: --config with a topic (softmax, svm) or a YAML file."),
+        (["--config", "svm", "--ckpt_path=x"], "--ckpt_path was given, but check looks at models before training; "),
+        (
+            ["--config", "svm", "--data=Digits", "--model.margin=-1"],
+            "margin is -1.0; give a number above 0, such as 1.",
+        ),
+        (["--config", "svm", "--model.margn=1"], "LinearSVM has no setting 'margn'; "),
+        (
+            ["--config", "svm", "--data=Digits", "--model=lightning.pytorch.demos.boring_classes.BoringModel"],
+            "BoringModel has no loss(logits, labels) and expected_initial_loss() that could be checked; ",
+        ),
+    ],
+)
+def test_mistakes_end_with_status_2_and_one_sentence(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(arguments, monkeypatch, tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert len(err.splitlines()) == 1
+
+
+def test_help_needs_no_topic(capsys: pytest.CaptureFixture[str]) -> None:
+    check.main([])
+    first = capsys.readouterr().out
+    check.main(["--help"])
+    assert first == capsys.readouterr().out
+    assert first.startswith("usage: python -m pipelines.check --config TOPIC|FILE")
+    assert "  svm " in first
