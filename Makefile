@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test lint setup setup-dev lock clean
 
 quickstart: setup
-	$(BIN)/python -m pipelines.train fit --config softmax --data Digits
+	$(BIN)/python -m pipelines.train fit --config softmax --data Digits --data.batch_size 32 --data.flip false
 
 test: setup-dev
 	$(BIN)/python -m pytest

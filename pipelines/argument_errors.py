@@ -89,7 +89,7 @@ def _settings(class_path: str) -> list[str]:
     module, _, name = class_path.rpartition(".")
     names: list[str] = []
     for base in inspect.getmro(getattr(import_module(module), name)):
-        parameters = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
+        parameters = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
         names += [
             p.name for p in parameters.values() if p.name not in ("self", "params", "optimizer", "args", "kwargs")
         ]

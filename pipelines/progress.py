@@ -8,7 +8,7 @@ _SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, redrawn by the clock rather than by the step: redrawing costs as much as a linear model's step."""
+    """Lightning's bar, redrawn by the clock: drawing it costs as much as a linear model's whole step."""
 
     def __init__(self) -> None:
         super().__init__()

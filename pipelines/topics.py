@@ -1,4 +1,4 @@
-"""Topics by name: `--config NAME` means `pipelines/configs/NAME.yaml`. Only the standard library, so it answers at once."""
+"""Topics by name: `--config NAME` means `pipelines/configs/NAME.yaml`. It needs no import that takes time."""
 
 from difflib import get_close_matches
 from pathlib import Path

@@ -11,6 +11,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 
 _context = multiprocessing.get_context("forkserver")
+_LIMIT_SECONDS = 120
 _context.set_forkserver_preload(["pipelines.cli"])  # imported once; each process is forked from it
 
 
@@ -43,18 +44,16 @@ def _child(pipeline: str, arguments: list[str], folder: Path, environment: dict[
         sys.stdout.flush()
 
 
-def run_pipeline(
-    pipeline: str, arguments: list[str], folder: Path, timeout: float = 120, **environment: str
-) -> Finished:
+def run_pipeline(pipeline: str, arguments: list[str], folder: Path, **environment: str) -> Finished:
     """Runs `python -m pipelines.<pipeline> <arguments>` in `folder`, untracked by W&B unless `environment` says so."""
     environment = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", **environment}
     process = _context.Process(target=_child, args=(pipeline, arguments, folder, environment))
     process.start()
-    process.join(timeout)
+    process.join(_LIMIT_SECONDS)
     if process.is_alive():
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.join()
-        raise TimeoutError(f"{arguments} took more than {timeout} s:\n{(folder / '.stderr').read_text()[-2000:]}")
+        raise TimeoutError(f"{arguments} took more than {_LIMIT_SECONDS} s:\n{(folder / '.stderr').read_text()[-2000:]}")
     assert process.exitcode is not None
     return Finished(process.exitcode, (folder / ".stdout").read_text(), (folder / ".stderr").read_text())
