@@ -46,7 +46,7 @@ class Templates(Callback):
                 "trainer.callbacks."
             )
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == 0:
             self._show(trainer, pl_module, "before training")
 

@@ -54,6 +54,8 @@ def run_pipeline(pipeline: str, arguments: list[str], folder: Path, **environmen
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.join()
-        raise TimeoutError(f"{arguments} took more than {_LIMIT_SECONDS} s:\n{(folder / '.stderr').read_text()[-2000:]}")
+        raise TimeoutError(
+            f"{arguments} took more than {_LIMIT_SECONDS} s:\n{(folder / '.stderr').read_text()[-2000:]}"
+        )
     assert process.exitcode is not None
     return Finished(process.exitcode, (folder / ".stdout").read_text(), (folder / ".stderr").read_text())

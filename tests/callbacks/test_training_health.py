@@ -35,8 +35,8 @@ class Memory(Logger):
     def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
 
     def health(self) -> dict[int | None, dict[str, float]]:
-        wanted = {step: {n: v for n, v in row.items() if n.startswith("health/")} for step, row in self.rows}
-        return {step: row for step, row in wanted.items() if row}
+        wanted = [(step, {n: v for n, v in row.items() if n.startswith("health/")}) for step, row in self.rows]
+        return {step: row for step, row in wanted if row}  # a validation logs at the same step as the training
 
 
 class Scheduled(SoftmaxRegression):
@@ -91,7 +91,7 @@ def plain_loop(model: SoftmaxRegression, count: int, accumulate: int, clip: floa
         before = norm([p.detach() for p in parameters])
         with torch.no_grad():
             for p, v in zip(parameters, velocity, strict=True):
-                p -= lr * v
+                p.sub_(lr * v)
         ratio = norm([lr * v for v in velocity]) / before
         figures.append({"health/gradient_norm": length, "health/update_ratio": ratio, "health/lr": lr})
         lr *= 0.8

@@ -16,7 +16,19 @@ from PIL import Image
 from pipelines.train import main, resolve
 from tests.command_line import PROJECT, run_pipeline
 
-DIGITS = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "2", "--optimizer.lr", "0.1"]
+DIGITS = [
+    "fit",
+    "--config",
+    "softmax",
+    "--data",
+    "Digits",
+    "--data.flip",
+    "false",
+    "--trainer.max_epochs",
+    "2",
+    "--optimizer.lr",
+    "0.1",
+]
 
 
 @pytest.fixture(scope="module")
