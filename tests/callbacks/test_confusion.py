@@ -32,7 +32,7 @@ def test_numbers_are_percentages_of_each_true_class(monkeypatch: pytest.MonkeyPa
     expected = [["75", "25", "0"], ["25", "0", "75"], ["0", "0", "100"]]
     assert cells == {(row, column): expected[row][column] for row in range(3) for column in range(3)}
     image: Any = axis.images[0]
-    np.testing.assert_allclose(image.get_array(), [[0.75, 0.25, 0], [0.25, 0, 0.75], [0, 0, 1]])
+    np.testing.assert_allclose(image.get_array(), np.array([[0.75, 0.25, 0], [0.25, 0, 0.75], [0, 0, 1]]))
     assert image.get_clim() == (0, 1)
     assert axis.get_title() == "val: % of each true class; accuracy 70.0% of 20 images"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["cat", "dog", "ship"]

@@ -58,7 +58,10 @@ def all_mistakes(model: SoftmaxRegression, data: Digits, split: str) -> list[tup
 
 @pytest.mark.parametrize("batch_size", [7, 50, 1000])
 @pytest.mark.parametrize("count", [1, 12, 5000])
-def test_kept_are_the_surest_of_all_mistakes(tmp_path: Path, batch_size: int, count: int) -> None:
+def test_kept_are_the_surest_of_all_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, count: int
+) -> None:
+    Shown(monkeypatch)  # hundreds of pictures take seconds to draw
     torch.manual_seed(2)
     data = Digits(batch_size=batch_size)
     model = SoftmaxRegression(data.input_shape, data.num_classes, weight_scale=0.3)
