@@ -20,7 +20,7 @@ import datamodules  # noqa: F401
 import modules  # noqa: F401
 from pipelines.argument_errors import explain
 from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
-from pipelines.errors import raised_on_purpose
+from pipelines.errors import raised_on_purpose, refused_by_library
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
@@ -188,10 +188,10 @@ class TopicCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            reason = raised_on_purpose(error)
+            reason = raised_on_purpose(error) or refused_by_library(error)
             if reason is None:
                 raise
-            raise ValueError(str(reason)) from error  # jsonargparse buries it in a report of its own
+            raise ValueError(reason) from error  # jsonargparse buries it in a report of its own
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)

@@ -22,6 +22,20 @@ def raised_on_purpose(error: BaseException | None) -> ValueError | None:
     return None
 
 
+def refused_by_library(error: BaseException) -> str | None:
+    """What a library said when it was asked for an object with values that it refuses, such as a learning rate of −1.
+
+    For errors raised while the objects of a configuration are made. An error in our own code is none of these.
+    """
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # the loop's condition
+    inside = "site-packages" in extract_tb(error.__traceback__)[-1].filename
+    refusals = ("ValueError", "TypeError", "ModuleNotFoundError", "MisconfigurationException")
+    if not inside or type(error).__name__ not in refusals:
+        return None
+    return f"{str(error).strip().splitlines()[0].rstrip('.')}; change that setting (--help explains each)."
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turns errors that this project raised on purpose, and those of files and disks, into a sentence and status 2.

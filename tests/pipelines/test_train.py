@@ -89,6 +89,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("fit --config softmax --trainer.max_epochs 1.5", "--trainer.max_epochs is '1.5'; give a whole number."),
         ("fit --config softmax --checkpoint.mode best", "`mode` can be min, max but got best"),
+        ("fit --config softmax --data Digits --optimizer.lr=-1", "Invalid learning rate: -1.0; change that setting"),
+        ("fit --config softmax --data Digits --trainer.accelerator abacus", "You selected an invalid accelerator name"),
         ("fit --config softmax stray", "'stray' belongs to no option;"),
     ],
 )
