@@ -88,7 +88,7 @@ class BatchLoader:
         num_workers: worker processes that call `fetch`; 0 calls it here. The batches are the same either way.
 
     Raises:
-        ValueError: a size below 1, a negative number of workers, or fewer samples than ranks in training.
+        ValueError: a size below 1, a negative number of workers, or fewer samples than ranks.
     """
 
     def __init__(
@@ -109,14 +109,16 @@ class BatchLoader:
             raise ValueError(f"batch_size is {batch_size}; give at least 1.")
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; give 0 (fetch in this process) or more.")
-        if training and num_samples < world_size:
+        if num_samples < world_size:
             raise ValueError(
-                f"{num_samples} training samples can't be shared by {world_size} processes; "
+                f"{num_samples} samples can't be shared by {world_size} processes; "
                 f"use more samples or at most {num_samples} devices."
             )
         self.fetch = fetch
         self.num_samples = num_samples
-        self.batch_size = batch_size
+        # Lightning lets no process go without a batch of its own, so a small evaluation set is cut finer.
+        too_few = not training and -(-num_samples // batch_size) < world_size
+        self.batch_size = num_samples // world_size if too_few else batch_size
         self.training = training
         self.seed = seed
         self.rank = rank

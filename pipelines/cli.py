@@ -171,7 +171,8 @@ class TopicCLI(LightningCLI):
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
         if self.subcommand == "fit":
             self.run_folder = existing or RunFolder.new(self.topic)
-            self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
             self.resumed = read_checkpoint(checkpoint) if checkpoint else None
         else:
             self.run_folder = existing

@@ -53,7 +53,8 @@ class RunFolder:
         W&B's agent chooses the id of a sweep's run; otherwise it is the time and a few random digits.
         """
         fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        run_id = os.environ.get("WANDB_RUN_ID") or os.environ.get(_RUN_ID) or fresh
+        inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
+        run_id = os.environ.get("WANDB_RUN_ID") or inherited or fresh
         os.environ[_RUN_ID] = run_id
         return cls(Path(os.environ.get("LIGHTNING_231N_LOGS", "logs")) / topic / run_id)
 

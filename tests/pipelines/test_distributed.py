@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ FIT = [
 ]  # fmt: skip
 
 
-def train(arguments: list[str], folder: Path) -> str:
+def train(arguments: list[str], folder: Path, launcher: Sequence[str] = ()) -> str:
     """Runs the command line in a real process of its own, since Lightning starts the second rank from its arguments."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pipelines.train", *arguments]
+    command = [sys.executable, "-m", *launcher, "pipelines.train", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -59,6 +60,15 @@ def test_same_training_as_one_process(runs: dict[int, Path]) -> None:
         expected = [row[name] for row in one if name in row]
         assert len(expected) > 1
         assert [row[name] for row in two if name in row] == pytest.approx(expected, rel=1e-4), name
+
+
+def test_one_run_folder_under_torchrun(tmp_path: Path) -> None:
+    """Its ranks start at once and know nothing of each other before the training."""
+    launcher = ["torch.distributed.run", "--nproc_per_node=2", "-m"]
+    train([*FIT, *TWO, "--trainer.max_epochs", "1"], tmp_path, launcher)
+    (run,) = (tmp_path / "logs" / "softmax").iterdir()
+    assert len(list((run / "wandb").glob("offline-run-*"))) == 1
+    assert {"config.yaml", "metrics.csv", "checkpoints", "pictures", "wandb"} == {path.name for path in run.iterdir()}
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipelines.train import main, resolve
 from tests.command_line import PROJECT, run_pipeline
+from tests.datamodules.official_files import write_cifar10
 
 DIGITS = [
     "fit",
@@ -138,6 +139,17 @@ def test_missing_data_without_network(tmp_path: Path, capsys: pytest.CaptureFixt
     assert finished.code == 2
     assert finished.err.count("\n") == 1
     assert finished.err.startswith("error: cifar-10-python.tar.gz could not be downloaded from https://")
+    assert not any((tmp_path / "logs").rglob("*.*"))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
+def test_damaged_data_files(tmp_path: Path, keep: float, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cifar10(tmp_path / "data")
+    batch = tmp_path / "data" / "cifar-10-batches-py" / "data_batch_3"
+    batch.write_bytes(batch.read_bytes()[: int(keep * batch.stat().st_size)])
+    said = fails(["fit", "--config", "softmax"], capsys)
+    assert "data_batch_3" in said
+    assert "python -m pipelines.data download" in said
     assert not any((tmp_path / "logs").rglob("*.*"))
 
 
