@@ -41,7 +41,7 @@ from datamodules.download import CIFAR10_MEMBERS
 from modules import SoftmaxRegression
 from modules.classifier import Classifier
 from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-from pipelines.cli import _quiet
+from pipelines.cli import quiet
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.progress import ProgressBar
 from pipelines.tracking import finish_wandb, start_wandb
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser.add_argument("--convnet_steps", type=int, default=50, help="steps per measurement of the convnet")
     parser.add_argument("--batch_size", type=int, default=128)
     options = parser.parse_args(arguments)
-    _quiet()
+    quiet()
     steps = {"linear": options.steps, "convnet": options.convnet_steps}
     comparisons = {}
     with one_thread(), TemporaryDirectory() as folder, tracked(Path(folder)) as loggers:

@@ -79,7 +79,7 @@ def build(arguments: list[str], topic: str) -> tuple[Any, Any, int]:
         def _run_subcommand(self, subcommand: str) -> None:
             """Nothing: what was built is all that is wanted."""
 
-    cli._quiet()
+    cli.quiet()
     built = Untrained(arguments, topic)
     return built.model, built.datamodule, int(built._get(built.config, "seed_everything"))
 

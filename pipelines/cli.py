@@ -39,13 +39,13 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
     Raises:
         ValueError: arguments that can't be understood, or values out of range.
     """
-    _quiet()
+    quiet()
     cli = TopicCLI(arguments, topic)
     finish_wandb(exit_code=0)
     return cli
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silences what Lightning and torch say that a user of this project can do nothing about."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
