@@ -26,7 +26,7 @@ def usage() -> str:
     lines += ["", "commands:", *(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())]
     lines += ["", "topics:", *(f"  {name:<10} {text}" for name, text in topics().items())]
     lines += ["", "All settings of a topic: python -m pipelines.train fit --config TOPIC --print_config"]
-    lines += ["What each setting means:  python -m pipelines.train fit --help"]
+    lines += ["What each setting means:  python -m pipelines.train fit --help, or of one class --data.help CIFAR10"]
     return "\n".join(lines)
 
 
@@ -56,7 +56,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
             run = RunFolder.of_checkpoint(checkpoint)
             argument = str(checkpoint)
         resolved.append(argument)
-    if "--help" in given or "-h" in given:
+    if any(argument == "-h" or argument.partition("=")[0].endswith("help") for argument in given):
         return resolved, topic
     if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
         raise ValueError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")

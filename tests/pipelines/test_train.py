@@ -170,6 +170,16 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
     ).stdout  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "said"), [("model", "LinearSVM", "strength of the L2"), ("data", "CIFAR10", "held out")]
+)
+def test_help_of_one_class(option: str, name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", f"--{option}.help", name])
+    assert end.value.code == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_short_names_are_spelt_out(trained: Path) -> None:
     arguments, topic = resolve(["fit", "--config=svm", "--model.reg", "1"])
     assert arguments == ["fit", "--config", str(PROJECT / "pipelines" / "configs" / "svm.yaml"), "--model.reg", "1"]
