@@ -48,7 +48,7 @@ class RunFolder:
 
     @classmethod
     def new(cls, topic: str) -> "RunFolder":
-        """A folder for a new run: under `logs/`, or under `LIGHTNING_231N_LOGS` if that is set.
+        """A folder for a new run: under `logs/` where the command is given.
 
         W&B's agent chooses the id of a sweep's run; otherwise it is the time and a few random digits.
         """
@@ -56,7 +56,7 @@ class RunFolder:
         inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
         run_id = os.environ.get("WANDB_RUN_ID") or inherited or fresh
         os.environ[_RUN_ID] = run_id
-        return cls(Path(os.environ.get("LIGHTNING_231N_LOGS", "logs")) / topic / run_id)
+        return cls(Path("logs") / topic / run_id)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":

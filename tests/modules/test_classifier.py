@@ -216,7 +216,7 @@ def test_the_command_lines_optimizer_takes_its_place_without_a_warning(
     from pipelines.cli import run
     from pipelines.topics import find_config
 
-    monkeypatch.setenv("LIGHTNING_231N_LOGS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     arguments = ["fit", "--config", str(find_config("svm")), "--data", "Digits", "--trainer.max_epochs", "1"]
     arguments += ["--trainer.callbacks=null", "--trainer.accelerator=cpu"]

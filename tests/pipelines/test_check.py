@@ -298,7 +298,6 @@ def test_without_validation_and_test_images_there_is_nothing_to_compare() -> Non
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
     """Exit status of a command line that is run in an empty folder and leaves nothing there."""
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("LIGHTNING_231N_LOGS", raising=False)
     try:
         check.main(arguments)
         code = 0
