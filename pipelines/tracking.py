@@ -53,7 +53,12 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry, when the server fails
     import wandb  # takes half a second
 
-    settings = wandb.Settings(silent=True, init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS)
+    settings = wandb.Settings(
+        silent=True,
+        init_timeout=_INIT_SECONDS,
+        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
+        finish_timeout_raises=True,
+    )
     arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", PROJECT),
         "group": os.environ.get("WANDB_RUN_GROUP", group),
@@ -82,7 +87,11 @@ def finish_wandb(exit_code: int) -> None:
     """Ends the W&B run, if there is one, as finished (0) or failed."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.run.finish(exit_code=exit_code)
+        folder = Path(wandb.run.settings.sync_dir)
+        try:
+            wandb.run.finish(exit_code=exit_code)
+        except TimeoutError:
+            _say(f"W&B's server did not take everything in time; send the rest with: wandb sync {folder}")
 
 
 def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.tracking import finish_wandb, flat_settings, start_wandb, wandb_mode
 from tests.command_line import run_pipeline
+from tests.wandb_server import WandbServer
 
 FIT = [
     "fit",
@@ -147,6 +148,57 @@ def test_a_failing_server_does_not_stop_the_run(tmp_path: Path, failing_server: 
     assert "it is tracked offline" in finished.err
     assert list((run_of(tmp_path) / "wandb").glob("offline-run-*"))
     assert (run_of(tmp_path) / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_figures_settings_and_pictures_arrive(tmp_path: Path) -> None:
+    server = WandbServer()
+    online = {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+    finished = run_pipeline("train", FIT, tmp_path, **online)
+    server.die()
+    assert finished.code == 0, finished.err
+    run = run_of(tmp_path)
+    assert finished.err == f"W&B: {server.url}/us/lightning-231n/runs/{run.name}\n"
+    assert server.config["model"]["value"] == "SoftmaxRegression"
+    assert server.config["optimizer.lr"]["value"] == 0.003
+    with (run / "metrics.csv").open(newline="") as file:
+        expected = [float(row["val/accuracy"]) for row in csv.DictReader(file) if row["val/accuracy"]]
+    assert [row["val/accuracy"] for row in server.history if "val/accuracy" in row] == pytest.approx(expected)
+    assert [row["trainer/global_step"] for row in server.history if "train/loss" in row] == [0, 1]
+    sent = {
+        Path(name).as_posix().removeprefix("media/images/").split("_")[0] for name in server.files if "media" in name
+    }
+    assert {"templates", "confusion/val", "mistakes/val"} <= sent
+
+
+def test_a_server_that_dies_does_not_stop_the_run(tmp_path: Path) -> None:
+    server = WandbServer()
+    environment = {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+    environment |= {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.5", "WANDB_FINISH_TIMEOUT": "3"}
+
+    def die_once_the_run_has_begun() -> None:
+        server.streaming.wait(60)
+        server.die()
+
+    threading.Thread(target=die_once_the_run_has_begun, daemon=True).start()
+    arguments = [
+        *FIT,
+        "--data.batch_size",
+        "32",
+        "--trainer.max_epochs",
+        "40",
+        "--trainer.callbacks",
+        "[TrainingHealth]",
+    ]
+    finished = run_pipeline("train", arguments, tmp_path, **environment)
+    assert server.streaming.is_set()
+    assert finished.code == 0, finished.err
+    run = run_of(tmp_path)
+    assert "W&B's server did not take everything in time; send the rest with: wandb sync" in finished.err
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["val/accuracy"]) for row in rows) == 40  # every epoch was trained and written down
+    assert len(server.history) < len(rows)  # it really died before the end
+    assert list((run / "wandb").glob("run-*/run-*.wandb"))  # what `wandb sync` sends
 
 
 def test_csv_survives_a_kill_and_new_columns(tmp_path: Path) -> None:
