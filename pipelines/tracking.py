@@ -64,7 +64,7 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
         "group": os.environ.get("WANDB_RUN_GROUP", group),
         "id": run_id,
         "name": os.environ.get("WANDB_NAME", run_id),
-        "dir": str(folder),
+        "dir": str(folder.resolve()),  # a W&B service shared with a parent process runs in that one's folder
         "resume": "allow",
         "settings": settings,
     }

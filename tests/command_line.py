@@ -32,6 +32,7 @@ class Finished:
 
 def _child(pipeline: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
     os.chdir(folder)
+    os.environ.pop("WANDB_SERVICE", None)  # a process of its own has a W&B service of its own
     os.environ.update(environment)
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
