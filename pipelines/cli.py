@@ -20,11 +20,12 @@ import datamodules  # noqa: F401
 import modules  # noqa: F401
 from pipelines.argument_errors import explain
 from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
-from pipelines.errors import raised_on_purpose, refused_by_library
+from pipelines.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
+from pipelines.status import StatusFile
 from pipelines.tracking import finish_wandb, flat_settings, start_wandb
 
 _LINKS = {  # what the data set says, the model is told, if it asks
@@ -95,12 +96,18 @@ class TopicCLI(LightningCLI):
         self.subcommand: str | None = None
         self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
         self.trainer: Any = None
+        self.status: StatusFile | None = None
         try:
             self._run(arguments)
         except BaseException as error:
             finish_wandb(exit_code=0 if isinstance(error, SystemExit) and not error.code else 1)
+            if self.status is not None:
+                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+                self.status.end("stopped" if interrupted else "failed", f"{type(error).__name__}: {sentence(error)}")
             self._discard_unused_folder()
             raise
+        if self.status is not None:
+            self.status.end("finished")
 
     def _run(self, arguments: list[str]) -> None:
         super().__init__(
@@ -173,6 +180,7 @@ class TopicCLI(LightningCLI):
             self.run_folder = existing or RunFolder.new(self.topic)
             if getattr(rank_zero_only, "rank", 0) == 0:
                 self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
+                self.status = StatusFile(self.run_folder.path)
             self.resumed = read_checkpoint(checkpoint) if checkpoint else None
         else:
             self.run_folder = existing

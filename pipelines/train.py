@@ -42,14 +42,15 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     command, given = arguments[0], _split_equals(arguments[1:])
     if command not in SUBCOMMANDS:
         raise ValueError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")
-    topic = "custom"
+    topic: str | None = None
     resolved = [command]
     run = None
     for place, argument in enumerate(given):
         before = given[place - 1] if place else ""
         if before in ("--config", "-c"):
             config = find_config(argument)
-            topic = RunFolder(config.resolve().parent).topic if config.name == "config.yaml" else config.stem
+            if topic is None:  # the first names the topic; others, such as a sweep's values, change its settings
+                topic = RunFolder(config.resolve().parent).topic if config.name == "config.yaml" else config.stem
             argument = str(config)
         elif before == "--ckpt_path":
             checkpoint = find_checkpoint(argument, command)
@@ -57,7 +58,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
             argument = str(checkpoint)
         resolved.append(argument)
     if any(argument == "-h" or argument.partition("=")[0].endswith("help") for argument in given):
-        return resolved, topic
+        return resolved, topic or ""
     if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
         raise ValueError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")
     if "--config" not in given and "-c" not in given:
@@ -68,6 +69,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
             )
         resolved[1:1] = ["--config", str(run.config)]  # first, so that settings on the command line change it
         topic = run.topic
+    assert topic is not None
     return resolved, topic
 
 
