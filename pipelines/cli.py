@@ -25,8 +25,9 @@ from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
+from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
-from pipelines.tracking import finish_wandb, flat_settings, start_wandb
+from pipelines.tracking import finish_wandb, start_wandb
 
 _LINKS = {  # what the data set says, the model is told, if it asks
     "data.input_shape": "model.init_args.input_shape",

@@ -94,25 +94,6 @@ def finish_wandb(exit_code: int) -> None:
             _say(f"W&B's server did not take everything in time; send the rest with: wandb sync {folder}")
 
 
-def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one level of dotted keys, spelt as on the command line.
-
-    {"model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}}} becomes {"model": "LinearSVM",
-    "model.reg": 0.1}.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and "class_path" in value:
-            flat[name] = value["class_path"].rsplit(".", 1)[-1]
-            flat |= flat_settings({**(value.get("init_args") or {}), **(value.get("dict_kwargs") or {})}, f"{name}.")
-        elif isinstance(value, dict):
-            flat |= flat_settings(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
-
-
 def _server() -> Any:
     return urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.metrics_csv import MetricsCSV
-from pipelines.tracking import finish_wandb, flat_settings, start_wandb, wandb_mode
+from pipelines.settings import flat_settings
+from pipelines.tracking import finish_wandb, start_wandb, wandb_mode
 from tests.command_line import run_pipeline
 from tests.wandb_server import WandbServer
 

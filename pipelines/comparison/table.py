@@ -1,0 +1,122 @@
+"""The comparison as a table in the terminal."""
+
+from collections.abc import Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.comparison.ranking import Comparison
+from pipelines.comparison.runs import Point, Run
+from pipelines.comparison.words import count, duration, figure, setting
+
+_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
+_MOST_ROWS = 40  # on a screen; a file or a pipe gets them all
+_WIDEST = 10_000  # where nobody looks at a screen, nothing is cut
+
+
+def print_table(comparison: Comparison, file: IO[str] | None = None, width: int | None = None) -> None:
+    """Prints the runs best first, and below them why some of them failed.
+
+    A column a setting where the screen is wide enough for it; otherwise one column with all of them, and no steps.
+
+    Args:
+        comparison: what to print.
+        file: where to; standard output if left out. Colours and the screen's width only where it is a terminal.
+        width: of the screen, if it is not to be found out.
+    """
+    console = Console(file=file, width=width, highlight=False)
+    screen = console.is_terminal or width is not None
+    if not screen:
+        console = Console(file=file, width=_WIDEST, highlight=False)
+    shown = comparison.runs[:_MOST_ROWS] if screen else comparison.runs
+    table = _table(comparison, shown, apart=True)
+    if console.measure(table).minimum > console.width or not _fits(table, console):
+        table = _table(comparison, shown, apart=False)
+    console.print(table)
+    if len(shown) < len(comparison.runs):
+        console.print(
+            f"and {count(len(comparison.runs) - len(shown), 'more run')}, all of them in the page", style="dim"
+        )
+    for line in _remarks(comparison.runs):
+        console.print(line, soft_wrap=not screen)
+
+
+def _fits(table: Table, console: Console) -> bool:
+    wide = Console(width=_WIDEST, file=console.file)
+    return wide.measure(table).maximum <= console.width
+
+
+def _table(comparison: Comparison, runs: Sequence[Run], apart: bool) -> Table:
+    """The table.
+
+    Args:
+        comparison: which settings and metrics to show.
+        runs: the rows.
+        apart: a column for each setting, rather than one for all.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, collapse_padding=True)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("run", no_wrap=True, overflow="fold")
+    table.add_column("state", no_wrap=True)
+    headline = comparison.headline
+    if headline:
+        sign = "↑" if headline.goal == "maximize" else "↓"
+        table.add_column(f"best {sign}", justify="right", no_wrap=True)
+        if apart:
+            table.add_column("at", justify="right", no_wrap=True)
+        table.add_column("last", justify="right", no_wrap=True)
+    for metric in comparison.tests:
+        table.add_column(metric.replace("test/", "test/\n") if not apart else metric, justify="right")
+    names = comparison.short_names
+    if apart:
+        for key in comparison.settings:
+            numbers = all(isinstance(run.settings.get(key), int | float | None) for run in comparison.runs)
+            table.add_column(names[key], justify="right" if numbers else "left")
+    elif comparison.settings:
+        table.add_column("settings", min_width=10, overflow="fold")
+    table.add_column("took", justify="right", no_wrap=apart)
+    top = next((run for run in runs if comparison.best(run)), None)
+    for place, run in enumerate(runs, 1):
+        best, last = comparison.best(run), comparison.last(run)
+        cells = [Text(str(place)), Text(run.run_id), Text(run.status.state, _COLOURS.get(run.status.state, "dim"))]
+        if headline:
+            cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
+            cells += [Text(where(best))] if apart else []
+            cells.append(Text(figure(last.value if last else None)))
+        cells += [Text(test_figure(run, metric)) for metric in comparison.tests]
+        values = {key: setting(run.settings.get(key)) for key in comparison.settings}
+        if apart:
+            cells += [Text(value) for value in values.values()]
+        elif values:
+            cells.append(Text(", ".join(f"{names[key]} {value}" for key, value in values.items() if value != "–")))
+        table.add_row(*cells, Text(duration(run.seconds)))
+    return table
+
+
+def where(point: Point | None) -> str:
+    """The step and epoch of a value, such as "step 240, epoch 5"."""
+    if point is None:
+        return "–"
+    return f"step {point.step:,}" + ("" if point.epoch is None else f", epoch {point.epoch:g}")
+
+
+def test_figure(run: Run, metric: str) -> str:
+    """A test metric's newest value."""
+    curve = run.curves.get(metric)
+    return figure(curve.last.value if curve else None)
+
+
+def _remarks(runs: Sequence[Run]) -> list[Text]:
+    """One line for each thing that went wrong, with the runs to which it happened."""
+    by_remark: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.remark:
+            by_remark.setdefault((run.status.state, run.remark), []).append(run.run_id)
+    lines = []
+    for (state, remark), ids in by_remark.items():
+        named = ", ".join(ids[:3]) + (f" and {count(len(ids) - 3, 'other')}" if len(ids) > 3 else "")
+        lines.append(Text.assemble((f"{state:<9}", _COLOURS.get(state, "dim")), f"{named}: {remark}"))
+    return lines

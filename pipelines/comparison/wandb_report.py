@@ -1,0 +1,81 @@
+"""The comparison as a report on W&B: the runs with those ids in the user's project."""
+
+import os
+from typing import Any
+
+from pipelines.comparison.login import logged_in
+from pipelines.comparison.ranking import Comparison
+
+PROJECT = "lightning-231n"
+_LONGEST_TITLE = 128  # that W&B takes
+
+
+def make_report(comparison: Comparison) -> str:
+    """Saves the report in the project that the runs are tracked in.
+
+    Returns:
+        Its address.
+
+    Raises:
+        ValueError: nobody is logged in, wandb-workspaces is missing, or the server refused.
+    """
+    if not logged_in():
+        raise ValueError("You are not logged in to W&B, so there can be no report; run `wandb login` first.")
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError as error:
+        raise ValueError("A W&B report needs wandb-workspaces; run `pip install wandb-workspaces`.") from error
+    import wandb
+
+    project = os.environ.get("WANDB_PROJECT", PROJECT)
+    try:
+        entity = os.environ.get("WANDB_ENTITY") or wandb.Api().default_entity or ""
+        report = wr.Report(
+            project=project,
+            entity=entity,
+            title=f"Comparison: {comparison.title}"[:_LONGEST_TITLE],
+            description=comparison.summary,
+            blocks=blocks(comparison, entity, project),
+            width="fluid",
+        )
+        report.save()
+    except Exception as error:  # wandb-workspaces raises whatever its layers raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"W&B did not take the report ({said}); send runs that were tracked offline with "
+            "`python -m pipelines.compare upload`, then try again."
+        ) from error
+    return report.url
+
+
+def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
+    """The report's content: the runs as a table, their curves, what sets them apart and what mattered.
+
+    No parallel coordinates: wandb-workspaces reads a dot in a setting's name as nesting, and ours are flat.
+    """
+    import wandb_workspaces.reports.v2 as wr
+
+    headline = comparison.headline
+    columns = ["run:state"]
+    order = []
+    if headline:
+        columns.append(f"summary:{headline.metric}")
+        order.append(wr.OrderBy(wr.SummaryMetric(headline.metric), ascending=headline.goal == "minimize"))
+    columns += [f"summary:{metric}" for metric in comparison.tests]
+    columns += [f"config:{key}.value" for key in comparison.settings]
+    ids = ", ".join(repr(run.run_id) for run in comparison.runs)
+    runset = wr.Runset(
+        entity=entity, project=project, name=comparison.title, filters=f"ID in [{ids}]", order=order,
+        visible_columns=columns, column_order=columns,
+    )  # fmt: skip
+    metrics = list(dict.fromkeys(name for run in comparison.runs for name in run.curves))
+    curves = [headline.metric] if headline else []
+    curves += [name for name in metrics if name not in curves and name.split("/")[0] in ("train", "val")]
+    many = max(10, len(comparison.runs))  # W&B draws ten unless it is told
+    panels: list[Any] = [
+        wr.LinePlot(title=name, x="trainer/global_step", y=[name], max_runs_to_show=min(many, 100)) for name in curves
+    ]
+    if headline and len(comparison.runs) > 2:
+        panels.append(wr.ParameterImportancePlot(with_respect_to=headline.metric))
+    panels.append(wr.RunComparer(diff_only="split"))
+    return [wr.PanelGrid(runsets=[runset], panels=panels)]

@@ -1,0 +1,47 @@
+"""Numbers, settings and times as a person reads them."""
+
+import json
+import math
+from typing import Any
+
+
+def figure(value: float | None) -> str:
+    """A metric's value with four decimals, or four digits where it is tiny or huge; "–" for None."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4f}"
+    return f"{value:.3e}"
+
+
+def setting(value: Any) -> str:
+    """A setting's value as one would type it, numbers to four digits, others as JSON; "–" for one that is not set."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def duration(seconds: float | None) -> str:
+    """Such as "12 s", "3 min 20 s", "1 h 05 min" or "2 d 03 h"."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if whole < 60:
+        return f"{whole} s"
+    if hours < 1:
+        return f"{minutes} min {whole % 60:02} s"
+    if days < 1:
+        return f"{hours} h {minutes % 60:02} min"
+    return f"{days} d {hours % 24:02} h"
+
+
+def count(number: int, noun: str) -> str:
+    """Such as "1 run" or "1,200 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

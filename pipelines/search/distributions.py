@@ -1,0 +1,253 @@
+"""The distributions that a W&B sweep file may name for a parameter, as Optuna sees them.
+
+Optuna knows uniform, log-uniform and integer ranges and categories. Every other distribution is searched by its
+quantile u, uniform on [0, 1], from which the value follows by the inverse of the distribution function; so it is drawn
+exactly, and a sampler that learns does so on an axis where the prior is flat. Names, keys and defaults are those of
+https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+_RANGE = ("min", "max")
+_KEYS: dict[str, tuple[str, ...]] = {  # what each distribution asks for
+    "constant": ("value",),
+    "categorical": ("values",),
+    "categorical_w_probabilities": ("values", "probabilities"),
+    "int_uniform": _RANGE,
+    "uniform": _RANGE,
+    "q_uniform": _RANGE,
+    "log_uniform": _RANGE,
+    "log_uniform_values": _RANGE,
+    "q_log_uniform": _RANGE,
+    "q_log_uniform_values": _RANGE,
+    "inv_log_uniform": _RANGE,
+    "inv_log_uniform_values": _RANGE,
+    "normal": (),
+    "q_normal": (),
+    "log_normal": (),
+    "q_log_normal": (),
+    "beta": (),
+    "q_beta": (),
+}
+NAMES = tuple(_KEYS)
+_DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
+_LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One parameter's distribution.
+
+    Attributes:
+        name: as W&B calls it, such as "log_uniform_values".
+        settings: its keys: `value`, `values` with `probabilities`, `min` and `max`, `mu` and `sigma`, `a` and `b`, `q`.
+    """
+
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def optuna(self) -> BaseDistribution:
+        """What Optuna samples from: the values themselves where it can, else the quantile in [0, 1]."""
+        low: Any = self.settings.get("min")
+        high: Any = self.settings.get("max")
+        match self.name:
+            case "categorical":
+                return CategoricalDistribution([json.dumps(value) for value in self.settings["values"]])
+            case "int_uniform":
+                return IntDistribution(low, high)
+            case "uniform":
+                return FloatDistribution(low, high)
+            case "log_uniform_values" | "inv_log_uniform_values":
+                return FloatDistribution(low, high, log=True)
+            case "log_uniform":
+                return FloatDistribution(math.exp(low), math.exp(high), log=True)
+            case _:
+                return FloatDistribution(0.0, 1.0)
+
+    def value(self, sampled: Any) -> Any:
+        """The parameter's value for what Optuna sampled from `optuna`."""
+        match self.name:
+            case "categorical":
+                return json.loads(sampled)
+            case "int_uniform" | "uniform" | "log_uniform_values" | "inv_log_uniform_values" | "log_uniform":
+                return sampled
+            case "categorical_w_probabilities":
+                reached = 0.0
+                for value, probability in zip(self.settings["values"], self.settings["probabilities"], strict=True):
+                    reached += probability
+                    if sampled < reached:
+                        return value
+                return self.settings["values"][-1]
+        x = self._from_quantile(min(max(sampled, 1e-12), 1 - 1e-12))
+        if not self.name.startswith("q_"):
+            return x
+        q = self.settings.get("q", _DEFAULTS["q"])
+        rounded = round(x / q) * q
+        return rounded if isinstance(q, int) else round(rounded, 12)  # 0.30000000000000004 is 0.3
+
+    def _from_quantile(self, u: float) -> float:
+        """The inverse distribution function, before rounding to multiples of q."""
+        setting = {**_DEFAULTS, **self.settings}
+        match self.name.removeprefix("q_"):
+            case "uniform":
+                return setting["min"] + u * (setting["max"] - setting["min"])
+            case "log_uniform":
+                return math.exp(setting["min"] + u * (setting["max"] - setting["min"]))
+            case "inv_log_uniform":  # log(1/x) is uniform
+                return math.exp(-(setting["min"] + u * (setting["max"] - setting["min"])))
+            case "log_uniform_values":
+                return setting["min"] * (setting["max"] / setting["min"]) ** u
+            case "normal":
+                return NormalDist(setting["mu"], setting["sigma"]).inv_cdf(u)
+            case "log_normal":
+                exponent = NormalDist(setting["mu"], setting["sigma"]).inv_cdf(u)
+                return math.exp(min(exponent, _LARGEST_EXPONENT))
+            case "beta":
+                from scipy.special import betaincinv
+
+                return float(betaincinv(setting["a"], setting["b"], u))
+        raise AssertionError(self.name)
+
+    def grid(self) -> list[Any]:
+        """All values in order, for a grid search.
+
+        Raises:
+            ValueError: the distribution is continuous.
+        """
+        low: Any = self.settings.get("min")
+        high: Any = self.settings.get("max")
+        match self.name:
+            case "constant":
+                return [self.settings["value"]]
+            case "categorical" | "categorical_w_probabilities":
+                return list(self.settings["values"])
+            case "int_uniform":
+                return list(range(low, high + 1))
+            case "q_uniform":
+                q = self.settings.get("q", 1)
+                first, last = round(low / q), round(high / q)
+                return [k * q if isinstance(q, int) else round(k * q, 12) for k in range(first, last + 1)]
+        raise ValueError(
+            f"has the continuous distribution {self.name}, which a grid can't cover; give values, or int_uniform or "
+            "q_uniform, or another method."
+        )
+
+    @property
+    def as_categorical(self) -> "Distribution":
+        """The same values as a list, which is what a grid goes through.
+
+        Raises:
+            ValueError: the distribution is continuous.
+        """
+        return self if self.name == "constant" else Distribution("categorical", {"values": self.grid()})
+
+    @property
+    def examples(self) -> list[Any]:
+        """Values that between them meet every category and both ends of a range."""
+        if "values" in self.settings:
+            return list(self.settings["values"])
+        if self.name == "constant":
+            return [self.settings["value"]]
+        sampled = self.optuna
+        assert isinstance(sampled, FloatDistribution | IntDistribution)
+        return [self.value(sampled.low), self.value(sampled.high)]
+
+
+def read_distribution(settings: dict[str, Any]) -> Distribution:
+    """A parameter's entry in a sweep file; without `distribution` the keys decide, as W&B does.
+
+    Raises:
+        ValueError: an unknown distribution, missing or unknown keys, or values out of range, in words that go on
+            after the parameter's name.
+    """
+    name = settings.get("distribution") or _implied(settings)
+    if name not in _KEYS:
+        raise ValueError(f"has the unknown distribution {name!r}; give one of {', '.join(_KEYS)}.")
+    rest = {key: value for key, value in settings.items() if key != "distribution"}
+    missing = [key for key in _KEYS[name] if key not in rest]
+    if missing:
+        raise ValueError(f"has the distribution {name} but no {' and no '.join(missing)}; add it.")
+    optional = {"normal": ("mu", "sigma"), "beta": ("a", "b")}.get(name.split("_")[-1], ())
+    known = (*_KEYS[name], *optional, *(("q",) if name.startswith("q_") else ()))
+    unknown = [key for key in rest if key not in known]
+    if unknown:
+        takes = ", ".join(known)
+        raise ValueError(f"has the key {unknown[0]!r}, which the distribution {name} does not take; it takes {takes}.")
+    _check_ranges(name, rest)
+    return Distribution(name, rest)
+
+
+def _implied(settings: dict[str, Any]) -> str:
+    if "value" in settings:
+        return "constant"
+    if "values" in settings:
+        return "categorical_w_probabilities" if "probabilities" in settings else "categorical"
+    if "min" in settings and "max" in settings:
+        whole = all(isinstance(settings[key], int) and not isinstance(settings[key], bool) for key in _RANGE)
+        return "int_uniform" if whole else "uniform"
+    if "mu" in settings or "sigma" in settings:
+        return "normal"
+    raise ValueError("says neither value, values, min and max, nor a distribution; give one of them.")
+
+
+def _check_ranges(name: str, settings: dict[str, Any]) -> None:
+    for key in ("min", "max", "mu", "sigma", "a", "b", "q"):
+        if key in settings and (isinstance(settings[key], bool) or not isinstance(settings[key], int | float)):
+            raise ValueError(f"has {key} {settings[key]!r}, which is no number{_as_number(settings[key])}.")
+        if key in settings and not math.isfinite(settings[key]):
+            raise ValueError(f"has {key} {settings[key]}; give a finite number.")
+    if "values" in settings:
+        values = settings["values"]
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"has values {values!r}; give a list with at least one value.")
+        for value in values:
+            if isinstance(value, str) and _as_number(value):
+                raise ValueError(f"has the value {value!r}, which is text{_as_number(value)}.")
+        if len({json.dumps(value) for value in values}) < len(values):
+            raise ValueError(f"has values {values} with a repetition; give each once.")
+    if "probabilities" in settings:
+        shares = settings["probabilities"]
+        numbers = isinstance(shares, list) and all(isinstance(share, int | float) and share >= 0 for share in shares)
+        if not numbers or len(shares) != len(settings["values"]) or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"has probabilities {shares}; give one for each value, which sum to 1.")
+    low, high = settings.get("min"), settings.get("max")
+    if low is not None and high is not None:
+        if low >= high:
+            raise ValueError(f"has min {low} and max {high}; min must be smaller than max.")
+        if name == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
+            raise ValueError(f"has min {low} and max {high}; int_uniform takes whole numbers.")
+        if name.endswith("_values") and low <= 0:
+            raise ValueError(f"has min {low}; {name} takes numbers above 0.")
+        if "log_uniform" in name and not name.endswith("_values") and max(abs(low), abs(high)) > _LARGEST_EXPONENT:
+            raise ValueError(
+                f"has min {low} and max {high}, which are exponents of e; log_uniform_values takes values."
+            )
+    for key in ("sigma", "a", "b", "q"):
+        if key in settings and settings[key] <= 0:
+            raise ValueError(f"has {key} {settings[key]}; give a number above 0.")
+
+
+def _as_number(text: Any) -> str:
+    """How YAML wants a number that it read as text, such as 1e-4."""
+    try:
+        number = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        return ""
+    return "" if math.isnan(number) else f" to YAML: write {_spelt(number)}"
+
+
+def _spelt(number: float) -> str:
+    mantissa, _, exponent = f"{number:g}".partition("e")
+    return f"{mantissa if '.' in mantissa or not exponent else mantissa + '.0'}{'e' + exponent if exponent else ''}"

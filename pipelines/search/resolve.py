@@ -1,0 +1,82 @@
+"""Checks a sweep's parameters against the real command line before anything is started.
+
+It runs in a process of its own, `python -m pipelines.search.resolve`, since it imports torch and Lightning: command
+lines in on standard input, JSON, and the first complaint out on standard output.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pipelines.search.command import trial_command
+from pipelines.search.sweep_file import SweepFile
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def check_parameters(sweep: SweepFile) -> None:
+    """Parses command lines that between them have every category and both ends of every range.
+
+    A command that does not start `pipelines.train` is left unchecked: only that program knows what it takes.
+
+    Raises:
+        ValueError: the command line does not know a parameter, or does not take one of its values.
+    """
+    if "pipelines.train" not in sweep.command:
+        return
+    with TemporaryDirectory() as folder:
+        lines = []
+        for number, point in enumerate(_points(sweep)):
+            words = trial_command(sweep.command, sweep.nested(point), Path(folder) / f"{number}.json")
+            lines.append(words[words.index("pipelines.train") + 1 :])
+        answer = subprocess.run(
+            [sys.executable, "-m", "pipelines.search.resolve"],
+            input=json.dumps(lines),
+            capture_output=True,
+            text=True,
+            cwd=PROJECT,
+            check=False,
+        )
+    if answer.returncode:
+        raise RuntimeError(answer.stderr)
+    complaint = json.loads(answer.stdout.splitlines()[-1])
+    if complaint is not None:
+        raise ValueError(f"{sweep.path}: {complaint}")
+
+
+def _points(sweep: SweepFile) -> list[dict[str, Any]]:
+    examples = {name: distribution.examples for name, distribution in sweep.parameters.items()}
+    first = {name: values[0] for name, values in examples.items()}
+    others = [{**first, name: value} for name, values in examples.items() for value in values[1:]]
+    return [first, *others]
+
+
+def _first_complaint(lines: list[list[str]]) -> str | None:
+    from pipelines.cli import TopicCLI, quiet
+    from pipelines.train import resolve
+
+    class Parsed(Exception):
+        """Nothing was wrong; there is nothing left to do."""
+
+    class ParsingOnly(TopicCLI):
+        """The command line proper, up to the point where it would make something."""
+
+        def before_instantiate_classes(self) -> None:
+            raise Parsed
+
+    quiet()
+    for line in lines:
+        try:
+            ParsingOnly(*resolve(line))
+        except Parsed:
+            continue
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps(_first_complaint(json.load(sys.stdin))))

@@ -1,0 +1,212 @@
+"""Sweep files: YAML exactly as `wandb sweep` takes it, read and checked before anything is started.
+
+Keys and meaning: https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+"""
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from pipelines.search.distributions import Distribution, read_distribution
+
+METHODS = ("grid", "random", "bayes")
+_KEYS = (
+    *("name", "description", "project", "entity", "program", "command", "method", "metric", "metrics", "parameters"),
+    *("early_terminate", "run_cap", "apiVersion", "kind", "controller", "job", "image_uri", "scheduler"),
+)
+
+
+@dataclass(frozen=True)
+class EarlyTermination:
+    """Hyperband: a run is stopped after `first`, first × eta, first × eta² … values unless it is among the best 1/eta.
+
+    Attributes:
+        first: how many values of the metric a run logs before it is judged for the first time.
+        eta: which share 1/eta goes on.
+    """
+
+    first: int
+    eta: int
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A checked sweep file.
+
+    Attributes:
+        path: where it was read.
+        text: the file as it is.
+        name: the sweep's name, by default the file's.
+        method: "grid", "random" or "bayes".
+        metric: the name that the search looks at, such as "val/accuracy".
+        goal: "maximize" or "minimize".
+        parameters: by dotted name, in the file's order, constants included.
+        command: words of the command, macros such as ${args_json_file} still in them.
+        run_cap: how many runs at most; None for no limit.
+        early_terminate: when a poor run is stopped, if at all.
+    """
+
+    path: Path
+    text: str
+    name: str
+    method: str
+    metric: str
+    goal: Literal["maximize", "minimize"]
+    parameters: dict[str, Distribution]
+    command: tuple[str, ...]
+    run_cap: int | None
+    early_terminate: EarlyTermination | None
+
+    @property
+    def searched(self) -> dict[str, Distribution]:
+        """The parameters that are not constant."""
+        return {name: distribution for name, distribution in self.parameters.items() if distribution.name != "constant"}
+
+    @property
+    def size(self) -> float:
+        """How many different points there are; infinite with a continuous parameter."""
+        try:
+            return math.prod(len(distribution.grid()) for distribution in self.searched.values())
+        except ValueError:
+            return math.inf
+
+    def nested(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values by dotted name in the shape that W&B hands to a run: nested where the file nests."""
+        content = yaml.safe_load(self.text)["parameters"]
+        return _nest(content, values, "")
+
+
+def read_sweep(path: Path) -> SweepFile:
+    """Reads and checks a sweep file.
+
+    Raises:
+        ValueError: the file is missing, no YAML, or says something that no engine can do, in one sentence.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError):
+        known = sorted(str(file) for file in Path("sweeps").glob("*.yaml"))
+        meant = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
+        raise ValueError(f"There is no sweep file {path}; {meant}.") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        place = f"line {where.line + 1}, column {where.column + 1}: " if where else ""
+        raise ValueError(f"{path} is not valid YAML ({place}{getattr(error, 'problem', error)}); correct it.") from None
+    try:
+        return _read(path, text, content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read(path: Path, text: str, content: Any) -> SweepFile:
+    if not isinstance(content, dict):
+        raise ValueError("a sweep file has keys such as method, metric and parameters; this one has none.")
+    for key in content:
+        if key not in _KEYS:
+            near = get_close_matches(str(key), _KEYS, 1)
+            raise ValueError(
+                f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"W&B knows {', '.join(_KEYS)}.")
+            )
+    method = content.get("method")
+    if method not in METHODS:
+        given = f"the method {method!r} is unknown" if method else "there is no method"
+        raise ValueError(f"{given}; give one of {', '.join(METHODS)}.")
+    metric, goal = _read_metric(content.get("metric"))
+    parameters = _read_parameters(content.get("parameters"))
+    if method == "grid":
+        for name, distribution in parameters.items():
+            try:
+                parameters[name] = distribution.as_categorical
+            except ValueError as error:
+                raise ValueError(f"parameter {name} {error}") from None
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (not isinstance(run_cap, int) or isinstance(run_cap, bool) or run_cap < 1):
+        raise ValueError(f"run_cap is {run_cap!r}; give a whole number above 0.")
+    return SweepFile(
+        path=path,
+        text=text,
+        name=str(content.get("name") or path.stem),
+        method=method,
+        metric=metric,
+        goal=goal,
+        parameters=parameters,
+        command=_read_command(content),
+        run_cap=run_cap,
+        early_terminate=_read_early_termination(content.get("early_terminate")),
+    )
+
+
+def _read_metric(metric: Any) -> tuple[str, Literal["maximize", "minimize"]]:
+    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+        raise ValueError("there is no metric; give metric: {name: val/accuracy, goal: maximize}, say.")
+    goal = metric.get("goal", "minimize")
+    if goal not in ("maximize", "minimize"):
+        raise ValueError(f"the metric's goal is {goal!r}; give maximize or minimize.")
+    return metric["name"], cast(Literal["maximize", "minimize"], goal)
+
+
+def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{prefix or 'the file has no parameters'}; give at least one parameter.")
+    found: dict[str, Distribution] = {}
+    for key, settings in content.items():
+        name = f"{prefix}{key}"
+        if not isinstance(settings, dict):
+            raise ValueError(f"parameter {name} is {settings!r}; a fixed one is written value: {settings}.")
+        if "parameters" in settings:
+            inner = _read_parameters(settings["parameters"], f"{name}.")
+        else:
+            try:
+                inner = {name: read_distribution(settings)}
+            except ValueError as error:
+                raise ValueError(f"parameter {name} {error}") from None
+        twice = sorted(found.keys() & inner.keys())
+        if twice:
+            raise ValueError(f"parameter {twice[0]} is there twice; keep one.")
+        found |= inner
+    return found
+
+
+def _read_command(content: dict[str, Any]) -> tuple[str, ...]:
+    command = content.get("command")
+    if command is None:
+        if not isinstance(content.get("program"), str):
+            raise ValueError("there is neither a command nor a program; give the command that a run starts.")
+        command = ["${env}", "${interpreter}", "${program}", "${args}"]
+    if not isinstance(command, list) or not command:
+        raise ValueError(f"the command is {command!r}; give a list of words.")
+    return tuple(str(content["program"]) if word == "${program}" else str(word) for word in command)
+
+
+def _read_early_termination(content: Any) -> EarlyTermination | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict) or content.get("type") != "hyperband":
+        raise ValueError("early_terminate has no type hyperband, the only one there is; give type: hyperband.")
+    numbers = {key: content[key] for key in ("min_iter", "max_iter", "s", "eta") if key in content}
+    for key, number in numbers.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"early_terminate has {key} {number!r}; give a whole number above 0.")
+    eta = numbers.get("eta", 3)
+    if eta < 2:
+        raise ValueError(f"early_terminate has eta {eta}; give 2 or more.")
+    if "min_iter" in numbers:
+        return EarlyTermination(numbers["min_iter"], eta)
+    if "max_iter" in numbers and "s" in numbers:
+        return EarlyTermination(max(1, round(numbers["max_iter"] / eta ** numbers["s"])), eta)
+    raise ValueError("early_terminate has neither min_iter nor both max_iter and s; give one of the two.")
+
+
+def _nest(content: dict[str, Any], values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        key: _nest(settings["parameters"], values, f"{prefix}{key}.")
+        if "parameters" in settings
+        else values[f"{prefix}{key}"]
+        for key, settings in content.items()
+    }

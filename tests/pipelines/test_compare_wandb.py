@@ -1,0 +1,195 @@
+"""What `python -m pipelines.compare` sends to W&B: runs that were tracked offline, and a report."""
+
+import fcntl
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.compare import main
+from pipelines.comparison.upload import unsent_runs
+from tests.command_line import run_pipeline
+from tests.pipelines.test_compare import refused, write_run, write_sweep
+from tests.wandb_server import WandbServer
+
+_KEY = "0123456789" * 4
+_FIT = ["fit", "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--trainer.max_epochs", "1"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, where nobody is logged in to W&B."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def track_offline(run: Path, *names: str) -> list[Path]:
+    """Puts W&B's files of offline runs into a run's folder."""
+    folders = []
+    for name in names:
+        folder = run / "wandb" / f"offline-run-20260101_10000{name}"
+        folder.mkdir(parents=True)
+        (folder / f"run-{name}.wandb").write_bytes(b"log")
+        folders.append(folder)
+    return folders
+
+
+def fake_wandb(here: Path) -> None:
+    """A `python -m wandb` that notes what it was asked, refuses folders with a 7 and fails for those with an 8."""
+    (here / "wandb").mkdir()
+    (here / "wandb" / "__init__.py").touch()
+    (here / "wandb" / "__main__.py").write_text(
+        "import sys; from pathlib import Path\n"
+        "folder = Path(sys.argv[-1])\n"
+        "with open('asked', 'a') as asked: print(*sys.argv[1:], file=asked)\n"
+        "if folder.name.endswith('7'): print('wandb: ERROR 403 forbidden', file=sys.stderr); sys.exit(0)\n"
+        "if folder.name.endswith('8'): sys.exit(3)\n"
+        "for file in folder.glob('*.wandb'): file.with_name(file.name + '.synced').touch()\n"
+    )
+
+
+def test_without_login_there_is_one_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(here / "logs" / "softmax" / "a")
+    assert "You are not logged in to W&B, so nothing can be sent" in refused(capsys, "upload")
+    assert "You are not logged in to W&B, so there can be no report" in refused(capsys, "a", "--wandb")
+
+
+def test_a_key_in_netrc_is_a_login(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(here / "logs" / "softmax" / "a")
+    (here / "netrc").write_text(f"machine api.wandb.ai login user password {_KEY}\n")
+    main(["upload"])
+    assert capsys.readouterr().out.startswith("Nothing to send")
+
+
+def test_what_was_not_sent_yet_is_sent_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", _KEY)
+    fake_wandb(here)
+    a, b = write_run(here / "logs" / "softmax" / "a"), write_run(here / "logs" / "svm" / "b", state="running")
+    sent, unsent = track_offline(Path("logs/softmax/a"), "1", "2")
+    (of_the_killed,) = track_offline(Path("logs/svm/b"), "3")
+    (sent / "run-1.wandb.synced").touch()
+    (a / "wandb" / "offline-run-empty").mkdir()
+    (a / "wandb" / "run-online").mkdir()
+    assert unsent_runs(Path("logs/softmax/a")) == [unsent]
+    with (b / "status.json").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        main(["upload"])
+        assert capsys.readouterr().out == (
+            f"left out  logs/svm/b: still running; send it when it has ended\n1/1  {unsent}  sent\n1 sent, 0 failed\n"
+        )
+    main(["upload", "b"])
+    assert capsys.readouterr().out == f"1/1  {of_the_killed}  sent\n1 sent, 0 failed\n"
+    assert (here / "asked").read_text() == f"sync --yes {unsent}\nsync --yes {of_the_killed}\n"
+    main(["upload"])
+    assert capsys.readouterr().out.startswith("Nothing to send")
+
+
+def test_what_failed_is_said_and_ends_with_status_1(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", _KEY)
+    fake_wandb(here)
+    write_run(here / "logs" / "softmax" / "a")
+    refusals = track_offline(Path("logs/softmax/a"), "7", "8", "9")
+    with pytest.raises(SystemExit) as ended:
+        main(["upload", "softmax"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"1/3  {refusals[0]}  failed: ERROR 403 forbidden",
+        f"2/3  {refusals[1]}  failed: wandb sync ended with status 3",
+        f"3/3  {refusals[2]}  sent",
+        "1 sent, 2 failed",
+    ]
+
+
+def test_a_run_tracked_offline_arrives(here: Path) -> None:
+    assert run_pipeline("train", _FIT, here, WANDB_MODE="offline").code == 0
+    server = WandbServer()
+    (run,) = (here / "logs" / "softmax").iterdir()
+    account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
+    sent = run_pipeline("compare", ["upload"], here, **account)
+    assert (sent.code, sent.out.splitlines()[-1]) == (0, "1 sent, 0 failed"), sent.out + sent.err
+    assert any("val/accuracy" in row for row in server.history) and server.config["model.reg"]["value"] == 0.01
+    assert unsent_runs(run) == []
+    server.die()
+
+
+class ReportServer(WandbServer):
+    """Takes reports as well.
+
+    Attributes:
+        view: the report that was saved, as the client sent it.
+    """
+
+    view: dict[str, Any]
+
+    def _query(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
+        match name:
+            case "GetDefaultEntity":
+                return {"viewer": {"id": "1", "entity": "us"}}
+            case "ProjectInternalId":
+                return {"project": {"id": "p", "internalId": "UHJvamVjdDox"}}
+            case "GetProjects":
+                project = {"id": "p", "name": "lightning-231n", "entityName": "us", "isBenchmark": False}
+                project |= {"createdAt": "2026-01-01T00:00:00", "__typename": "Project", "user": None}
+                end = {"hasNextPage": False, "endCursor": None, "__typename": "PageInfo"}
+                return {"models": {"pageInfo": end, "edges": [{"node": project}]}}
+            case "upsertView":
+                self.view = variables
+                project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+                return {
+                    "upsertView": {"view": {**variables, "id": "VmlldzoxMjM=", "project": project}, "inserted": True}
+                }
+        return super()._query(name, variables)
+
+
+def test_a_report_shows_the_same_runs(here: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    for i in range(3):
+        write_run(here / "logs" / "softmax" / f"first-{i:04}", [i / 10], lr=10.0**-i)
+    write_sweep(here / "logs")
+    server = ReportServer()
+    account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
+    made = run_pipeline("compare", ["first", "--wandb"], here, **account)
+    assert made.code == 0, made.err
+    address = f"{server.url}/us/lightning-231n/reports/Comparison:-first-try--VmlldzoxMjM="
+    assert made.out.splitlines()[-1] == f"W&B report  {address}"
+    server.die()
+    assert (server.view["displayName"], server.view["type"]) == ("Comparison: first try", "runs")
+    (grid,) = (block for block in json.loads(server.view["spec"])["blocks"] if block["type"] == "panel-grid")
+    (runs,) = grid["metadata"]["runSets"]
+    (filter_,) = runs["filters"]["filters"]
+    assert (filter_["key"], filter_["op"]) == ({"section": "run", "name": "name"}, "IN")  # W&B's name of a run's id
+    assert filter_["value"] == ["first-0002", "first-0001", "first-0000"]
+    assert runs["sort"]["keys"] == [{"key": {"section": "summary", "name": "val/accuracy"}, "ascending": False}]
+    assert runs["runFeed"]["columnOrder"] == ["run:state", "summary:val/accuracy", "config:optimizer.lr.value"]
+    panels = grid["metadata"]["panelBankSectionConfig"]["panels"]
+    assert [panel["config"].get("metrics") for panel in panels] == [["val/accuracy"], ["train/loss"], None, None]
+    assert panels[0]["config"]["xAxis"] == "trainer/global_step"  # as pipelines.tracking defines it
+
+
+def test_a_server_that_takes_no_report_is_said_in_a_sentence(here: Path) -> None:
+    write_run(here / "logs" / "softmax" / "a")
+    server = WandbServer()
+    account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
+    made = run_pipeline("compare", ["a", "--wandb"], here, **account)
+    server.die()
+    assert made.code == 2 and (here / "comparison.html").is_file()
+    said = made.err.splitlines()[-1]
+    assert said.startswith("error: W&B did not take the report (") and "Traceback" not in made.err
+
+
+def test_without_wandb_workspaces_there_is_one_sentence(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(here / "logs" / "softmax" / "a")
+    monkeypatch.setenv("WANDB_API_KEY", _KEY)
+    monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
+    assert "needs wandb-workspaces; run `pip install wandb-workspaces`" in refused(capsys, "a", "--wandb")
