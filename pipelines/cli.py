@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
 from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
+from pipelines.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
 from pipelines.tracking import finish_wandb, start_wandb
 
+_PATIENCE_SECONDS = 3.0  # for the other processes of a run that ended, and for W&B if the end is overdue
 _LINKS = {  # what the data set says, the model is told, if it asks
     "data.input_shape": "model.init_args.input_shape",
     "data.num_classes": "model.init_args.num_classes",
@@ -98,17 +101,58 @@ class TopicCLI(LightningCLI):
         self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
         self.trainer: Any = None
         self.status: StatusFile | None = None
-        try:
-            self._run(arguments)
-        except BaseException as error:
-            finish_wandb(exit_code=0 if isinstance(error, SystemExit) and not error.code else 1)
-            if self.status is not None:
-                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-                self.status.end("stopped" if interrupted else "failed", f"{type(error).__name__}: {sentence(error)}")
-            self._discard_unused_folder()
-            raise
+        with StopSignals(self._give_up) as self.stop_signals:
+            try:
+                self._run(arguments)
+            except BaseException as error:
+                if self.stop_signals.signum is not None and isinstance(error, Exception):
+                    error = Stopped(self.stop_signals.signum)  # the signal reached a process that this one needs too
+                self._end(error)
+                raise error
         if self.status is not None:
             self.status.end("finished")
+
+    def _end(self, error: BaseException) -> None:
+        """Puts in order what a run leaves that came to no good end."""
+        processes = take_over_processes(self.trainer)
+        if isinstance(error, Stopped):
+            self._announce_stop(error)
+            for process in processes:
+                process.terminate()  # one that is not in training has not heard of it
+            if started_by_lightning(self.trainer):
+                error.code = 0  # Lightning kills process 0 as soon as one of the others ends with another status
+        finish_wandb(_wandb_exit_code(error))
+        if self.status is not None:
+            stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
+                isinstance(error, SystemExit) and not error.code
+            )
+            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {sentence(error)}"
+            self.status.end("stopped" if stopped else "failed", reason)
+        self._discard_unused_folder()
+        end_processes(processes, _PATIENCE_SECONDS)
+
+    def _give_up(self, stopped: Stopped, patient: bool) -> None:
+        """What `_end` does, as far as it goes in a few seconds, or in none."""
+        processes = take_over_processes(self.trainer)
+        if patient:
+            finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
+            finish.start()
+            finish.join(_PATIENCE_SECONDS)
+        if self.status is not None:
+            self.status.end("stopped", stopped.reason)
+        end_processes(processes, 0)
+
+    @rank_zero_only
+    def _announce_stop(self, stopped: Stopped) -> None:
+        if self.subcommand != "fit" or self.run_folder is None or self.trainer is None:
+            print(f"Stopped by {stopped.reason}.", file=sys.stderr)
+        elif self.run_folder.last.is_file():
+            go_on = f"python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)}"
+            print(
+                f"Stopped at step {self.trainer.global_step} by {stopped.reason}; go on with: {go_on}", file=sys.stderr
+            )
+        else:
+            print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
 
     def _run(self, arguments: list[str]) -> None:
         super().__init__(
@@ -205,7 +249,9 @@ class TopicCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
-        trainer.callbacks += [RandomState()]
+        trainer.callbacks += [RandomState(), self.stop_signals]
+        if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
+            self.stop_signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:
             trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()
         if self.subcommand == "predict":
@@ -285,6 +331,15 @@ class TopicCLI(LightningCLI):
     @rank_zero_only
     def after_predict(self) -> None:
         print(f"{len(self.predictions.rows):,} images classified: {self.predictions.file}")
+
+
+def _wandb_exit_code(error: BaseException) -> int:
+    """As W&B's client would report it: 255 is its sign for a run that was interrupted."""
+    if isinstance(error, KeyboardInterrupt | Stopped):
+        return 255
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return error.code or 0
+    return 1
 
 
 def _relative(path: Path) -> Path:

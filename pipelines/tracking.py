@@ -7,8 +7,10 @@ that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not upl
 import logging
 import netrc
 import os
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -58,6 +60,7 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
         init_timeout=_INIT_SECONDS,
         finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
         finish_timeout_raises=True,
+        stop_fn=_stop,
     )
     arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", PROJECT),
@@ -84,7 +87,7 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
 
 
 def finish_wandb(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, as finished (0) or failed."""
+    """Ends the W&B run, if there is one, as finished (0), failed, or stopped from outside (255)."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         folder = Path(wandb.run.settings.sync_dir)
@@ -92,6 +95,11 @@ def finish_wandb(exit_code: int) -> None:
             wandb.run.finish(exit_code=exit_code)
         except TimeoutError:
             _say(f"W&B's server did not take everything in time; send the rest with: wandb sync {folder}")
+
+
+def _stop() -> None:
+    """The button "stop run" on the dashboard is no Ctrl-C."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _server() -> Any:

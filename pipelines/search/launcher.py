@@ -1,0 +1,118 @@
+"""Carries out a sweep: starts its trials, follows them, stops the poor ones, and notes what became of each."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pipelines.search.command import trial_command
+from pipelines.search.local import LocalMachine, shares
+from pipelines.search.search import Search, Trial
+from pipelines.search.trial_process import Job, Outcome, TrialProcess
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:
+    """Works on a sweep until nothing is left to start, together with whoever else works on it.
+
+    Args:
+        search: the sweep.
+        parallel: how many trials at a time; None for one a GPU group, or one a core.
+        gpus_per_trial: on a machine with GPUs.
+
+    Raises:
+        ValueError: fewer GPUs than a trial asks for, or a metric that no run logs.
+        KeyboardInterrupt: Ctrl-C; by then no trial is left, and those that ran are up for adoption.
+    """
+    places = shares(parallel, gpus_per_trial)
+    lock = search.join()
+    assert search.launcher is not None
+    machine = LocalMachine(places, search.launcher, lock)
+    try:
+        _work(search, machine)
+    finally:
+        machine.close()
+        search.leave()
+
+
+def _work(search: Search, machine: LocalMachine) -> None:
+    running = 0
+    more = True
+    stopped: set[int] = set()  # poor trials that are asked to end
+    while True:
+        while more and machine.has_room:
+            trial = search.next()
+            more = trial is not None
+            if trial is not None:
+                machine.start(_job(search, trial))
+                running += 1
+        if not running:
+            return
+        for process, outcome in machine.poll():
+            number = process.job.number
+            poor = search.report(number, process.metric)
+            if poor and outcome is None and number not in stopped:
+                stopped.add(number)
+                process.stop()
+            if outcome is not None:
+                running -= 1
+                _finish(search, process, outcome)
+
+
+def _job(search: Search, trial: Trial) -> Job:
+    """What to start for a trial; one that was interrupted goes on from its last checkpoint, if it got that far."""
+    command = trial_command(
+        search.sweep.command,
+        search.sweep.nested(trial.values),
+        search.folder / "trials" / f"{trial.number:04d}.json",
+    )
+    earlier = search.run_folder(trial)
+    if earlier is not None:
+        if (earlier / "checkpoints" / "last.ckpt").is_file() and "pipelines.train" in command:
+            command += ["--ckpt_path", str(earlier.relative_to(search.root))]
+        else:
+            shutil.rmtree(earlier)  # it never came to a checkpoint
+    environment = {
+        "WANDB_RUN_ID": trial.run_id,
+        "WANDB_RUN_GROUP": search.folder.name,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")])),
+    }
+    return Job(
+        number=trial.number,
+        command=command,
+        root=search.root,
+        environment=environment,
+        log=search.folder / "trials" / f"{trial.number:04d}.log",
+        metric=search.sweep.metric,
+        time_limit=search.time_limit,
+    )
+
+
+def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
+    state: Literal["finished", "pruned", "failed"] = "pruned" if outcome.state == "stopped" else outcome.state
+    number = process.job.number
+    search.finish(number, state, outcome.reason, outcome.seconds)
+    trials = search.trials()
+    trial = next(trial for trial in trials if trial.number == number)
+    print(line(search, trial), flush=True)
+    if outcome.exit_code == 0 and not process.metric and process.logged and not any(trial.metric for trial in trials):
+        raise ValueError(
+            f"No run logs {search.sweep.metric!r}, the sweep's metric; what the first one logged is "
+            f"{', '.join(process.logged)}. Give metric.name one of them, and start the sweep anew."
+        )
+
+
+def line(search: Search, trial: Trial) -> str:
+    """A trial in one line: what was tried and what came out."""
+    values = "  ".join(f"{name}={short(trial.values[name])}" for name in search.sweep.searched)
+    result = f"{search.sweep.metric} {trial.best:.4f}" if trial.best is not None else "no value"
+    told = "" if trial.state == "finished" else f"  {trial.state}" + (f": {trial.reason}" if trial.reason else "")
+    return f"trial {trial.number:>3}  {result}  {values}  {trial.seconds or 0:.1f} s{told}"
+
+
+def short(value: object) -> str:
+    """A value with as many digits as a person reads."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,91 @@
+"""A sweep's trials as a table, best first, and its best trial as something to paste."""
+
+import shlex
+import time
+
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.search.launcher import short
+from pipelines.search.search import Search, Trial
+
+_COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
+_REDRAW_SECONDS = 1.0
+
+
+def show(search: Search) -> None:
+    """Prints the table; on a terminal, anew every second for as long as a trial runs."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    if console.is_terminal and any(trial.state == "running" for trial in search.trials()):
+        with Live(_table(search, search.trials()), console=console, auto_refresh=False) as live:
+            running = True
+            while running:
+                time.sleep(_REDRAW_SECONDS)
+                search = Search(search.folder)
+                trials = search.trials()
+                running = any(trial.state == "running" for trial in trials)
+                live.update(_table(search, trials), refresh=True)
+    else:
+        console.print(_table(search, search.trials()))
+
+
+def best(search: Search) -> str:
+    """The best trial's values as YAML, the command that repeats it, and how to test what it learnt.
+
+    Raises:
+        ValueError: no trial has a value yet.
+    """
+    trial = next((trial for trial in search.trials() if trial.best is not None and trial.state != "failed"), None)
+    if trial is None:
+        raise ValueError(f"No trial of {search.folder.name} has a value yet; `sweep show` says where each stands.")
+    words = [word for word in search.sweep.command if word not in ("${env}", "/usr/bin/env")]
+    flags = [f"--{name}={_spelt(value)}" for name, value in trial.values.items()]
+    command: list[str] = []
+    for word in words:
+        if word.startswith("${args"):
+            if command[-1] in ("--config", "-c"):
+                command.pop()
+            command += flags
+        else:
+            command.append("python" if word == "${interpreter}" else word)
+    lines = [f"# trial {trial.number} of {search.folder.name}: {search.sweep.metric} {trial.best:.4f}, {trial.state}"]
+    lines += [yaml.safe_dump(search.sweep.nested(trial.values), sort_keys=False).rstrip(), "", shlex.join(command)]
+    run = search.run_folder(trial)
+    if run is not None:
+        lines.append(f"python -m pipelines.train test --ckpt_path {run.relative_to(search.root)}")
+    return "\n".join(lines)
+
+
+def _table(search: Search, trials: list[Trial]) -> Table:
+    counts = {state: sum(trial.state == state for trial in trials) for state in _COLOURS}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    cap = f" of at most {search.run_cap}" if search.run_cap else ""
+    table = Table(title=f"{search.folder.name}: {len(trials)} trials{cap}, {told or 'none yet'}", title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column(search.sweep.metric, justify="right")
+    for name in search.sweep.searched:
+        table.add_column(name, justify="right")
+    table.add_column("values", justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("state", overflow="fold")
+    for trial in trials:
+        told = trial.state + (f": {trial.reason}" if trial.reason else "")
+        table.add_row(
+            str(trial.number),
+            "" if trial.best is None else f"{trial.best:.4f}",
+            *(short(trial.values[name]) for name in search.sweep.searched),
+            str(len(trial.metric)),
+            "" if trial.seconds is None else f"{trial.seconds:.1f} s",
+            Text(told, style=_COLOURS[trial.state]),
+        )
+    return table
+
+
+def _spelt(value: object) -> str:
+    """A value as the command line takes it."""
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()

@@ -1,0 +1,230 @@
+"""SIGTERM and Ctrl-C end a run between two steps: its last checkpoint is written, its other processes go with it.
+
+SIGTERM is what `wandb agent`, SLURM's `scancel` and Kubernetes send; each of them kills 30 seconds later.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+_VALIDATION_SECONDS = 3.0  # a validation that ends by then is waited for: the epoch's checkpoint follows it
+_GRACE_SECONDS = 20.0  # for all that a clean end takes
+_SAME_SECONDS = 0.5  # a terminal and a launcher may both pass on one Ctrl-C
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(SystemExit):
+    """The run was told to end; the exit status is what a shell shows for a program that the signal ended.
+
+    Args:
+        signum: SIGINT or SIGTERM.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class StopSignals(Callback):
+    """Turns the signals into `Stopped`: in training after a step that all processes agree on, elsewhere at once.
+
+    Lightning's own handler for SIGTERM talks to the other processes from within the handler, in the middle of whatever
+    they are exchanging, and leaves them behind if the signal comes during validation.
+
+    Args:
+        give_up: ends the run as well as it can be in a few seconds, if it is stuck or a second Ctrl-C comes; told
+            whether it has those seconds.
+
+    Attributes:
+        signum: the signal received, None so far.
+        checkpoint: where the training's state is written before it ends; None for nowhere.
+    """
+
+    def __init__(self, give_up: Callable[[Stopped, bool], None]) -> None:
+        self.signum: int | None = None
+        self.checkpoint: Path | None = None
+        self._give_up = give_up
+        self._since = 0.0
+        self._training = False
+        self._leaving = False
+        self._over = threading.Event()
+        self._previous: dict[int, Any] = {}
+        self._group: Any = None
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python delivers signals to the main thread alone
+        atexit.register(self._die)  # now, since what is registered first runs last
+        self._previous = {
+            number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN
+        }
+        self._listen()
+        self._ear, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+        self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        _active.append(self)
+        threading.Thread(target=self._watch, name="stop-signals", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self not in _active:
+            return
+        _active.remove(self)
+        self._over.set()
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._mouth)  # ends the thread
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if not isinstance(error, Stopped) or error.code == 0:
+            atexit.unregister(self._die)
+
+    def _listen(self) -> None:
+        for number in self._previous:
+            signal.signal(number, self._receive)
+
+    def _receive(self, signum: int, frame: Any) -> None:
+        now = time.monotonic()
+        if self.signum is None:
+            self.signum, self._since = signum, now
+            if not self._training:
+                raise Stopped(signum)
+        elif signum == self.signum == signal.SIGINT and now - self._since > _SAME_SECONDS:
+            self._end_now(patient=False)
+
+    def _watch(self) -> None:
+        """Ends a run that is stuck; a thread, for a main thread that waits inside a library runs no handler."""
+        while (received := os.read(self._ear, 1)) and received[0] not in self._previous:
+            pass
+        os.close(self._ear)
+        if received and not self._over.wait(_GRACE_SECONDS):
+            self.signum = received[0]
+            self._end_now(patient=True)
+
+    def _end_now(self, patient: bool) -> None:
+        assert self.signum is not None
+        self._give_up(Stopped(self.signum), patient)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + self.signum)
+
+    def _die(self) -> None:
+        """Ends by the signal itself: W&B's agent gives up after three failures, and takes an exit status for one."""
+        assert self.signum is not None
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a closed pipe
+                stream.flush()
+        signal.signal(self.signum, signal.SIG_DFL)
+        os.kill(os.getpid(), self.signum)  # does nothing to process 1 of a container, which then exits with the status
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._previous:
+            self._listen()  # again, since Lightning has put its own handler in front
+        if trainer.world_size > 1:
+            self._group = dist.new_group(backend="gloo")  # on the CPU, so that no step waits for the GPU
+            # Lightning asks all processes before each step whether process 0 got a SIGTERM; here they ask each other.
+            setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", lambda: None)  # noqa: B010
+        self._training = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._leaving:  # one step later than decided, when the last one has been logged
+            assert self.signum is not None
+            raise Stopped(self.signum)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        last = trainer.is_last_batch
+        if not last and (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # half a step
+        if self._told(trainer) and not self._leaving:
+            self._leaving = True
+            if not last and self.checkpoint is not None:  # the epoch's end writes one anyway
+                trainer.save_checkpoint(self.checkpoint)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        # Of several processes none may leave the others alone in the middle of a validation.
+        late = time.monotonic() - self._since > _VALIDATION_SECONDS
+        if self._training and self.signum is not None and trainer.world_size == 1 and late:
+            raise Stopped(self.signum)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._training = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._training = False
+
+    def _told(self, trainer: Trainer) -> bool:
+        if self._group is not None:
+            signums = torch.tensor(self.signum or 0)
+            dist.all_reduce(signums, dist.ReduceOp.MAX, group=self._group)
+            self.signum = int(signums) or None
+        return self.signum is not None
+
+
+def take_over_processes(trainer: Trainer | None) -> list["subprocess.Popen[bytes]"]:
+    """The processes that Lightning started for the other devices, no longer watched by it.
+
+    Its watch would kill this process if one of them ended with an error, as they may once this one leaves.
+    """
+    launcher = getattr(getattr(trainer, "strategy", None), "launcher", None)
+    watched: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
+    processes = list(watched)
+    watched.clear()
+    return processes
+
+
+def end_processes(processes: list["subprocess.Popen[bytes]"], seconds: float) -> None:
+    """Waits until they have ended, and kills those that haven't by then."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def started_by_lightning(trainer: Trainer | None) -> bool:
+    """Whether this process is for another device than the first and Lightning's own, not torchrun's or SLURM's."""
+    environment = getattr(getattr(trainer, "strategy", None), "cluster_environment", None)
+    return isinstance(environment, LightningEnvironment) and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+_active: list[StopSignals] = []
+
+
+def _in_forked_child() -> None:
+    """Workers of a data loader end when their parent ends them, not by a Ctrl-C meant for it."""
+    if _active:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        atexit.unregister(_active[-1]._die)
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,114 @@
+"""Searches hyperparameters by a W&B sweep file, without W&B: one or many trials at a time, on one machine or several.
+
+python -m pipelines.sweep run sweeps/softmax.yaml --parallel 2
+python -m pipelines.sweep resume logs/sweeps/SWEEP      # goes on where it stopped, or helps one that runs
+python -m pipelines.sweep show logs/sweeps/SWEEP        # the trials, best first, live while it runs
+python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial, ready to paste
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from pipelines.errors import user_errors
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises its errors, so that they end in one sentence like all others."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
+        raise ValueError(f"{message[0].upper()}{message[1:]}; see python -m pipelines.sweep --help.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    top = _Parser(
+        prog="python -m pipelines.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="start a sweep")
+    run.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
+    run.add_argument("--sampler", choices=("tpe", "gp"), default="tpe", help="for the method bayes (default: tpe)")
+    run.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    run.add_argument("--run-cap", type=_positive, help="how many trials at most (default: the file's run_cap)")
+    run.add_argument("--time-limit", type=float, help="seconds after which a trial fails (default: none)")
+    resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
+    for command in (run, resume):
+        command.add_argument("--parallel", type=_positive, help="trials at a time (default: one a GPU, or one a core)")
+        command.add_argument("--gpus-per-trial", type=_positive, default=1, help="(default: 1)")
+    show = commands.add_parser("show", help="the trials, best first, live while the sweep runs")
+    best = commands.add_parser("best", help="the best trial's settings and command")
+    for command in (resume, show, best):
+        command.add_argument("folder", type=Path, help="the sweep's folder, logs/sweeps/SWEEP")
+    return top
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    with user_errors():
+        given = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        if given.command == "run":
+            _run(given)
+        else:
+            _existing(given)
+
+
+def _run(given: argparse.Namespace) -> None:
+    from pipelines.search.resolve import check_parameters
+    from pipelines.search.search import Search
+    from pipelines.search.sweep_file import read_sweep
+
+    sweep = read_sweep(given.file)
+    check_parameters(sweep)
+    search = Search.create(sweep, Path("logs"), given.sampler, given.seed, given.run_cap, given.time_limit)
+    if search.run_cap is None and sweep.size == float("inf"):
+        print("This sweep has no run_cap: it goes on until you stop it with Ctrl-C.", file=sys.stderr)
+    _search(search, given)
+
+
+def _existing(given: argparse.Namespace) -> None:
+    from pipelines.search.search import Search
+    from pipelines.search.show import best, show
+
+    search = Search(given.folder)
+    if given.command == "resume":
+        _search(search, given)
+    elif given.command == "show":
+        show(search)
+    else:
+        print(best(search))
+
+
+def _search(search: "Search", given: argparse.Namespace) -> None:  # type: ignore[name-defined]  # noqa: F821
+    from pipelines.search.launcher import line, run_search
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    folder = search.folder.relative_to(Path.cwd()) if search.folder.is_relative_to(Path.cwd()) else search.folder
+    print(f"sweep: {search.sweep.name}, {search.sweep.method}; {folder}", flush=True)
+    try:
+        run_search(search, given.parallel, given.gpus_per_trial)
+    except KeyboardInterrupt:
+        print(f"go on with         python -m pipelines.sweep resume {folder}", file=sys.stderr)
+        raise
+    trials = [trial for trial in search.trials() if trial.best is not None and trial.state != "failed"]
+    if trials:
+        print(f"best: {line(search, trials[0])}")
+    print(f"all trials         python -m pipelines.sweep show {folder}")
+    print(f"the best to paste  python -m pipelines.sweep best {folder}")
+    print(f"look at them       python -m pipelines.compare {folder}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
