@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.search.resolve import check_parameters
+from pipelines.search.sweep_file import read_sweep
+from tests.command_line import PROJECT
+
+SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
+_GOOD = """
+method: random
+metric: {name: val/accuracy, goal: maximize}
+run_cap: 3
+command: [python, -m, pipelines.train, fit, --config, softmax, --config, "${args_json_file}"]
+parameters:
+  model.reg: {min: 0.1, max: 0.2}
+"""
+
+
+def _write(folder: Path, text: str) -> Path:
+    file = folder / "sweep.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters(file: Path) -> None:
+    sweep = read_sweep(file)
+    assert sweep.goal == "maximize" and sweep.metric == "val/accuracy"
+    check_parameters(sweep)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"model.regg": {"min": 0.1, "max": 0.2}}, "'regg'; did you mean reg"),
+        ({"optimizer.lr": {"values": [0.1, "much"]}}, "much"),
+        ({"trainer.max_epoch": {"value": 2}}, "max_epoch"),
+    ],
+)
+def test_a_parameter_that_the_command_line_does_not_take_is_named(
+    tmp_path: Path, parameters: dict[str, object], says: str
+) -> None:
+    content = {**yaml.safe_load(_GOOD), "parameters": parameters}
+    with pytest.raises(ValueError, match=says):
+        check_parameters(read_sweep(_write(tmp_path, yaml.safe_dump(content))))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("method: random", "method: [", "not valid YAML"),
+        ("method: random", "method: magic", "'magic' is unknown; give one of grid, random, bayes"),
+        ("method: random", "", "there is no method"),
+        ("method: random", "methods: random", "unknown key 'methods'; did you mean method"),
+        ("goal: maximize", "goal: best", "goal is 'best'"),
+        ("metric: {name: val/accuracy, goal: maximize}", "", "there is no metric"),
+        ("run_cap: 3", "run_cap: 0", "run_cap is 0"),
+        ("{min: 0.1, max: 0.2}", "{min: 0.3, max: 0.2}", "min must be smaller than max"),
+        ("{min: 0.1, max: 0.2}", "{distribution: lognormal, mu: 1}", "unknown distribution 'lognormal'"),
+        ("{min: 0.1, max: 0.2}", "{distribution: uniform, min: 1}", "but no max"),
+        ("{min: 0.1, max: 0.2}", "{distribution: log_uniform_values, min: 0, max: 1}", "above 0"),
+        ("{min: 0.1, max: 0.2}", "{min: 1e-4, max: 0.2}", "write 0.0001"),
+        ("{min: 0.1, max: 0.2}", "{values: []}", "at least one value"),
+        ("{min: 0.1, max: 0.2}", "{values: [1, 1]}", "with a repetition"),
+        ("{min: 0.1, max: 0.2}", "{values: [1, 2], probabilities: [0.9, 0.2]}", "sum to 1"),
+        ("{min: 0.1, max: 0.2}", "0.1", "value: 0.1"),
+        ("method: random", "method: grid", "which a grid can't cover"),
+        ("run_cap: 3", "early_terminate: {type: hyperband}", "neither min_iter nor"),
+        ("run_cap: 3", "early_terminate: {type: median}", "type hyperband"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_sentence(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in _GOOD
+    with pytest.raises(ValueError, match=r"sweep\.yaml") as error:
+        read_sweep(_write(tmp_path, _GOOD.replace(old, new)))
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_nested_parameters_are_searched_by_dotted_name_and_handed_over_nested(tmp_path: Path) -> None:
+    nested = "  model: {parameters: {reg: {values: [1, 2]}, margin: {value: 1.5}}}\n  optimizer.lr: {value: 0.1}\n"
+    sweep = read_sweep(_write(tmp_path, _GOOD.partition("  model.reg")[0] + nested))
+    assert list(sweep.parameters) == ["model.reg", "model.margin", "optimizer.lr"]
+    assert sweep.size == 2
+    values = {"model.reg": 2, "model.margin": 1.5, "optimizer.lr": 0.1}
+    assert sweep.nested(values) == {"model": {"reg": 2, "margin": 1.5}, "optimizer.lr": 0.1}
