@@ -1,4 +1,4 @@
-# make quickstart: set up, then train softmax regression on handwritten digits and test it.
+# make quickstart: set up, then search softmax regression's settings on handwritten digits and compare the runs.
 # make test:       set up, then run all tests. make lint: style and types.
 # Only Python 3.11 or newer, pip and make are needed. VENV and PYTHON may be set on the command line.
 
@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test lint setup setup-dev lock clean
 
 quickstart: setup
-	$(BIN)/python -m pipelines.train fit --config softmax --data Digits --data.batch_size 32 --data.flip false
+	$(BIN)/python -m pipelines.sweep run sweeps/digits.yaml
+	$(BIN)/python -m pipelines.compare $$(ls -td logs/sweeps/digits-* | head -1)
 
 test: setup-dev
 	$(BIN)/python -m pytest

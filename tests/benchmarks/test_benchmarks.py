@@ -1,4 +1,4 @@
-"""Both benchmarks run to the end on drawn images and print a figure for every variant; how fast is not tested here."""
+"""The benchmarks run to the end on small inputs and print a figure for every variant; how fast is not tested here."""
 
 import math
 from functools import partial
@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
-from benchmarks import input_pipeline, trainer_overhead
+from benchmarks import input_pipeline, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
 
 
@@ -78,3 +78,12 @@ def test_ratio_is_the_median_of_the_rounds_and_uses_wall_time_beside_workers() -
     assert alone.rate("b") == 2
     with pytest.raises(ValueError, match="rounds is 0; give at least 1"):
         Comparison({}, rounds=0)
+
+
+def test_sweep_overhead_gives_a_figure_for_each_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_overhead, "_FINISHED", 3)
+    seconds = sweep_overhead.main(["--rounds", "1", "--trials", "2"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(seconds) == ["random", "bayes"]
+    assert all(len(measured) == 1 and math.isfinite(measured[0]) for measured in seconds.values())
