@@ -1,6 +1,6 @@
 """A trial that needs no torch: it reads its values, writes a run's metrics, and fails in the way it is told to.
 
-python fake_trial.py VALUES.json; `how` says what it does, `x` what its metric is.
+python fake_trial.py VALUES.json; `x` is its metric, `how` what it does, or `hows` for some x.
 """
 
 import json
@@ -16,7 +16,7 @@ run = Path("logs/fake") / os.environ["WANDB_RUN_ID"]
 run.mkdir(parents=True, exist_ok=True)
 with Path("started.txt").open("a") as file:
     file.write(f"{values['x']}\n")
-how = values.get("how", "well")
+how = values.get("hows", {}).get(str(values["x"]), values.get("how", "well"))
 steps = values.get("steps", 1)
 name = values.get("logs", "val/accuracy")
 lines = [f"step,epoch,train/loss,{name}"]

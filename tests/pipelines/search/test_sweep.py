@@ -113,24 +113,27 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labelled(tmp_path: Path)
 
 
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
-    points = list(range(30))
-    ways = {"values": ["well"]}
-    file = _sweep_file(
-        tmp_path, parameters={"x": {"values": points}, "pause": {"value": 0.2}, "how": ways, "steps": {"value": 2}}
-    )
-    process = _start(tmp_path, "run", str(file), "--parallel", "2")
-    for kill in (6, 14):
+    points = list(range(100))
+    ways = ["exception", "nan", "sigkill", "exit 3", "hang"]
+    hows = {str(10 * place + 5): ways[place % 5] for place in range(10)}
+    parameters = {"x": {"values": points}, "hows": {"value": hows}, "pause": {"value": 0.1}, "steps": {"value": 2}}
+    file = _sweep_file(tmp_path, parameters=parameters)
+    process = _start(tmp_path, "run", str(file), "--parallel", "4", "--time-limit", "5")
+    for kill in (20, 60):
         _wait_for_starts(tmp_path, kill)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        process = _start(tmp_path, "resume", str(_folder(tmp_path)), "--parallel", "2")
+        process = _start(tmp_path, "resume", str(_folder(tmp_path)), "--parallel", "4")
     process.communicate(timeout=_DEADLINE)
     assert process.returncode == 0
     trials = _trials(tmp_path)
     assert sorted(trial.values["x"] for trial in trials) == points
-    assert {trial.state for trial in trials} == {"finished"}
+    failed = {str(trial.values["x"]): str(trial.reason) for trial in trials if trial.state == "failed"}
+    told = {"exception": "lost", "nan": "nan", "sigkill": "SIGKILL", "exit 3": "status 3", "hang": "longer than 5 s"}
+    assert failed.keys() == hows.keys() and all(told[hows[x]] in reason for x, reason in failed.items())
+    assert Counter(trial.state for trial in trials) == {"finished": 90, "failed": 10}
     repeated = len(_tried(tmp_path)) - len(points)
-    assert 0 <= repeated <= 4  # only those that ran when their launcher was killed start again
+    assert 0 <= repeated <= 8  # only those that ran when their launcher was killed start again
     assert _left_over(tmp_path) == []
 
 
