@@ -1,0 +1,60 @@
+"""A sweep of real runs: a trial whose launcher is killed goes on from its checkpoint as if nothing had happened."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pipelines.search.search import Search
+from pipelines.status import read_status
+from tests.command_line import PROJECT, run_pipeline
+
+_TOPIC = ["fit", "--config", "softmax", "--data", "Digits"]
+_VALUES = {"data.batch_size": 16, "data.flip": False, "trainer.max_epochs": 40, "trainer.callbacks": []}
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["val/accuracy"]]
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tmp_path: Path) -> None:
+    file = tmp_path / "digits.yaml"
+    content = {
+        "method": "grid",
+        "metric": {"name": "val/accuracy", "goal": "maximize"},
+        "command": ["python", "-m", "pipelines.train", *_TOPIC, "--config", "${args_json_file}"],
+        "parameters": {name: {"value": value} for name, value in _VALUES.items()} | {"model.reg": {"values": [0.01]}},
+    }
+    file.write_text(json.dumps(content))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines.sweep"]
+    launcher = subprocess.Popen([*command, "run", str(file)], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
+    deadline = time.monotonic() + 30
+    while Search(sweep).trials()[0].state != "interrupted" and time.monotonic() < deadline:
+        time.sleep(0.1)  # until the watchdog has let go of the lock, having killed the trial
+    run = Search(sweep).run_folder(Search(sweep).trials()[0])
+    assert run is not None and read_status(run).state == "killed"
+    before = len(_rows(run))
+    assert 0 < before < 40
+    subprocess.run([*command, "resume", str(sweep)], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    (trial,) = Search(sweep).trials()
+    assert trial.state == "finished" and len(trial.metric) == 40
+    assert read_status(run).state == "finished" and "--ckpt_path" in read_status(run).command
+    flags = [f"--{name}={value}" for name, value in _VALUES.items()] + ["--model.reg=0.01"]
+    assert run_pipeline("train", [*_TOPIC, *flags], tmp_path).code == 0
+    (whole,) = (folder for folder in (tmp_path / "logs" / "softmax").iterdir() if folder != run)
+    # Figures of training since the last log are not in a checkpoint, those of validation are exact.
+    assert [(row["step"], row["val/accuracy"], row["val/loss"]) for row in _rows(run)] == [
+        (row["step"], row["val/accuracy"], row["val/loss"]) for row in _rows(whole)
+    ]
