@@ -68,7 +68,8 @@ def test_one_run_folder_under_torchrun(tmp_path: Path) -> None:
     train([*FIT, *TWO, "--trainer.max_epochs", "1"], tmp_path, launcher)
     (run,) = (tmp_path / "logs" / "softmax").iterdir()
     assert len(list((run / "wandb").glob("offline-run-*"))) == 1
-    assert {"config.yaml", "metrics.csv", "checkpoints", "pictures", "wandb"} == {path.name for path in run.iterdir()}
+    files = {"config.yaml", "metrics.csv", "status.json", "checkpoints", "pictures", "wandb"}
+    assert files == {path.name for path in run.iterdir()}
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])
