@@ -50,11 +50,12 @@ class RunFolder:
     def new(cls, topic: str) -> "RunFolder":
         """A folder for a new run: under `logs/` where the command is given.
 
-        W&B's agent chooses the id of a sweep's run; otherwise it is the time and a few random digits.
+        W&B's agent chooses the id of a sweep's run, and SLURM that of a run whose processes `srun` started; otherwise
+        it is the time and a few random digits.
         """
         fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
-        run_id = os.environ.get("WANDB_RUN_ID") or inherited or fresh
+        run_id = os.environ.get("WANDB_RUN_ID") or inherited or _srun_id() or fresh
         os.environ[_RUN_ID] = run_id
         return cls(Path("logs") / topic / run_id)
 
@@ -63,6 +64,18 @@ class RunFolder:
         """The run that wrote a checkpoint, if the checkpoint still lies in its folder."""
         run = cls(checkpoint.resolve().parent.parent)
         return run if run.config.is_file() else None
+
+
+def _srun_id() -> str | None:
+    """What all processes that one `srun` started agree on, again when the job is requeued; None for any other process.
+
+    The variables of a step are inherited by whatever runs within it, such as a shell with one run after the other. So
+    they count only for the very process that `srun` started.
+    """
+    if os.environ.get("SLURM_TASK_PID") != str(os.getpid()) or "SLURM_STEP_ID" not in os.environ:
+        return None
+    cluster = os.environ.get("SLURM_CLUSTER_NAME", "slurm")  # two clusters may share a W&B project
+    return f"{cluster}-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
 
 
 def find_checkpoint(path: str, subcommand: str) -> Path:

@@ -48,8 +48,8 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     mode = wandb_mode()
     if mode == "disabled":
         return None
-    if mode == "online" and not _reachable():
-        _say(f"W&B at {_server().netloc} can't be reached: this run is tracked offline.")
+    if mode == "online" and not reachable():
+        _say(f"W&B at {server_name()} can't be reached: this run is tracked offline.")
         mode = "offline"
     os.environ.setdefault("WANDB_SILENT", "true")  # what matters is said in the summary of the run
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry, when the server fails
@@ -113,7 +113,13 @@ def _has_netrc_entry(host: str | None) -> bool:
         return False
 
 
-def _reachable() -> bool:
+def server_name() -> str:
+    """W&B's host, or that of the company's own server."""
+    return str(_server().netloc)
+
+
+def reachable() -> bool:
+    """Whether W&B's server, or the proxy before it, accepts a connection."""
     server = _server()
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if proxy:
