@@ -117,8 +117,8 @@ class TopicCLI(LightningCLI):
         processes = take_over_processes(self.trainer)
         if isinstance(error, Stopped):
             self._announce_stop(error)
-            for process in processes:
-                process.terminate()  # one that is not in training has not heard of it
+            if not self.stop_signals.agreed:
+                end_processes(processes, 0)  # nobody told them, and they would complain when this one is gone
             if started_by_lightning(self.trainer):
                 error.code = 0  # Lightning kills process 0 as soon as one of the others ends with another status
         finish_wandb(_wandb_exit_code(error))
@@ -144,13 +144,12 @@ class TopicCLI(LightningCLI):
 
     @rank_zero_only
     def _announce_stop(self, stopped: Stopped) -> None:
-        if self.subcommand != "fit" or self.run_folder is None or self.trainer is None:
+        if self.subcommand != "fit" or self.run_folder is None:
             print(f"Stopped by {stopped.reason}.", file=sys.stderr)
         elif self.run_folder.last.is_file():
+            step = f" at step {self.trainer.global_step}" if self._begun else ""
             go_on = f"python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)}"
-            print(
-                f"Stopped at step {self.trainer.global_step} by {stopped.reason}; go on with: {go_on}", file=sys.stderr
-            )
+            print(f"Stopped{step} by {stopped.reason}; go on with: {go_on}", file=sys.stderr)
         else:
             print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
 
@@ -170,10 +169,13 @@ class TopicCLI(LightningCLI):
             args=arguments,
         )
 
+    @property
+    def _begun(self) -> bool:
+        return self.trainer is not None and self.trainer.global_step > 0
+
     def _discard_unused_folder(self) -> None:
         """Removes the folder of a new run that failed before its first step: there is nothing in it to keep."""
-        begun = self.trainer is not None and self.trainer.global_step > 0
-        if self.subcommand == "fit" and self.run_folder is not None and self.resumed is None and not begun:
+        if self.subcommand == "fit" and self.run_folder is not None and self.resumed is None and not self._begun:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

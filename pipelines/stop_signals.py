@@ -54,6 +54,7 @@ class StopSignals(Callback):
 
     Attributes:
         signum: the signal received, None so far.
+        agreed: whether all processes know and leave before the next step.
         checkpoint: where the training's state is written before it ends; None for nowhere.
     """
 
@@ -62,8 +63,8 @@ class StopSignals(Callback):
         self.checkpoint: Path | None = None
         self._give_up = give_up
         self._since = 0.0
+        self.agreed = False
         self._training = False
-        self._leaving = False
         self._over = threading.Event()
         self._previous: dict[int, Any] = {}
         self._group: Any = None
@@ -87,8 +88,8 @@ class StopSignals(Callback):
         if self not in _active:
             return
         _active.remove(self)
-        self._over.set()
         signal.set_wakeup_fd(self._wakeup)
+        self._over.set()
         os.close(self._mouth)  # ends the thread
         for number, handler in self._previous.items():
             signal.signal(number, handler)
@@ -112,10 +113,10 @@ class StopSignals(Callback):
         """Ends a run that is stuck; a thread, for a main thread that waits inside a library runs no handler."""
         while (received := os.read(self._ear, 1)) and received[0] not in self._previous:
             pass
-        os.close(self._ear)
         if received and not self._over.wait(_GRACE_SECONDS):
             self.signum = received[0]
             self._end_now(patient=True)
+        os.close(self._ear)
 
     def _end_now(self, patient: bool) -> None:
         assert self.signum is not None
@@ -143,7 +144,7 @@ class StopSignals(Callback):
         self._training = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._leaving:  # one step later than decided, when the last one has been logged
+        if self.agreed:  # one step later than decided, when the last one has been logged
             assert self.signum is not None
             raise Stopped(self.signum)
 
@@ -153,8 +154,8 @@ class StopSignals(Callback):
         last = trainer.is_last_batch
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # half a step
-        if self._told(trainer) and not self._leaving:
-            self._leaving = True
+        if self._told(trainer) and not self.agreed:
+            self.agreed = True
             if not last and self.checkpoint is not None:  # the epoch's end writes one anyway
                 trainer.save_checkpoint(self.checkpoint)
 
@@ -182,7 +183,9 @@ class StopSignals(Callback):
         if self._group is not None:
             signums = torch.tensor(self.signum or 0)
             dist.all_reduce(signums, dist.ReduceOp.MAX, group=self._group)
-            self.signum = int(signums) or None
+            if not signums:
+                return False  # all together; one that came meanwhile counts after the next step
+            self.signum = int(signums)
         return self.signum is not None
 
 

@@ -94,7 +94,8 @@ def finish_wandb(exit_code: int) -> None:
         try:
             wandb.run.finish(exit_code=exit_code)
         except TimeoutError:
-            _say(f"W&B's server did not take everything in time; send the rest with: wandb sync {folder}")
+            again = f"wandb sync --include-online {folder}"  # without the option, only runs tracked offline are sent
+            _say(f"W&B's server did not take everything in time; send the rest with: {again}")
 
 
 def _stop() -> None:

@@ -194,7 +194,9 @@ def test_a_server_that_dies_does_not_stop_the_run(tmp_path: Path) -> None:
     assert server.streaming.is_set()
     assert finished.code == 0, finished.err
     run = run_of(tmp_path)
-    assert "W&B's server did not take everything in time; send the rest with: wandb sync" in finished.err
+    assert (
+        "W&B's server did not take everything in time; send the rest with: wandb sync --include-online" in finished.err
+    )
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(bool(row["val/accuracy"]) for row in rows) == 40  # every epoch was trained and written down
