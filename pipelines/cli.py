@@ -98,6 +98,7 @@ class TopicCLI(LightningCLI):
         self.topic = topic
         self.run_folder: RunFolder | None = None
         self.subcommand: str | None = None
+        self._made_folder = False
         self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
         self.trainer: Any = None
         self.status: StatusFile | None = None
@@ -175,7 +176,7 @@ class TopicCLI(LightningCLI):
 
     def _discard_unused_folder(self) -> None:
         """Removes the folder of a new run that failed before its first step: there is nothing in it to keep."""
-        if self.subcommand == "fit" and self.run_folder is not None and self.resumed is None and not self._begun:
+        if self.run_folder is not None and self._made_folder and not self._begun:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -226,6 +227,7 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "fit":
             self.run_folder = existing or RunFolder.new(self.topic)
             if getattr(rank_zero_only, "rank", 0) == 0:
+                self._made_folder = not self.run_folder.path.exists()
                 self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
                 self.status = StatusFile(self.run_folder.path)
             self.resumed = read_checkpoint(checkpoint) if checkpoint else None
@@ -266,7 +268,8 @@ class TopicCLI(LightningCLI):
         asked = self._get(self.config_init, "trainer")["logger"]
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
             return []
-        resume_step = self.resumed["global_step"] if self.resumed else None
+        # A run that begins anew in the folder of one that came to no checkpoint has nothing to take over.
+        resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         loggers: list[Logger] = [MetricsCSV(self.run_folder.path, resume_step)]
         if asked not in (None, True, False):
             loggers += asked if isinstance(asked, list) else [asked]

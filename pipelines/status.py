@@ -51,7 +51,12 @@ class StatusFile:
 
     def __init__(self, folder: Path) -> None:
         self._file: TextIO = (folder / "status.json").open("a+")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"The run in {folder} is still going; stop it first, or start another run.") from None
+        except OSError:
+            pass  # a file system without locks: the run goes on, and looks killed to readers until it ends
         command = shlex.join(["python", "-m", "pipelines.train", *sys.argv[1:]])
         self._status = Status("running", None, command, socket.gethostname(), os.getpid(), _now())
         self._write()

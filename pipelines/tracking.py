@@ -4,6 +4,7 @@ A run never waits for the network: an unreachable server is noticed in seconds a
 that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not uploaded is sent by `wandb sync`.
 """
 
+import contextlib
 import logging
 import netrc
 import os
@@ -83,7 +84,7 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")
     run.config.update(config, allow_val_change=True)
-    return WandbLogger(experiment=run)
+    return _Logger(experiment=run)
 
 
 def finish_wandb(exit_code: int) -> None:
@@ -96,6 +97,26 @@ def finish_wandb(exit_code: int) -> None:
         except TimeoutError:
             again = f"wandb sync --include-online {folder}"  # without the option, only runs tracked offline are sent
             _say(f"W&B's server did not take everything in time; send the rest with: {again}")
+        except ConnectionError:
+            with contextlib.suppress(ConnectionError):
+                wandb.teardown()  # or wandb prints a traceback when this process ends
+            again = f"wandb sync --include-online {folder}"
+            _say(f"W&B's service was ended by a signal; send what it has written with: {again}")
+
+
+class _Logger(WandbLogger):
+    """Loses what is logged once W&B's service is dead: SLURM sends a job's signals to that process too.
+
+    The training has yet to write its last checkpoint then, and the other processes wait for this one.
+    """
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().log_metrics(*args, **kwargs)
+
+    def log_image(self, *args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().log_image(*args, **kwargs)
 
 
 def _stop() -> None:

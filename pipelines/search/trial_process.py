@@ -70,11 +70,13 @@ class TrialProcess:
         self._stopping: tuple[str, float] | None = None  # why, and when it is killed
         self._not_finite: str | None = None
         self._size = -1
+        # Within a SLURM job Lightning would take the job's tasks for the trial's own processes, and wait for them.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         with job.log.open("ab") as log:
             self._process = subprocess.Popen(
                 job.command,
                 cwd=job.root,
-                env={**os.environ, **job.environment},
+                env={**inherited, **job.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -67,3 +67,30 @@ def test_ctrl_c_is_a_stop_not_a_failure(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
     assert read_status(_only_run(tmp_path)).state == "stopped"
+
+
+def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "logs" / "softmax" / "mine"
+    folder.mkdir(parents=True)
+    running = StatusFile(folder)
+    finished = run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine")
+    assert finished.code == 2 and "mine is still going; stop it first" in finished.err
+    assert read_status(folder).state == "running"
+    running.end("finished")
+
+
+def test_a_damaged_checkpoint_costs_no_other_file_of_its_run(tmp_path: Path) -> None:
+    assert run_pipeline("train", _FIT, tmp_path).code == 0
+    run = _only_run(tmp_path)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
+    before = {path for path in run.rglob("*") if path.is_file()}
+    assert run_pipeline("train", ["fit", "--ckpt_path", str(run)], tmp_path).code == 2
+    assert {path for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_begins_anew_in_its_folder_drops_the_rows_of_its_first_try(tmp_path: Path) -> None:
+    assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
+    metrics = _only_run(tmp_path) / "metrics.csv"
+    first = metrics.read_text()
+    assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
+    assert metrics.read_text() == first
