@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test lint setup setup-dev lock clean
 
 quickstart: setup
-	$(BIN)/python -m pipelines.sweep run sweeps/digits.yaml
+	$(BIN)/python -m pipelines.sweep run sweeps/digits.yaml --engine local
 	$(BIN)/python -m pipelines.compare $$(ls -td logs/sweeps/digits-* | head -1)
 
 test: setup-dev

@@ -1,6 +1,7 @@
-"""Searches hyperparameters by a W&B sweep file, without W&B: one or many trials at a time, on one machine or several.
+"""Searches hyperparameters by a W&B sweep file: led by W&B, or without it, on one machine or several.
 
-python -m pipelines.sweep run sweeps/softmax.yaml --parallel 2
+python -m pipelines.sweep run sweeps/softmax.yaml --engine local --parallel 2
+python -m pipelines.sweep run sweeps/softmax.yaml --engine wandb
 python -m pipelines.sweep resume logs/sweeps/SWEEP      # goes on where it stopped, or helps one that runs
 python -m pipelines.sweep show logs/sweeps/SWEEP        # the trials, best first, live while it runs
 python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial, ready to paste
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipelines.errors import user_errors
+from pipelines.wandb_login import wandb_mode
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,10 +32,22 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="start a sweep")
     run.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
-    run.add_argument("--sampler", choices=("tpe", "gp"), default="tpe", help="for the method bayes (default: tpe)")
-    run.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
-    run.add_argument("--run-cap", type=_positive, help="how many trials at most (default: the file's run_cap)")
-    run.add_argument("--time-limit", type=float, help="seconds after which a trial fails (default: none)")
+    run.add_argument(
+        "--engine",
+        choices=("auto", "local", "wandb"),
+        default="auto",
+        help="who chooses the points: Optuna in this process, W&B, or (auto) W&B if you are logged in",
+    )
+    run.add_argument(
+        "--sampler", choices=("tpe", "gp"), default="tpe", help="for bayes (default: tpe; local)"
+    )
+    run.add_argument("--seed", type=int, default=0, help="of the search (default: 0; local)")
+    run.add_argument(
+        "--run-cap",
+        type=_positive,
+        help="how many trials at most (default: the file's run_cap); with W&B, how many on this machine",
+    )
+    run.add_argument("--time-limit", type=float, help="seconds after which a trial fails (default: none; local)")
     resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
     for command in (run, resume):
         command.add_argument("--parallel", type=_positive, help="trials at a time (default: one a GPU, or one a core)")
@@ -68,6 +82,11 @@ def _run(given: argparse.Namespace) -> None:
 
     sweep = read_sweep(given.file)
     check_parameters(sweep)
+    if given.engine == "wandb" or (given.engine == "auto" and wandb_mode() == "online"):
+        from pipelines.search.wandb_engine import run_on_wandb  # imports Lightning
+
+        run_on_wandb(given.file, given.parallel, given.gpus_per_trial, given.run_cap)
+        return
     search = Search.create(sweep, Path("logs"), given.sampler, given.seed, given.run_cap, given.time_limit)
     if search.run_cap is None and sweep.size == float("inf"):
         print("This sweep has no run_cap: it goes on until you stop it with Ctrl-C.", file=sys.stderr)

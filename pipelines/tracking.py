@@ -6,35 +6,19 @@ that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not upl
 
 import contextlib
 import logging
-import netrc
 import os
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Literal, cast
-from urllib.parse import urlsplit
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-PROJECT = "lightning-231n"
+from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
 
-_PROBE_SECONDS = 3.0  # for a TCP connection to the server
 _INIT_SECONDS = 10.0  # for the server to register the run
 _FINISH_SECONDS = 60  # for the last uploads
-
-Mode = Literal["online", "offline", "disabled"]
-
-
-def wandb_mode() -> Mode:
-    """What `WANDB_MODE` says; without it online if an API key is known for the server, offline otherwise."""
-    asked = os.environ.get("WANDB_MODE", "")
-    if asked in ("online", "offline", "disabled"):
-        return cast(Mode, asked)
-    if asked == "dryrun":  # wandb's older word
-        return "offline"
-    return "online" if os.environ.get("WANDB_API_KEY") or _has_netrc_entry(_server().hostname) else "offline"
 
 
 def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -> WandbLogger | None:
@@ -122,36 +106,6 @@ class _Logger(WandbLogger):
 def _stop() -> None:
     """The button "stop run" on the dashboard is no Ctrl-C."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-
-def _server() -> Any:
-    return urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
-
-
-def _has_netrc_entry(host: str | None) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def server_name() -> str:
-    """W&B's host, or that of the company's own server."""
-    return str(_server().netloc)
-
-
-def reachable() -> bool:
-    """Whether W&B's server, or the proxy before it, accepts a connection."""
-    server = _server()
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    if proxy:
-        server = urlsplit(proxy)
-    try:
-        port = server.port or (80 if server.scheme == "http" else 443)
-        socket.create_connection((server.hostname, port), timeout=_PROBE_SECONDS).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _say(message: str) -> None:

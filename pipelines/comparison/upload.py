@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.comparison.login import logged_in
 from pipelines.status import read_status
+from pipelines.wandb_login import logged_in
 
 
 def upload(folders: Sequence[Path]) -> bool:

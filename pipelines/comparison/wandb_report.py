@@ -3,10 +3,9 @@
 import os
 from typing import Any
 
-from pipelines.comparison.login import logged_in
 from pipelines.comparison.ranking import Comparison
+from pipelines.wandb_login import PROJECT, logged_in
 
-PROJECT = "lightning-231n"
 _LONGEST_TITLE = 128  # that W&B takes
 
 

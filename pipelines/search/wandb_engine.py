@@ -19,7 +19,7 @@ import yaml
 
 from pipelines.search.local import shares, visible_gpus
 from pipelines.search.watchdog import MARK, start_watchdog
-from pipelines.tracking import PROJECT, reachable, server_name, wandb_mode
+from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0  # for agents to end their runs after each signal; a run's own clean end takes a few

@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.settings import flat_settings
-from pipelines.tracking import finish_wandb, start_wandb, wandb_mode
+from pipelines.tracking import finish_wandb, start_wandb
+from pipelines.wandb_login import wandb_mode
 from tests.command_line import run_pipeline
 from tests.wandb_server import WandbServer
 

@@ -33,7 +33,7 @@ def _start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "pipelines.sweep", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -245,3 +245,20 @@ def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
 def test_a_wrong_command_line_is_one_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
     code, out, err = _run(tmp_path, *arguments)
     assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+
+
+def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path) -> None:
+    file = _sweep_file(tmp_path, parameters={"x": {"values": [1]}})
+    nobody = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none"), "WANDB_MODE": ""}
+    environment = {**os.environ, **nobody, "PYTHONPATH": str(PROJECT)}
+    for engine, code in (("wandb", 2), ("auto", 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--engine", engine],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert ("run `wandb login` first" in done.stderr) == (engine == "wandb")
