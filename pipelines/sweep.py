@@ -38,9 +38,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="who chooses the points: Optuna in this process, W&B, or (auto) W&B if you are logged in",
     )
-    run.add_argument(
-        "--sampler", choices=("tpe", "gp"), default="tpe", help="for bayes (default: tpe; local)"
-    )
+    run.add_argument("--sampler", choices=("tpe", "gp"), default="tpe", help="for bayes (default: tpe; local)")
     run.add_argument("--seed", type=int, default=0, help="of the search (default: 0; local)")
     run.add_argument(
         "--run-cap",
