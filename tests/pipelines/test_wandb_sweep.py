@@ -59,8 +59,8 @@ class Hang(Callback):
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
     """A server that the user is logged in to, and an empty folder to work in."""
     server = WandbServer()
-    for name in ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SERVICE", "WANDB_ENTITY", "WANDB_PROJECT"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:  # also what a run in this process left
+        monkeypatch.delenv(name)
     for name, value in _account(server, tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
