@@ -52,3 +52,8 @@ def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path)
         else:
             words.append(word)
     return words
+
+
+def python_path() -> str:
+    """PYTHONPATH with which `python -m pipelines.train` is found from any folder, as paths in a command mean it."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))

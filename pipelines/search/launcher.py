@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pipelines.search.command import trial_command
+from pipelines.search.command import python_path, trial_command
 from pipelines.search.local import LocalMachine, shares
 from pipelines.search.search import Search, Trial
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
-
-_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:
@@ -78,7 +76,7 @@ def _job(search: Search, trial: Trial) -> Job:
         "WANDB_RUN_ID": trial.run_id,
         "WANDB_RUN_GROUP": search.folder.name,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": python_path(),
     }
     return Job(
         number=trial.number,

@@ -5,16 +5,15 @@ lines in on standard input, JSON, and the first complaint out on standard output
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipelines.search.command import trial_command
+from pipelines.search.command import python_path, trial_command
 from pipelines.search.sweep_file import SweepFile
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def check_parameters(sweep: SweepFile) -> None:
@@ -37,7 +36,7 @@ def check_parameters(sweep: SweepFile) -> None:
             input=json.dumps(lines),
             capture_output=True,
             text=True,
-            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": python_path()},
             check=False,
         )
     if answer.returncode:

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.search.command import python_path
 from pipelines.search.local import shares, visible_gpus
 from pipelines.search.watchdog import MARK, start_watchdog
 from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
@@ -118,6 +119,7 @@ def _start(path: str, folder: Path, place: int, count: int | None, environment: 
                 "WANDB_DIR": str(folder.resolve()),
                 # The sweep's command says "python" and means this one, whether or not its environment is active.
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+                "PYTHONPATH": python_path(),
                 **environment,
             },
             stdin=subprocess.DEVNULL,

@@ -79,6 +79,15 @@ def test_a_mistake_in_the_file_is_one_sentence(tmp_path: Path, old: str, new: st
     assert "\n" not in str(error.value)
 
 
+def test_files_that_the_command_names_are_looked_for_where_the_sweep_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text((PROJECT / "pipelines" / "configs" / "softmax.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    sweep = read_sweep(_write(tmp_path, _GOOD.replace("--config, softmax", "--config, mine.yaml")))
+    check_parameters(sweep)
+
+
 def test_nested_parameters_are_searched_by_dotted_name_and_handed_over_nested(tmp_path: Path) -> None:
     nested = "  model: {parameters: {reg: {values: [1, 2]}, margin: {value: 1.5}}}\n  optimizer.lr: {value: 0.1}\n"
     sweep = read_sweep(_write(tmp_path, _GOOD.partition("  model.reg")[0] + nested))
