@@ -10,8 +10,6 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +19,6 @@ import optuna
 from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipelines.search.sampling import SamplerName, point_values, propose
@@ -72,6 +69,12 @@ class _Lock:
     def release(self) -> None:
         assert self._file is not None
         self._file.close()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Search:
@@ -170,13 +173,14 @@ class Search:
             None if there is nothing left to start.
         """
         assert self.launcher is not None, "join first"
-        with self._locked():
+        with _Lock(self.folder / "choose.lock"):  # one launcher at a time chooses what to start
             frozen = self._frozen()
             for trial in frozen:
                 if trial.state == TrialState.RUNNING and not self._alive(trial.user_attrs["launcher"]):
                     if trial.user_attrs.get("adoptions", 0) < _ADOPTIONS:
-                        self._set(trial, "adoptions", trial.user_attrs.get("adoptions", 0) + 1)
-                        self._set(trial, "launcher", self.launcher)
+                        adoptions = trial.user_attrs.get("adoptions", 0) + 1
+                        self._storage.set_trial_user_attr(trial._trial_id, "adoptions", adoptions)
+                        self._storage.set_trial_user_attr(trial._trial_id, "launcher", self.launcher)
                         return self._trial(self._storage.get_trial(trial._trial_id))
                     self.finish(trial.number, "failed", f"its launcher died {_ADOPTIONS + 1} times while it ran", 0.0)
             if self.run_cap is not None and len(frozen) >= self.run_cap:
@@ -192,7 +196,7 @@ class Search:
             return self._trial(self._storage.get_trial(trial_id))
 
     def report(self, number: int, metric: list[float]) -> bool:
-        """Notes the metric's values of a running trial; true if it should be stopped since others do better."""
+        """Notes the metric's values, all finite, of a running trial; true if others do better and it should stop."""
         trial_id = self._id(number)
         known = len(self._storage.get_trial(trial_id).intermediate_values)
         for place in range(known, len(metric)):
@@ -248,19 +252,14 @@ class Search:
         )
 
     def _best(self, values: list[float]) -> float | None:
-        finite = [value for value in values if math.isfinite(value)]
-        if not finite:
-            return None
-        return max(finite) if self._study.direction == StudyDirection.MAXIMIZE else min(finite)
+        better = max if self.sweep.goal == "maximize" else min
+        return better(values, default=None)
 
     def _frozen(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-    def _set(self, trial: FrozenTrial, name: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(trial._trial_id, name, value)
 
     def _alive(self, launcher: str) -> bool:
         if launcher == self.launcher:
@@ -273,13 +272,6 @@ class Search:
         except OSError:
             return False
         return False
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One launcher at a time chooses what to start."""
-        with (self.folder / "choose.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _pruner(sweep: SweepFile) -> optuna.pruners.BasePruner:
@@ -295,7 +287,7 @@ def _check_journal(file: Path) -> None:
     Raises:
         ValueError: the number of the first damaged line, and what to do.
     """
-    with _locked_file(file.with_name("journal.lock")):
+    with _Lock(file.with_name("journal.lock")):
         content = file.read_bytes()
         whole, _, rest = content.rpartition(b"\n")
         for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
@@ -308,13 +300,3 @@ def _check_journal(file: Path) -> None:
         if rest:
             with file.open("r+b") as journal:
                 journal.truncate(len(content) - len(rest))
-
-
-@contextmanager
-def _locked_file(path: Path) -> Iterator[None]:
-    lock = _Lock(path)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -26,7 +26,6 @@ def show(search: Search) -> None:
             running = True
             while running:
                 time.sleep(_REDRAW_SECONDS)
-                search = Search(search.folder)
                 trials = search.trials()
                 running = any(trial.state == "running" for trial in trials)
                 live.update(_table(search, trials), refresh=True)

@@ -1,0 +1,67 @@
+"""The state of a sweep as two processes see it at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.search.sampling import propose
+from pipelines.search.search import Search
+from pipelines.search.sweep_file import SweepFile, read_sweep
+
+
+def _sweep(folder: Path, method: str = "random") -> SweepFile:
+    parameters = {"lr": {"min": 0.0, "max": 1.0}, "flip": {"values": [True, False]}}
+    content = {"method": method, "metric": {"name": "val/loss"}, "command": ["true"], "parameters": parameters}
+    (folder / "sweep.yaml").write_text(json.dumps(content))
+    return read_sweep(folder / "sweep.yaml")
+
+
+def test_a_reader_sees_what_a_launcher_notes_as_it_happens(tmp_path: Path) -> None:
+    launcher = Search.create(_sweep(tmp_path), tmp_path / "logs")
+    reader = Search(launcher.folder)
+    launcher.join()
+    trial = launcher.next()
+    assert trial is not None
+    assert [seen.state for seen in reader.trials()] == ["running"]
+    launcher.report(trial.number, [0.5, 0.2, 0.4])
+    assert reader.trials()[0].metric == [0.5, 0.2, 0.4] and reader.trials()[0].best == 0.2
+    launcher.finish(trial.number, "finished", None, 1.5)
+    assert (reader.trials()[0].state, reader.trials()[0].seconds) == ("finished", 1.5)
+    launcher.next()
+    launcher.leave()
+    assert [seen.state for seen in reader.trials()] == ["finished", "interrupted"]
+
+
+def test_a_trial_that_takes_every_launcher_down_is_given_up(tmp_path: Path) -> None:
+    folder = Search.create(_sweep(tmp_path), tmp_path / "logs", run_cap=1).folder
+    for _ in range(6):
+        launcher = Search(folder)
+        launcher.join()
+        trial = launcher.next()
+        assert trial is not None and trial.number == 0
+        launcher.leave()
+    last = Search(folder)
+    last.join()
+    assert last.next() is None
+    assert (last.trials()[0].state, last.trials()[0].reason) == ("failed", "its launcher died 6 times while it ran")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samplers_that_learn_come_near_to_the_best(tmp_path: Path, sampler: str) -> None:
+    search = Search.create(_sweep(tmp_path, "bayes"), tmp_path / "logs", "gp" if sampler == "gp" else "tpe")
+    search.join()
+    for number in range(30):
+        trial = search.next()
+        assert trial is not None
+        search.report(number, [abs(trial.values["lr"] - 0.3) + 0.5 * trial.values["flip"]])
+        search.finish(number, "finished", None, 0.0)
+    late = [trial for trial in search.trials() if trial.number >= 20]
+    assert sum(abs(trial.values["lr"] - 0.3) for trial in late) / 10 < 0.15  # by chance 0.29
+    assert sum(trial.values["flip"] for trial in late) <= 3  # by chance 5
+
+
+def test_the_next_point_depends_on_the_past_and_the_seed_alone(tmp_path: Path) -> None:
+    sweep = _sweep(tmp_path)
+    points = [propose(sweep, [], "tpe", seed) for seed in (0, 0, 1)]
+    assert points[0] == points[1] != points[2]
