@@ -2,10 +2,11 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
-from pipelines.search.watchdog import MARK, start_watchdog
+from pipelines.search.watchdog import MARK, kill_marked, start_watchdog
 
 _POLL_SECONDS = 0.02
 
@@ -26,7 +27,7 @@ def shares(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
 
     Args:
         parallel: how many at a time; None for one per `gpus_per_trial` GPUs, or one a core on a machine without.
-        gpus_per_trial: 0 leaves all GPUs to every trial.
+        gpus_per_trial: 1 or more; it counts on a machine with GPUs.
 
     Raises:
         ValueError: fewer GPUs than a trial asks for.
@@ -35,7 +36,7 @@ def shares(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if gpus and gpus_per_trial > len(gpus):
         raise ValueError(f"--gpus-per-trial is {gpus_per_trial}, but this machine shows {len(gpus)} GPUs; give fewer.")
-    groups = len(gpus) // gpus_per_trial if gpus and gpus_per_trial else 0
+    groups = len(gpus) // gpus_per_trial
     count = parallel or groups or cores
     environments = []
     for place in range(count):
@@ -69,8 +70,8 @@ class LocalMachine:
     def start(self, job: Job) -> None:
         """Starts a trial in a free place."""
         environment = self._free.pop(0)
-        job.environment.update(environment, **{MARK: self._mark})
-        self._running.append((TrialProcess(job), environment))
+        marked = {**job.environment, **environment, MARK: f"{self._mark}/{job.number}"}
+        self._running.append((TrialProcess(replace(job, environment=marked)), environment))
 
     def poll(self) -> list[tuple[TrialProcess, Outcome | None]]:
         """Where each running trial stands; one with an outcome is gone afterwards."""
@@ -80,6 +81,8 @@ class LocalMachine:
             if outcome is not None:
                 self._running.remove((process, environment))
                 self._free.append(environment)
+                if outcome.state != "finished":  # what it started may hold a GPU
+                    kill_marked(f"{self._mark}/{process.job.number}")
         return [(process, outcome) for process, outcome, _ in standing]
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ def run_on_wandb(
     Args:
         sweep: a sweep file; or a sweep that is there already, as ENTITY/PROJECT/ID, to lend a hand with it.
         parallel: how many runs at a time; None for one per `gpus_per_trial` GPUs, or one on a machine without.
-        gpus_per_trial: each run sees these GPUs and no others; 0 leaves all to every run.
+        gpus_per_trial: each run sees these GPUs and no others.
         count: how many runs this machine starts at most, shared out among its agents beforehand.
 
     Raises:

@@ -35,11 +35,12 @@ def start_watchdog(mark: str, keep_open: tuple[int, ...] = ()) -> "subprocess.Po
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """All other processes of this user with the mark."""
+    """All other processes of this user with the mark, or with one that goes on after it and a slash."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
+            its_own = process.environ().get(MARK, "")
+            if process.pid != os.getpid() and (its_own == mark or its_own.startswith(f"{mark}/")):
                 found.append(process)
         except psutil.Error:  # gone, or another user's
             continue
