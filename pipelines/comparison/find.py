@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pipelines.comparison.runs import Goal, is_run, read_yaml
+from pipelines.comparison.runs import is_run, read_yaml
+from pipelines.curves import Goal
 
 LOGS = Path("logs")
 

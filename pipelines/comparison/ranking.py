@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from pipelines.comparison.find import Found, Sweep
-from pipelines.comparison.runs import Goal, Point, Run, read_run
+from pipelines.comparison.runs import Run, read_run
 from pipelines.comparison.words import count, setting
+from pipelines.curves import Goal, Point
 from pipelines.status import State
 
 _NO_CHOICE = {  # settings that differ without anyone having chosen them

@@ -1,71 +1,22 @@
 """One run read from its folder, however it ended: what is missing or damaged is said in words, never raised."""
 
-import csv
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import yaml
 
+from pipelines.curves import Curve, Goal, read_curves
 from pipelines.run_folder import RunFolder
 from pipelines.settings import flat_settings
 from pipelines.status import State, Status, read_status
 
-Goal = Literal["maximize", "minimize"]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with it
+# As safe as yaml.safe_load, and ten times faster where PyYAML was built with libyaml.
+_SAFE_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 takes for a word
 _FILES = ("config.yaml", "metrics.csv", "status.json")
-
-
-class Point(NamedTuple):
-    """One logged value: at which step and in which epoch (None where the row has none)."""
-
-    step: int
-    epoch: float | None
-    value: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One metric over a run, by step.
-
-    Attributes:
-        points: every logged value, nan and inf included.
-    """
-
-    points: tuple[Point, ...]
-
-    @property
-    def last(self) -> Point:
-        return self.points[-1]
-
-    def best(self, goal: Goal) -> Point | None:
-        """The first of the best values; None if not one is finite."""
-        sign = 1 if goal == "maximize" else -1
-        finite = [point for point in self.points if math.isfinite(point.value)]
-        return max(finite, key=lambda point: (sign * point.value, -point.step)) if finite else None
-
-    def thinned(self, most: int) -> list[Point]:
-        """At most `most` (≥ 4) of the points: first, last, and the extremes of equal stretches between."""
-        if len(self.points) <= most:
-            return list(self.points)
-        first, *middle, last = self.points
-        stretches = (most - 2) // 2
-        kept = [first]
-        rest = iter(middle)
-        for i in range(stretches):
-            size = (i + 1) * len(middle) // stretches - i * len(middle) // stretches
-            stretch = list(islice(rest, size))
-            by_value = [point for point in stretch if math.isfinite(point.value)] or stretch
-            low, high = (choose(by_value, key=lambda point: point.value) for choose in (min, max))
-            kept += sorted({low, high}, key=lambda point: point.step)
-        return [*kept, last]
 
 
 @dataclass(frozen=True)
@@ -149,7 +100,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ValueError: it holds something else.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _LOADER)
+        content = yaml.load(file.read_text(encoding="utf-8"), _SAFE_LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{file.name} is no YAML") from error
     if not isinstance(content, dict):
@@ -187,57 +138,19 @@ def _spread(key: str, value: Any) -> dict[str, Any]:
 
 
 def _read_curves(file: Path, problems: list[str]) -> dict[str, Curve]:
-    """Every column but step and epoch; lines that a kill cut short are left out."""
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        curves = read_curves(file)
     except FileNotFoundError:
         problems.append("metrics.csv is missing")
-        return {}
     except OSError:
         problems.append("metrics.csv can't be read")
-        return {}
-    lines = text.splitlines()
-    if lines and not text.endswith("\n"):
-        del lines[-1]  # its last number may lack digits
-    try:
-        header, *rows = csv.reader(lines)
-    except (ValueError, csv.Error):  # not even a header
-        problems.append("metrics.csv is empty")
-        return {}
-    if "step" not in header:
-        problems.append("metrics.csv has no column step")
-        return {}
-    points: dict[str, list[Point]] = {name: [] for name in header if name not in ("step", "epoch", "")}
-    for row in rows:
-        _read_row(header, row, points)
-    curves = {
-        name: Curve(tuple(sorted(found, key=lambda point: point.step))) for name, found in points.items() if found
-    }
-    if not curves:
-        problems.append("metrics.csv has no figures yet")
-    return curves
-
-
-def _read_row(header: Sequence[str], row: Sequence[str], points: dict[str, list[Point]]) -> None:
-    if len(row) != len(header):
-        return
-    cells = dict(zip(header, row, strict=True))
-    step = _number(cells["step"])
-    if step is None or not math.isfinite(step):
-        return
-    epoch = _number(cells.get("epoch", ""))
-    epoch = epoch if epoch is not None and math.isfinite(epoch) else None
-    for name, found in points.items():
-        value = _number(cells[name]) if cells[name] else None
-        if value is not None:
-            found.append(Point(int(step), epoch, value))
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    except ValueError as error:
+        problems.append(str(error))
+    else:
+        if not curves:
+            problems.append("metrics.csv has no figures yet")
+        return curves
+    return {}
 
 
 def _newest_pictures(folder: Path) -> dict[str, Path]:

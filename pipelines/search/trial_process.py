@@ -1,7 +1,6 @@
 """One trial as a process: started, watched through the metrics that its run writes, and ended with all its children."""
 
 import contextlib
-import csv
 import math
 import os
 import signal
@@ -10,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from pipelines.curves import read_curves
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
 _LOOK_SECONDS = 0.5  # between two looks at a trial's metrics
@@ -139,16 +140,17 @@ class TrialProcess:
         if file is None or file.stat().st_size == self._size:
             return
         self._size = file.stat().st_size
-        with file.open(newline="") as stream:
-            lines = stream.read().rpartition("\n")[0].splitlines()  # the last line may be half-written
-        rows = list(csv.DictReader(lines))
-        self.logged = [name for name in rows[0] if name not in ("step", "epoch")] if rows else []
-        self.metric = [float(row[self.job.metric]) for row in rows if row.get(self.job.metric)]
-        for row in rows:
+        with contextlib.suppress(ValueError):  # not even a header yet
+            curves = read_curves(file)
+            self.logged = list(curves)
             for name in ("train/loss", self.job.metric):
-                if self._not_finite is None and row.get(name) and not math.isfinite(float(row[name])):
-                    self._not_finite = f"{name} became {row[name]} at step {row['step']}"
-        self.metric = [value for value in self.metric if math.isfinite(value)]
+                wrong = (
+                    [point for point in curves[name].points if not math.isfinite(point.value)] if name in curves else []
+                )
+                if wrong and self._not_finite is None:
+                    self._not_finite = f"{name} became {wrong[0].value} at step {wrong[0].step}"
+            metric = curves[self.job.metric].points if self.job.metric in curves else ()
+            self.metric = [point.value for point in metric if math.isfinite(point.value)]
 
 
 def _last_words(log: Path) -> str:

@@ -17,9 +17,10 @@ from PIL import Image
 from pipelines.compare import main
 from pipelines.comparison.find import find
 from pipelines.comparison.ranking import Comparison, compare
-from pipelines.comparison.runs import Curve, Point, read_run
+from pipelines.comparison.runs import read_run
 from pipelines.comparison.table import print_table
 from pipelines.comparison.words import duration, figure, setting
+from pipelines.curves import Curve, Point
 from tests.command_line import PROJECT, run_pipeline
 
 

@@ -1,0 +1,101 @@
+"""What a run logged, read from its metrics.csv: one curve a metric, even while the run is still writing."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Goal = Literal["maximize", "minimize"]
+
+
+class Point(NamedTuple):
+    """One logged value: at which step and in which epoch (None where the row has none)."""
+
+    step: int
+    epoch: float | None
+    value: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over a run, by step.
+
+    Attributes:
+        points: every logged value, nan and inf included.
+    """
+
+    points: tuple[Point, ...]
+
+    @property
+    def last(self) -> Point:
+        return self.points[-1]
+
+    def best(self, goal: Goal) -> Point | None:
+        """The first of the best values; None if not one is finite."""
+        sign = 1 if goal == "maximize" else -1
+        finite = [point for point in self.points if math.isfinite(point.value)]
+        return max(finite, key=lambda point: (sign * point.value, -point.step)) if finite else None
+
+    def thinned(self, most: int) -> list[Point]:
+        """At most `most` (≥ 4) of the points: first, last, and the extremes of equal stretches between."""
+        if len(self.points) <= most:
+            return list(self.points)
+        first, *middle, last = self.points
+        stretches = (most - 2) // 2
+        kept = [first]
+        rest = iter(middle)
+        for i in range(stretches):
+            size = (i + 1) * len(middle) // stretches - i * len(middle) // stretches
+            stretch = list(islice(rest, size))
+            by_value = [point for point in stretch if math.isfinite(point.value)] or stretch
+            low, high = (choose(by_value, key=lambda point: point.value) for choose in (min, max))
+            kept += sorted({low, high}, key=lambda point: point.step)
+        return [*kept, last]
+
+
+def read_curves(file: Path) -> dict[str, Curve]:
+    """Every column but step and epoch; lines that a kill cut short are left out.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+        ValueError: it is no metrics.csv, in a few words.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    lines = text.splitlines()
+    if lines and not text.endswith("\n"):
+        del lines[-1]  # its last number may lack digits
+    try:
+        header, *rows = csv.reader(lines)
+    except (ValueError, csv.Error):  # not even a header
+        raise ValueError(f"{file.name} is empty") from None
+    if "step" not in header:
+        raise ValueError(f"{file.name} has no column step")
+    points: dict[str, list[Point]] = {name: [] for name in header if name not in ("step", "epoch", "")}
+    for row in rows:
+        _read_row(header, row, points)
+    return {name: Curve(tuple(sorted(found, key=lambda point: point.step))) for name, found in points.items() if found}
+
+
+def _read_row(header: Sequence[str], row: Sequence[str], points: dict[str, list[Point]]) -> None:
+    if len(row) != len(header):
+        return
+    cells = dict(zip(header, row, strict=True))
+    step = _number(cells["step"])
+    if step is None or not math.isfinite(step):
+        return
+    epoch = _number(cells.get("epoch", ""))
+    epoch = epoch if epoch is not None and math.isfinite(epoch) else None
+    for name, found in points.items():
+        value = _number(cells[name]) if cells[name] else None
+        if value is not None:
+            found.append(Point(int(step), epoch, value))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
