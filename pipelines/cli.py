@@ -25,7 +25,7 @@ from pipelines.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import RunFolder, as_typed
 from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
 from pipelines.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
@@ -149,7 +149,7 @@ class TopicCLI(LightningCLI):
             print(f"Stopped by {stopped.reason}.", file=sys.stderr)
         elif self.run_folder.last.is_file():
             step = f" at step {self.trainer.global_step}" if self._begun else ""
-            go_on = f"python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)}"
+            go_on = f"python -m pipelines.train fit --ckpt_path {as_typed(self.run_folder.path)}"
             print(f"Stopped{step} by {stopped.reason}; go on with: {go_on}", file=sys.stderr)
         else:
             print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
@@ -291,7 +291,7 @@ class TopicCLI(LightningCLI):
             f"{self.subcommand}: {type(self.model).__name__}, {parameters:,} parameters, on "
             f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
             f"{self._get(self.config, 'seed_everything')}"
-            + (f"; {_relative(self.run_folder.path)}" if self.run_folder else "")
+            + (f"; {as_typed(self.run_folder.path)}" if self.run_folder else "")
         )
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -312,13 +312,13 @@ class TopicCLI(LightningCLI):
         best = self.trainer.checkpoint_callback
         assert isinstance(best, ModelCheckpoint)
         if best.best_model_score is not None:
-            print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({_relative(Path(best.best_model_path))})")
-        print(f"run folder         {_relative(self.run_folder.path)}")
+            print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(Path(best.best_model_path))})")
+        print(f"run folder         {as_typed(self.run_folder.path)}")
         for unsent in sorted((self.run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
-            print(f"send it to W&B     wandb sync {_relative(unsent)}")
-        print(f"test it            python -m pipelines.train test --ckpt_path {_relative(self.run_folder.path)}")
+            print(f"send it to W&B     wandb sync {as_typed(unsent)}")
+        print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(self.run_folder.path)}")
         more = f"--trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
-        print(f"train it longer    python -m pipelines.train fit --ckpt_path {_relative(self.run_folder.path)} {more}")
+        print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(self.run_folder.path)} {more}")
 
     @rank_zero_only
     def after_test(self) -> None:
@@ -345,9 +345,3 @@ def _wandb_exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         return error.code or 0
     return 1
-
-
-def _relative(path: Path) -> Path:
-    """As a person would type it from here."""
-    path = path.resolve()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

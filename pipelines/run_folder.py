@@ -95,3 +95,9 @@ def find_checkpoint(path: str, subcommand: str) -> Path:
     if not given.is_file():
         raise ValueError(f"There is no checkpoint at {given}; give the path of a .ckpt file or of a run's folder.")
     return given
+
+
+def as_typed(path: Path) -> Path:
+    """A path as a person would type it from here."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

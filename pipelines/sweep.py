@@ -12,9 +12,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pipelines.errors import user_errors
+from pipelines.run_folder import as_typed
 from pipelines.wandb_login import wandb_mode
+
+if TYPE_CHECKING:
+    from pipelines.search.search import Search
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,14 +43,16 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="who chooses the points: Optuna in this process, W&B, or (auto) W&B if you are logged in",
     )
-    run.add_argument("--sampler", choices=("tpe", "gp"), default="tpe", help="for bayes (default: tpe; local)")
-    run.add_argument("--seed", type=int, default=0, help="of the search (default: 0; local)")
+    run.add_argument("--sampler", choices=("tpe", "gp"), help="local engine: for the method bayes (default: tpe)")
+    run.add_argument("--seed", type=int, help="local engine: of the search (default: 0)")
     run.add_argument(
         "--run-cap",
         type=_positive,
         help="how many trials at most (default: the file's run_cap); with W&B, how many on this machine",
     )
-    run.add_argument("--time-limit", type=float, help="seconds after which a trial fails (default: none; local)")
+    run.add_argument(
+        "--time-limit", type=_seconds, help="local engine: seconds after which a trial fails (default: none)"
+    )
     resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
     for command in (run, resume):
         command.add_argument("--parallel", type=_positive, help="trials at a time (default: one a GPU, or one a core)")
@@ -61,6 +68,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,16 +96,23 @@ def _run(given: argparse.Namespace) -> None:
     from pipelines.search.sweep_file import read_sweep
 
     sweep = read_sweep(given.file)
+    led_by_wandb = given.engine == "wandb" or (given.engine == "auto" and wandb_mode() == "online")
+    for option in ("sampler", "seed", "time_limit"):
+        if led_by_wandb and getattr(given, option) is not None:
+            raise ValueError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
+    print(f"checking {given.file}", flush=True)  # takes some seconds
     check_parameters(sweep)
-    if given.engine == "wandb" or (given.engine == "auto" and wandb_mode() == "online"):
+    if led_by_wandb:
         from pipelines.search.wandb_engine import run_on_wandb  # imports Lightning
 
         run_on_wandb(given.file, given.parallel, given.gpus_per_trial, given.run_cap)
         return
-    search = Search.create(sweep, Path("logs"), given.sampler, given.seed, given.run_cap, given.time_limit)
+    search = Search.create(
+        sweep, Path("logs"), given.sampler or "tpe", given.seed or 0, given.run_cap, given.time_limit
+    )
     if search.run_cap is None and sweep.size == float("inf"):
         print("This sweep has no run_cap: it goes on until you stop it with Ctrl-C.", file=sys.stderr)
-    _search(search, given)
+    _work_on(search, given)
 
 
 def _existing(given: argparse.Namespace) -> None:
@@ -97,19 +121,19 @@ def _existing(given: argparse.Namespace) -> None:
 
     search = Search(given.folder)
     if given.command == "resume":
-        _search(search, given)
+        _work_on(search, given)
     elif given.command == "show":
         show(search)
     else:
         print(best(search))
 
 
-def _search(search: "Search", given: argparse.Namespace) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _work_on(search: "Search", given: argparse.Namespace) -> None:
     from pipelines.search.launcher import line, run_search
 
     signal.signal(signal.SIGTERM, _interrupt)
-    folder = search.folder.relative_to(Path.cwd()) if search.folder.is_relative_to(Path.cwd()) else search.folder
-    print(f"sweep: {search.sweep.name}, {search.sweep.method}; {folder}", flush=True)
+    folder = as_typed(search.folder)
+    print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:
         run_search(search, given.parallel, given.gpus_per_trial)
     except KeyboardInterrupt:

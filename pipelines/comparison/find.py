@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.comparison.runs import is_run, read_yaml
 from pipelines.curves import Goal
+from pipelines.run_folder import as_typed
 
 LOGS = Path("logs")
 
@@ -42,9 +43,7 @@ class Sweep:
 
     def runs(self) -> list[Path]:
         """The folders of its runs, in the order of their numbers."""
-        logs = self.folder.resolve().parent.parent
-        if self.folder.resolve().is_relative_to(Path.cwd()):
-            logs = logs.relative_to(Path.cwd())  # as a person would type it
+        logs = as_typed(self.folder.resolve().parent.parent)
         found = [
             (number, folder)
             for folder in logs.glob("*/*/")

@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import yaml
 
+from pipelines.curves import Goal
 from pipelines.search.distributions import Distribution, read_distribution
 
 METHODS = ("grid", "random", "bayes")
@@ -55,7 +56,7 @@ class SweepFile:
     name: str
     method: str
     metric: str
-    goal: Literal["maximize", "minimize"]
+    goal: Goal
     parameters: dict[str, Distribution]
     command: tuple[str, ...]
     run_cap: int | None
@@ -142,13 +143,13 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
     )
 
 
-def _read_metric(metric: Any) -> tuple[str, Literal["maximize", "minimize"]]:
+def _read_metric(metric: Any) -> tuple[str, Goal]:
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
         raise ValueError("there is no metric; give metric: {name: val/accuracy, goal: maximize}, say.")
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
         raise ValueError(f"the metric's goal is {goal!r}; give maximize or minimize.")
-    return metric["name"], cast(Literal["maximize", "minimize"], goal)
+    return metric["name"], cast(Goal, goal)
 
 
 def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:

@@ -144,11 +144,10 @@ class TrialProcess:
             curves = read_curves(file)
             self.logged = list(curves)
             for name in ("train/loss", self.job.metric):
-                wrong = (
-                    [point for point in curves[name].points if not math.isfinite(point.value)] if name in curves else []
-                )
+                points = curves[name].points if name in curves else ()
+                wrong = next((point for point in points if not math.isfinite(point.value)), None)
                 if wrong and self._not_finite is None:
-                    self._not_finite = f"{name} became {wrong[0].value} at step {wrong[0].step}"
+                    self._not_finite = f"{name} became {wrong.value} at step {wrong.step}"
             metric = curves[self.job.metric].points if self.job.metric in curves else ()
             self.metric = [point.value for point in metric if math.isfinite(point.value)]
 

@@ -238,6 +238,7 @@ def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
         (["resume", "nowhere"], "nowhere is no sweep"),
         (["run", "nowhere.yaml"], "no sweep file nowhere.yaml"),
         (["run", "x.yaml", "--parallel", "0"], "0 is no whole number above 0"),
+        (["run", "x.yaml", "--time-limit", "-1"], "-1 is no number of seconds above 0"),
         (["walk"], "invalid choice"),
         ([], "required"),
     ],
@@ -251,9 +252,9 @@ def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path
     file = _sweep_file(tmp_path, parameters={"x": {"values": [1]}})
     nobody = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none"), "WANDB_MODE": ""}
     environment = {**os.environ, **nobody, "PYTHONPATH": str(PROJECT)}
-    for engine, code in (("wandb", 2), ("auto", 0)):
+    for engine, code in (("wandb", 2), ("wandb --seed 1", 2), ("auto", 0)):
         done = subprocess.run(
-            [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--engine", engine],
+            [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--engine", *engine.split()],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -262,3 +263,4 @@ def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path
         )
         assert done.returncode == code, done.stderr
         assert ("run `wandb login` first" in done.stderr) == (engine == "wandb")
+        assert ("takes no --seed; add --engine local" in done.stderr) == ("seed" in engine)
