@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from pipelines.comparison.find import Found, Sweep
 from pipelines.comparison.runs import Run, read_run
-from pipelines.comparison.words import count, setting
 from pipelines.curves import Goal, Point
 from pipelines.status import State
+from pipelines.words import count, setting
 
 _NO_CHOICE = {  # settings that differ without anyone having chosen them
     "trainer.default_root_dir", "trainer.logger", "checkpoint.filename", "ckpt_path", "config", "data.root",

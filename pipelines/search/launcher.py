@@ -10,6 +10,7 @@ from pipelines.search.command import python_path, trial_command
 from pipelines.search.local import LocalMachine, shares
 from pipelines.search.search import Search, Trial
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
+from pipelines.words import duration, figure, setting
 
 
 def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:
@@ -105,12 +106,7 @@ def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
 
 def line(search: Search, trial: Trial) -> str:
     """A trial in one line: what was tried and what came out."""
-    values = "  ".join(f"{name}={short(trial.values[name])}" for name in search.sweep.searched)
-    result = f"{search.sweep.metric} {trial.best:.4f}" if trial.best is not None else "no value"
+    values = "  ".join(f"{name}={setting(trial.values[name])}" for name in search.sweep.searched)
     told = "" if trial.state == "finished" else f"  {trial.state}" + (f": {trial.reason}" if trial.reason else "")
-    return f"trial {trial.number:>3}  {result}  {values}  {trial.seconds or 0:.1f} s{told}"
-
-
-def short(value: object) -> str:
-    """A value with as many digits as a person reads."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    result = f"{search.sweep.metric} {figure(trial.best)}"
+    return f"trial {trial.number:>3}  {result}  {values}  {duration(trial.seconds)}{told}"

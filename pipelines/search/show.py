@@ -1,5 +1,6 @@
 """A sweep's trials as a table, best first, and its best trial as something to paste."""
 
+import math
 import shlex
 import time
 
@@ -9,8 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.search.launcher import short
 from pipelines.search.search import Search, Trial
+from pipelines.words import duration, figure, setting
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
 _REDRAW_SECONDS = 1.0
@@ -76,10 +77,10 @@ def _table(search: Search, trials: list[Trial]) -> Table:
         told = trial.state + (f": {trial.reason}" if trial.reason else "")
         table.add_row(
             str(trial.number),
-            "" if trial.best is None else f"{trial.best:.4f}",
-            *(short(trial.values[name]) for name in search.sweep.searched),
+            figure(trial.best),
+            *(setting(trial.values[name]) for name in search.sweep.searched),
             str(len(trial.metric)),
-            "" if trial.seconds is None else f"{trial.seconds:.1f} s",
+            duration(trial.seconds),
             Text(told, style=_COLOURS[trial.state]),
         )
     return table
@@ -87,4 +88,4 @@ def _table(search: Search, trials: list[Trial]) -> Table:
 
 def _spelt(value: object) -> str:
     """A value as the command line takes it."""
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()

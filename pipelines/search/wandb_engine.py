@@ -21,6 +21,7 @@ from pipelines.search.command import python_path
 from pipelines.search.local import shares, visible_gpus
 from pipelines.search.watchdog import MARK, start_watchdog
 from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
+from pipelines.words import setting
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0  # for agents to end their runs after each signal; a run's own clean end takes a few
@@ -164,9 +165,8 @@ def _values(file: Path) -> str | None:
         content = yaml.safe_load(file.read_text())
     except yaml.YAMLError:
         return None
-    values = {name: entry["value"] for name, entry in (content or {}).items() if isinstance(entry, dict)}
-    shown = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()]
-    return ", ".join(shown) or None
+    values = {name: entry["value"] for name, entry in content.items() if isinstance(entry, dict)}
+    return "  ".join(f"{name}={setting(value)}" for name, value in values.items())
 
 
 def _end(agents: list[Agent]) -> None:
