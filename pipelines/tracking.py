@@ -75,16 +75,15 @@ def finish_wandb(exit_code: int) -> None:
     """Ends the W&B run, if there is one, as finished (0), failed, or stopped from outside (255)."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        folder = Path(wandb.run.settings.sync_dir)
+        # Without the option only runs that were tracked offline from the start are sent.
+        again = f"wandb sync --include-online {wandb.run.settings.sync_dir}"
         try:
             wandb.run.finish(exit_code=exit_code)
         except TimeoutError:
-            again = f"wandb sync --include-online {folder}"  # without the option, only runs tracked offline are sent
             _say(f"W&B's server did not take everything in time; send the rest with: {again}")
         except ConnectionError:
             with contextlib.suppress(ConnectionError):
                 wandb.teardown()  # or wandb prints a traceback when this process ends
-            again = f"wandb sync --include-online {folder}"
             _say(f"W&B's service was ended by a signal; send what it has written with: {again}")
 
 

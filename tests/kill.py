@@ -4,6 +4,7 @@ import os
 import signal
 from typing import Any
 
+import psutil
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
@@ -18,3 +19,20 @@ class KillAtStep(Callback):
     ) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillWandbAtStep(Callback):
+    """Ends W&B's own process after `step` optimizer steps, as a signal to all processes of a SLURM job does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
+            assert services, "W&B has no process of its own here"
+            for service in services:
+                service.kill()
+            psutil.wait_procs(services)

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.settings import flat_settings
+from pipelines.status import read_status
 from pipelines.tracking import finish_wandb, start_wandb
 from pipelines.wandb_login import wandb_mode
 from tests.command_line import run_pipeline
@@ -220,3 +221,22 @@ def test_csv_survives_a_kill_and_new_columns(tmp_path: Path) -> None:
             {"step": "1", "a": "2.0", "b": "3.0", "c": ""},
             {"step": "2", "a": "9.0", "b": "", "c": "7.0"},
         ]
+
+
+def test_the_death_of_wandb_s_own_process_costs_the_run_nothing(tmp_path: Path) -> None:
+    figures = []
+    for name, killer in (("whole", ""), ("killed", ",{class_path: tests.kill.KillWandbAtStep, init_args: {step: 30}}")):
+        folder = tmp_path / name
+        folder.mkdir()
+        arguments = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "3"]
+        arguments += ["--data.batch_size", "64", f"--trainer.callbacks=[TrainingHealth,Templates{killer}]"]
+        finished = run_pipeline("train", arguments, folder, WANDB_MODE="offline")
+        assert finished.code == 0, finished.err
+        (run,) = (folder / "logs" / "softmax").iterdir()
+        assert read_status(run).state == "finished"
+        with (run / "metrics.csv").open(newline="") as file:
+            rows = [[row["step"], row["train/loss"], row["val/loss"]] for row in csv.DictReader(file)]
+        figures.append(rows)
+        assert ("W&B's service was ended by a signal" in finished.err) == bool(killer)
+        assert "Traceback" not in finished.err
+    assert figures[0] == figures[1] and len(figures[0]) >= 6
