@@ -40,7 +40,6 @@ _KEYS: dict[str, tuple[str, ...]] = {  # what each distribution asks for
     "beta": (),
     "q_beta": (),
 }
-NAMES = tuple(_KEYS)
 _DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
 _LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
 

@@ -151,7 +151,6 @@ class ReportServer(WandbServer):
 
 
 def test_a_report_shows_the_same_runs(here: Path) -> None:
-    pytest.importorskip("wandb_workspaces")
     for i in range(3):
         write_run(here / "logs" / "softmax" / f"first-{i:04}", [i / 10], lr=10.0**-i)
     write_sweep(here / "logs")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.search.distributions import NAMES, read_distribution
+from pipelines.search.distributions import read_distribution
 
 _U = (np.arange(2000) + 0.5) / 2000  # quantiles
 
@@ -75,8 +75,13 @@ def test_categories_keep_their_types() -> None:
     assert [distribution.value(choice) for choice in sampled.choices] == [None, True, 1, 1.5, "a", [64, 32]]
 
 
-def test_every_distribution_of_the_schema_is_there() -> None:
-    assert len(NAMES) == 18
+def test_an_unknown_distribution_is_answered_with_all_that_wandb_has() -> None:
+    with pytest.raises(ValueError, match="unknown distribution 'zipf'") as error:
+        read_distribution({"distribution": "zipf"})
+    logs = {f"{prefix}log_uniform{suffix}" for prefix in ("", "q_", "inv_") for suffix in ("", "_values")}
+    both = {f"{prefix}{name}" for prefix in ("", "q_") for name in ("uniform", "normal", "log_normal", "beta")}
+    others = {"constant", "categorical", "categorical_w_probabilities", "int_uniform"}
+    assert set(str(error.value).partition("give one of ")[2].rstrip(".").split(", ")) == logs | both | others
 
 
 def test_grids_of_ranges() -> None:
