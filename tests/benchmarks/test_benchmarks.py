@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
-from benchmarks import input_pipeline, sweep_overhead, trainer_overhead
+from benchmarks import input_pipeline, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
 
 
@@ -87,3 +87,9 @@ def test_sweep_overhead_gives_a_figure_for_each_method(
     seconds = sweep_overhead.main(["--rounds", "1", "--trials", "2"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(seconds) == ["random", "bayes"]
     assert all(len(measured) == 1 and math.isfinite(measured[0]) for measured in seconds.values())
+
+
+def test_startup_reaches_the_first_step_with_and_without_wandb(capsys: pytest.CaptureFixture[str]) -> None:
+    ratios = startup.main(["--rounds", "1"])
+    assert list(ratios) == ["disabled", "offline"] and all(0 < found[0] < math.inf for found in ratios.values())
+    assert len(capsys.readouterr().out.splitlines()) == 3
