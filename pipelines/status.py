@@ -92,5 +92,20 @@ def read_status(folder: Path) -> Status:
         return Status()
 
 
+def give_reason(folder: Path, reason: str) -> None:
+    """Notes why a run ended, for whoever ended it from outside; the run itself only knows by which signal.
+
+    Args:
+        folder: the run's, whose process is gone; one without a readable status is left as it is.
+        reason: in a few words.
+    """
+    status = read_status(folder)
+    if status.state in ("stopped", "killed"):
+        status.reason = reason
+        temporary = folder / f".status.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(asdict(status), indent=1))
+        temporary.replace(folder / "status.json")
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

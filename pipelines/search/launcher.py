@@ -10,6 +10,7 @@ from pipelines.search.command import python_path, trial_command
 from pipelines.search.local import LocalMachine, shares
 from pipelines.search.search import Search, Trial
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
+from pipelines.status import give_reason
 from pipelines.words import duration, figure, setting
 
 
@@ -96,6 +97,11 @@ def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
     search.finish(number, state, outcome.reason, outcome.seconds)
     trials = search.trials()
     trial = next(trial for trial in trials if trial.number == number)
+    run = search.run_folder(trial)
+    if run is not None and outcome.state == "stopped":
+        give_reason(run, "the sweep: other trials did better")
+    elif run is not None and outcome.reason is not None:
+        give_reason(run, outcome.reason)
     print(line(search, trial), flush=True)
     if outcome.exit_code == 0 and not process.metric and process.logged and not any(trial.metric for trial in trials):
         raise ValueError(

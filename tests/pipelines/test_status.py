@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.status import StatusFile, read_status
+from pipelines.status import StatusFile, give_reason, read_status
 from tests.command_line import PROJECT, run_pipeline
 
 _FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.logger", "false"]
@@ -94,3 +94,18 @@ def test_a_run_that_begins_anew_in_its_folder_drops_the_rows_of_its_first_try(tm
     first = metrics.read_text()
     assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
     assert metrics.read_text() == first
+
+
+def test_who_ends_a_run_from_outside_may_say_why(tmp_path: Path) -> None:
+    status = StatusFile(tmp_path)
+    give_reason(tmp_path, "not yet")
+    assert read_status(tmp_path).reason is None  # it still runs
+    status.end("stopped", "SIGTERM")
+    give_reason(tmp_path, "the sweep: other trials did better")
+    assert (read_status(tmp_path).state, read_status(tmp_path).reason) == (
+        "stopped",
+        "the sweep: other trials did better",
+    )
+    (tmp_path / "status.json").write_text(json.dumps({"state": "finished"}))
+    give_reason(tmp_path, "too late")
+    assert read_status(tmp_path).reason is None

@@ -22,6 +22,24 @@ def _rows(run: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row["val/accuracy"]]
 
 
+def test_a_run_that_its_sweep_stops_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    values = {**_VALUES, "trainer.max_epochs": 100_000}
+    content = {
+        "method": "grid",
+        "metric": {"name": "val/accuracy", "goal": "maximize"},
+        "command": ["python", "-m", "pipelines.train", *_TOPIC, "--config", "${args_json_file}"],
+        "parameters": {name: {"value": value} for name, value in values.items()},
+    }
+    file.write_text(json.dumps(content))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--time-limit", "15"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    (run,) = (tmp_path / "logs" / "softmax").iterdir()
+    status = read_status(run)
+    assert (status.state, status.reason) == ("stopped", "ran longer than 15 s")
+
+
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tmp_path: Path) -> None:
     file = tmp_path / "digits.yaml"
     content = {
