@@ -2,6 +2,7 @@
 
 python -m pipelines.sweep run sweeps/softmax.yaml --engine local --parallel 2
 python -m pipelines.sweep run sweeps/softmax.yaml --engine wandb
+python -m pipelines.sweep run sweeps/softmax.yaml --engine ray --address HOST:6379 --gpus-per-trial 1
 python -m pipelines.sweep resume logs/sweeps/SWEEP      # goes on where it stopped, or helps one that runs
 python -m pipelines.sweep show logs/sweeps/SWEEP        # the trials, best first, live while it runs
 python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial, ready to paste
@@ -39,24 +40,28 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
     run.add_argument(
         "--engine",
-        choices=("auto", "local", "wandb"),
+        choices=("auto", "local", "ray", "wandb"),
         default="auto",
-        help="who chooses the points: Optuna in this process, W&B, or (auto) W&B if you are logged in",
+        help="local: Optuna chooses the points, for this machine; ray: the same for a Ray cluster; wandb: W&B chooses "
+        "them; auto: wandb if you are logged in, else local (default)",
     )
-    run.add_argument("--sampler", choices=("tpe", "gp"), help="local engine: for the method bayes (default: tpe)")
-    run.add_argument("--seed", type=int, help="local engine: of the search (default: 0)")
+    run.add_argument("--sampler", choices=("tpe", "gp"), help="not with wandb: for the method bayes (default: tpe)")
+    run.add_argument("--seed", type=int, help="not with wandb: of the search (default: 0)")
     run.add_argument(
         "--run-cap",
         type=_positive,
         help="how many trials at most (default: the file's run_cap); with W&B, how many on this machine",
     )
     run.add_argument(
-        "--time-limit", type=_seconds, help="local engine: seconds after which a trial fails (default: none)"
+        "--time-limit", type=_seconds, help="not with wandb: seconds after which a trial fails (default: none)"
     )
     resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
+    resume.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
     for command in (run, resume):
         command.add_argument("--parallel", type=_positive, help="trials at a time (default: one a GPU, or one a core)")
-        command.add_argument("--gpus-per-trial", type=_positive, default=1, help="(default: 1)")
+        command.add_argument("--gpus-per-trial", type=_positive, help="(default: 1 where there are any)")
+        command.add_argument("--address", help="ray: HOST:PORT of the cluster's head (default: this machine alone)")
+        command.add_argument("--cpus-per-trial", type=_positive, help="ray: cores for each trial (default: 1)")
     show = commands.add_parser("show", help="the trials, best first, live while the sweep runs")
     best = commands.add_parser("best", help="the best trial's settings and command")
     for command in (resume, show, best):
@@ -84,6 +89,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
     with user_errors():
         given = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        for option in ("address", "cpus_per_trial"):
+            if getattr(given, option, None) is not None and given.engine != "ray":
+                raise ValueError(f"--{option.replace('_', '-')} is for a Ray cluster; add --engine ray.")
         if given.command == "run":
             _run(given)
         else:
@@ -105,7 +113,7 @@ def _run(given: argparse.Namespace) -> None:
     if led_by_wandb:
         from pipelines.search.wandb_engine import run_on_wandb  # imports Lightning
 
-        run_on_wandb(given.file, given.parallel, given.gpus_per_trial, given.run_cap)
+        run_on_wandb(given.file, given.parallel, given.gpus_per_trial or 1, given.run_cap)
         return
     search = Search.create(
         sweep, Path("logs"), given.sampler or "tpe", given.seed or 0, given.run_cap, given.time_limit
@@ -135,7 +143,12 @@ def _work_on(search: "Search", given: argparse.Namespace) -> None:
     folder = as_typed(search.folder)
     print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:
-        run_search(search, given.parallel, given.gpus_per_trial)
+        if given.engine == "ray":
+            from pipelines.search.ray_cluster import run_on_ray
+
+            run_on_ray(search, given.address, given.parallel, given.gpus_per_trial, given.cpus_per_trial or 1)
+        else:
+            run_search(search, given.parallel, given.gpus_per_trial or 1)
     except KeyboardInterrupt:
         print(f"go on with         python -m pipelines.sweep resume {folder}", file=sys.stderr)
         raise

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
-from pipelines.search.watchdog import MARK, kill_marked, start_watchdog
+from pipelines.search.watchdog import MARK, Watchdog, kill_marked
 
 _POLL_SECONDS = 0.02
 
@@ -61,7 +61,7 @@ class LocalMachine:
         self._free = list(environments)
         self._running: list[tuple[TrialProcess, dict[str, str]]] = []
         self._mark = mark
-        self._watchdog = start_watchdog(mark, (lock,))
+        self._watchdog = Watchdog(mark, (lock,))
 
     @property
     def has_room(self) -> bool:
@@ -87,6 +87,4 @@ class LocalMachine:
 
     def close(self) -> None:
         """Kills what still runs, and waits until it is dead."""
-        assert self._watchdog.stdin is not None
-        self._watchdog.stdin.close()
-        self._watchdog.wait()
+        self._watchdog.close()

@@ -19,7 +19,7 @@ import yaml
 
 from pipelines.search.command import python_path
 from pipelines.search.local import shares, visible_gpus
-from pipelines.search.watchdog import MARK, start_watchdog
+from pipelines.search.watchdog import MARK, Watchdog
 from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
 from pipelines.words import setting
 
@@ -57,7 +57,7 @@ def run_on_wandb(
     print(f"join it from other machines with: wandb agent {path}")
     print(f"agents: {len(environments)} on this machine; what they and their runs print is in {folder}")
     mark = secrets.token_hex(8)
-    watchdog = start_watchdog(mark)
+    watchdog = Watchdog(mark)
     agents: list[Agent] = []
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -72,9 +72,7 @@ def run_on_wandb(
             _end(agents)
         raise
     finally:
-        assert watchdog.stdin is not None
-        watchdog.stdin.close()
-        watchdog.wait()
+        watchdog.close()
         signal.signal(signal.SIGTERM, before)
 
 

@@ -2,7 +2,7 @@
 
 It waits for the end of its standard input, which comes when the launcher ends, however that happens, and then kills
 every process that has the launcher's mark in its environment: trials, their children, and theirs. A process group does
-not reach those that made a group of their own.
+not reach those that made a group of their own. It is nobody's child, since Ray kills the children of what it ends.
 """
 
 import os
@@ -18,20 +18,27 @@ MARK = "LIGHTNING_231N_LAUNCHER"
 _PAUSE_SECONDS = 0.1
 
 
-def start_watchdog(mark: str, keep_open: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
-    """Starts it; close its `stdin` to have it do its work now.
+class Watchdog:
+    """Starts it.
 
     Args:
         mark: the value of `MARK` in the environment of all that is to be killed.
         keep_open: descriptors that stay open until all is done, such as that of a lock.
     """
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.search.watchdog", mark],
-        cwd=Path(__file__).resolve().parents[2],
-        stdin=subprocess.PIPE,
-        pass_fds=keep_open,
-        start_new_session=True,
-    )
+
+    def __init__(self, mark: str, keep_open: tuple[int, ...] = ()) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.search.watchdog", mark],
+            cwd=Path(__file__).resolve().parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=keep_open,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        """Has it do its work now, and waits until all is dead."""
+        self._process.communicate()
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -64,5 +71,7 @@ def kill_marked(mark: str) -> None:
 if __name__ == "__main__":
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if os.fork():
+        os._exit(0)
     sys.stdin.buffer.read()
     kill_marked(sys.argv[1])

@@ -1,0 +1,151 @@
+"""Spreads a sweep over a Ray cluster: Ray places launchers, each with a trial's share of a machine.
+
+The launchers work on one folder just as those of several machines without Ray do, so what a sweep is, what survives a
+kill and what `show`, `best` and `compare` read is the same. Ray decides where a launcher runs, holds its GPUs and
+cores, and starts it anew elsewhere when its machine is lost.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.search.launcher import line, run_search
+from pipelines.search.search import Search
+
+_POLL_SECONDS = 0.5
+_END_SECONDS = 15.0  # for launchers to end their trials after Ctrl-C
+
+
+def run_on_ray(
+    search: Search,
+    address: str | None = None,
+    parallel: int | None = None,
+    gpus_per_trial: int | None = None,
+    cpus_per_trial: int = 1,
+) -> None:
+    """Works on a sweep with the machines of a Ray cluster until nothing is left to start.
+
+    All machines must see the sweep's folder and this project under the same paths.
+
+    Args:
+        search: the sweep.
+        address: HOST:PORT of the cluster's head; None for a cluster of this machine alone, started and ended here,
+            that listens on loopback.
+        parallel: how many trials at a time; None for as many as the cluster has room for now. More than that wait in
+            Ray's queue, which makes a cluster that grows by itself grow.
+        gpus_per_trial: None for one where the cluster has GPUs.
+        cpus_per_trial: 1 or more.
+
+    Raises:
+        ValueError: Ray is not installed or can't be reached, the cluster has too little of something, a machine does
+            not see the folder, or the sweep's metric is one that no run logs.
+        KeyboardInterrupt: Ctrl-C; trials that ran are up for adoption.
+    """
+    with _connected(address):
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        gpus = gpus_per_trial if gpus_per_trial is not None else int("GPU" in ray.cluster_resources())
+        room = _room(gpus, cpus_per_trial)
+        if not room:
+            raise ValueError(
+                f"No machine of this Ray cluster has {cpus_per_trial} cores and {gpus} GPUs, which --cpus-per-trial "
+                "and --gpus-per-trial ask for; give less."
+            )
+        settings = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+        # A machine that is lost takes its launcher along: a new one adopts its trial.
+        place = ray.remote(num_cpus=cpus_per_trial, num_gpus=gpus, max_retries=-1)(_launch)
+        launchers = [place.remote(search.folder, max(gpus, 1), settings) for _ in range(parallel or room)]
+        try:
+            _follow(search, launchers)
+        except RayTaskError as error:
+            raise ValueError(str(error.cause).strip()) from error
+        except RayError as error:
+            raise ValueError(f"The Ray cluster failed ({' '.join(str(error).split())[:200]}).") from error
+        except KeyboardInterrupt:
+            _cancel(launchers)
+            raise
+
+
+def _launch(folder: Path, gpus_per_trial: int, settings: dict[str, str]) -> None:
+    """What runs on the cluster's machines."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"{os.uname().nodename} does not see {folder}; give the cluster's machines a folder that they share."
+        )
+    os.environ.update(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_search(Search(folder), parallel=1, gpus_per_trial=gpus_per_trial)
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """Within it Ray is connected; every connection must prove that it knows the cluster's token."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own way to have it listen on loopback alone
+    try:
+        import ray
+    except ImportError:
+        raise ValueError(
+            "Ray is not installed; run `pip install -r requirements-ray.txt`, or search with --engine local."
+        ) from None
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version
+        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        raise ValueError(f"Ray at {address or 'this machine'} can't be used ({reason}).") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _room(gpus: int, cpus: int) -> int:
+    """How many trials fit on the cluster's machines at a time."""
+    import ray
+
+    room = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            resources = node["Resources"]
+            fits = int(resources.get("CPU", 0) // cpus)
+            room += min(fits, int(resources.get("GPU", 0) // gpus)) if gpus else fits
+    return room
+
+
+def _follow(search: Search, launchers: list[object]) -> None:
+    """Prints each trial that ends, until all launchers have; raises what one of them raises."""
+    import ray
+
+    told = {trial.number for trial in search.trials() if trial.state in ("finished", "pruned", "failed")}
+    waiting = launchers
+    while waiting:
+        ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
+        for trial in sorted(search.trials(), key=lambda trial: trial.number):
+            if trial.number not in told and trial.state in ("finished", "pruned", "failed"):
+                told.add(trial.number)
+                print(line(search, trial), flush=True)
+        ray.get(ended)
+
+
+def _cancel(launchers: list[object]) -> None:
+    """Has the launchers end as by Ctrl-C; what is left after a while ends with the connection."""
+    import ray
+
+    for launcher in launchers:
+        ray.cancel(launcher)
+    deadline = time.monotonic() + _END_SECONDS
+    waiting = launchers
+    while waiting and time.monotonic() < deadline:
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
