@@ -108,6 +108,10 @@ def _run(given: argparse.Namespace) -> None:
     for option in ("sampler", "seed", "time_limit"):
         if led_by_wandb and getattr(given, option) is not None:
             raise ValueError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
+    if given.engine == "ray":
+        from pipelines.search.ray_cluster import check_ray
+
+        check_ray(given.address)
     print(f"checking {given.file}", flush=True)  # takes some seconds
     check_parameters(sweep)
     if led_by_wandb:

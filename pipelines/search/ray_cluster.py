@@ -6,18 +6,43 @@ cores, and starts it anew elsewhere when its machine is lost.
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search
 
 _POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 5.0
+_LOST_SECONDS = 30.0  # without an answer from the head; Ray itself would end this process after 60
 _END_SECONDS = 15.0  # for launchers to end their trials after Ctrl-C
+
+
+def check_ray(address: str | None) -> None:
+    """Finds what would keep Ray from working before a sweep is begun.
+
+    Args:
+        address: HOST:PORT of a cluster's head, or None.
+
+    Raises:
+        ValueError: Ray is not installed, or nothing listens at the address.
+    """
+    if find_spec("ray") is None:
+        raise ValueError(
+            "Ray is not installed; run `pip install -r requirements-ray.txt`, or search with --engine local."
+        )
+    if address is not None and not _answers(address):
+        raise ValueError(
+            f"No Ray cluster answers at --address {address}; give HOST:PORT as `ray start --head` printed it."
+        )
 
 
 def run_on_ray(
@@ -41,8 +66,8 @@ def run_on_ray(
         cpus_per_trial: 1 or more.
 
     Raises:
-        ValueError: Ray is not installed or can't be reached, the cluster has too little of something, a machine does
-            not see the folder, or the sweep's metric is one that no run logs.
+        ValueError: no connection, a cluster with too little of something, a machine that does not see the folder, or a
+            metric that no run logs.
         KeyboardInterrupt: Ctrl-C; trials that ran are up for adoption.
     """
     with _connected(address):
@@ -89,22 +114,21 @@ def _connected(address: str | None) -> Iterator[None]:
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own way to have it listen on loopback alone
-    try:
-        import ray
-    except ImportError:
-        raise ValueError(
-            "Ray is not installed; run `pip install -r requirements-ray.txt`, or search with --engine local."
-        ) from None
+    import ray
+
     try:
         ray.init(
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version
-        reason = " ".join(str(error).split()).rstrip(".")[:300]
-        raise ValueError(f"Ray at {address or 'this machine'} can't be used ({reason}).") from error
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise ValueError(
+            f"Ray at {address or 'this machine'} can't be used ({reason}); RAY_AUTH_TOKEN must be the token with which "
+            "the cluster was started."
+        ) from error
     try:
         yield
     finally:
@@ -124,14 +148,32 @@ def _room(gpus: int, cpus: int) -> int:
     return room
 
 
-def _follow(search: Search, launchers: list[object]) -> None:
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _follow(search: Search, launchers: list[Any]) -> None:
     """Prints each trial that ends, until all launchers have; raises what one of them raises."""
     import ray
 
     told = {trial.number for trial in search.trials() if trial.state in ("finished", "pruned", "failed")}
     waiting = launchers
+    head = ray.get_runtime_context().gcs_address
+    heard = time.monotonic()
     while waiting:
         ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
+        if time.monotonic() - heard > _ANSWER_SECONDS and _answers(head):
+            heard = time.monotonic()
+        if time.monotonic() - heard > _LOST_SECONDS:
+            raise ValueError(
+                f"The Ray cluster's head, {head}, is gone. No trial is lost: start it again, then "
+                f"python -m pipelines.sweep resume {search.folder} --engine ray --address HOST:PORT"
+            )
         for trial in sorted(search.trials(), key=lambda trial: trial.number):
             if trial.number not in told and trial.state in ("finished", "pruned", "failed"):
                 told.add(trial.number)
@@ -139,7 +181,7 @@ def _follow(search: Search, launchers: list[object]) -> None:
         ray.get(ended)
 
 
-def _cancel(launchers: list[object]) -> None:
+def _cancel(launchers: list[Any]) -> None:
     """Has the launchers end as by Ctrl-C; what is left after a while ends with the connection."""
     import ray
 
