@@ -146,12 +146,12 @@ def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: 
     _wait_for_trials(tmp_path, 2)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + _DEADLINE
-    while _processes(environment, "fake_trial") and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _processes(environment, "fake_trial")
     (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
+    deadline = time.monotonic() + _DEADLINE
+    while {trial.state for trial in Search(sweep).trials()} != {"interrupted"} and time.monotonic() < deadline:
+        time.sleep(0.1)  # until the watchdogs have let go, having killed the trials
     assert {trial.state for trial in Search(sweep).trials()} == {"interrupted"}
+    assert not _processes(environment, "fake_trial")
 
     process = _sweep(tmp_path, environment, "resume", str(sweep), *ray)
     _wait_for_trials(tmp_path, 4)
