@@ -388,7 +388,8 @@ def test_a_launcher_ends_with_its_sweep(
     ]
 
 
-def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer, tmp_path: Path) -> None:
+def _launcher_of_two_runs(server: WandbServer, tmp_path: Path) -> "subprocess.Popen[str]":
+    """A launcher whose two agents each train a run, one of them on two processes."""
     fit = ["-m", "pipelines.train", *_FIT, "--trainer.max_epochs", "100000", "--config", "${args_json_file}"]
     path = _sweep(tmp_path / "sweep.yaml", fit, [{"optimizer.lr": 0.01, **_TWO}, {"optimizer.lr": 0.02}], server)
     script = "import sys; from pipelines.errors import user_errors; from pipelines.search import wandb_engine\n"
@@ -398,6 +399,22 @@ def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer,
     )
     runs = tmp_path / "logs" / "softmax"
     _wait(lambda: len(list(runs.glob("*/checkpoints/last.ckpt"))) == 2, "two runs")
+    return launcher
+
+
+def test_a_killed_launcher_leaves_no_agent_and_no_run(server: WandbServer, tmp_path: Path) -> None:
+    launcher = _launcher_of_two_runs(server, tmp_path)
+    assert _processes(tmp_path)
+    launcher.kill()
+    launcher.communicate(timeout=_DEADLINE_SECONDS)
+    _wait(lambda: not _processes(tmp_path), "the end of agents and runs")
+    runs = tmp_path / "logs" / "softmax"
+    assert [read_status(runs / run_id).state for run_id in ("trial0", "trial1")] == ["killed", "killed"]
+
+
+def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer, tmp_path: Path) -> None:
+    launcher = _launcher_of_two_runs(server, tmp_path)
+    runs = tmp_path / "logs" / "softmax"
     launcher.send_signal(signal.SIGINT)
     said = launcher.communicate(timeout=_DEADLINE_SECONDS)[1]
     assert launcher.returncode == 130, said
