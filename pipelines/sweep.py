@@ -58,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
     resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
     resume.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
     for command in (run, resume):
-        command.add_argument("--parallel", type=_positive, help="trials at a time (default: one a GPU, or one a core)")
+        command.add_argument(
+            "--parallel", type=_positive, help="trials at a time (default: as there are GPUs, or cores)"
+        )
         command.add_argument("--gpus-per-trial", type=_positive, help="(default: 1 where there are any)")
         command.add_argument("--address", help="ray: HOST:PORT of the cluster's head (default: this machine alone)")
         command.add_argument("--cpus-per-trial", type=_positive, help="ray: cores for each trial (default: 1)")
@@ -92,6 +94,10 @@ def main(arguments: list[str] | None = None) -> None:
         for option in ("address", "cpus_per_trial"):
             if getattr(given, option, None) is not None and given.engine != "ray":
                 raise ValueError(f"--{option.replace('_', '-')} is for a Ray cluster; add --engine ray.")
+        if getattr(given, "engine", None) == "ray":
+            from pipelines.search.ray_cluster import check_ray
+
+            check_ray(given.address)
         if given.command == "run":
             _run(given)
         else:
@@ -108,10 +114,6 @@ def _run(given: argparse.Namespace) -> None:
     for option in ("sampler", "seed", "time_limit"):
         if led_by_wandb and getattr(given, option) is not None:
             raise ValueError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
-    if given.engine == "ray":
-        from pipelines.search.ray_cluster import check_ray
-
-        check_ray(given.address)
     print(f"checking {given.file}", flush=True)  # takes some seconds
     check_parameters(sweep)
     if led_by_wandb:
@@ -154,7 +156,9 @@ def _work_on(search: "Search", given: argparse.Namespace) -> None:
         else:
             run_search(search, given.parallel, given.gpus_per_trial or 1)
     except KeyboardInterrupt:
-        print(f"go on with         python -m pipelines.sweep resume {folder}", file=sys.stderr)
+        again = f"{folder} --engine ray" if given.engine == "ray" else folder
+        again += f" --address {given.address}" if given.address else ""
+        print(f"go on with         python -m pipelines.sweep resume {again}", file=sys.stderr)
         raise
     trials = [trial for trial in search.trials() if trial.best is not None and trial.state != "failed"]
     if trials:

@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipelines.run_folder import as_typed
 from pipelines.search.launcher import line, run_search
-from pipelines.search.search import Search
+from pipelines.search.search import Search, Trial
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
@@ -27,7 +28,7 @@ _END_SECONDS = 15.0  # for launchers to end their trials after Ctrl-C
 
 
 def check_ray(address: str | None) -> None:
-    """Finds what would keep Ray from working before a sweep is begun.
+    """Finds at once what would keep Ray from working; Ray itself takes minutes.
 
     Args:
         address: HOST:PORT of a cluster's head, or None.
@@ -88,7 +89,9 @@ def run_on_ray(
         try:
             _follow(search, launchers)
         except RayTaskError as error:
-            raise ValueError(str(error.cause).strip()) from error
+            if isinstance(error.cause, ValueError):  # a launcher's own sentence
+                raise ValueError(str(error.cause)) from error
+            raise
         except RayError as error:
             raise ValueError(f"The Ray cluster failed ({' '.join(str(error).split())[:200]}).") from error
         except KeyboardInterrupt:
@@ -116,6 +119,7 @@ def _connected(address: str | None) -> Iterator[None]:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own way to have it listen on loopback alone
     import ray
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -125,10 +129,13 @@ def _connected(address: str | None) -> Iterator[None]:
         )
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        if address is None:
+            raise ValueError(f"Ray did not start ({reason}); search with --engine local.") from error
         raise ValueError(
-            f"Ray at {address or 'this machine'} can't be used ({reason}); RAY_AUTH_TOKEN must be the token with which "
-            "the cluster was started."
+            f"Ray at {address} can't be used ({reason}); RAY_AUTH_TOKEN must be the token with which the cluster was "
+            "started."
         ) from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own, which ends the process without a word
     try:
         yield
     finally:
@@ -161,7 +168,7 @@ def _follow(search: Search, launchers: list[Any]) -> None:
     """Prints each trial that ends, until all launchers have; raises what one of them raises."""
     import ray
 
-    told = {trial.number for trial in search.trials() if trial.state in ("finished", "pruned", "failed")}
+    told = {trial.number for trial in _ended(search)}
     waiting = launchers
     head = ray.get_runtime_context().gcs_address
     heard = time.monotonic()
@@ -172,13 +179,18 @@ def _follow(search: Search, launchers: list[Any]) -> None:
         if time.monotonic() - heard > _LOST_SECONDS:
             raise ValueError(
                 f"The Ray cluster's head, {head}, is gone. No trial is lost: start it again, then "
-                f"python -m pipelines.sweep resume {search.folder} --engine ray --address HOST:PORT"
+                f"python -m pipelines.sweep resume {as_typed(search.folder)} --engine ray --address {head}"
             )
-        for trial in sorted(search.trials(), key=lambda trial: trial.number):
-            if trial.number not in told and trial.state in ("finished", "pruned", "failed"):
+        for trial in _ended(search):
+            if trial.number not in told:
                 told.add(trial.number)
                 print(line(search, trial), flush=True)
         ray.get(ended)
+
+
+def _ended(search: Search) -> list[Trial]:
+    ended = [trial for trial in search.trials() if trial.state not in ("running", "interrupted")]
+    return sorted(ended, key=lambda trial: trial.number)
 
 
 def _cancel(launchers: list[Any]) -> None:

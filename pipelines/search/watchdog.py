@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 0.1
 
 
 class Watchdog:
-    """Starts it.
+    """Kills what a launcher has started, once the launcher has ended or closes it.
 
     Args:
         mark: the value of `MARK` in the environment of all that is to be killed.
