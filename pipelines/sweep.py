@@ -156,9 +156,9 @@ def _work_on(search: "Search", given: argparse.Namespace) -> None:
         else:
             run_search(search, given.parallel, given.gpus_per_trial or 1)
     except KeyboardInterrupt:
-        again = f"{folder} --engine ray" if given.engine == "ray" else folder
-        again += f" --address {given.address}" if given.address else ""
-        print(f"go on with         python -m pipelines.sweep resume {again}", file=sys.stderr)
+        engine = " --engine ray" if given.engine == "ray" else ""
+        address = f" --address {given.address}" if given.address else ""
+        print(f"go on with         python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)
         raise
     trials = [trial for trial in search.trials() if trial.best is not None and trial.state != "failed"]
     if trials:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.run_folder import as_typed
+from pipelines.search.command import python_path
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search, Trial
 
@@ -82,6 +83,7 @@ def run_on_ray(
                 f"No machine of this Ray cluster has {cpus_per_trial} cores and {gpus} GPUs, which --cpus-per-trial "
                 "and --gpus-per-trial ask for; give less."
             )
+        # As an argument, for Ray shows a runtime_env, and these may hold a key.
         settings = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
         # A machine that is lost takes its launcher along: a new one adopts its trial.
         place = ray.remote(num_cpus=cpus_per_trial, num_gpus=gpus, max_retries=-1)(_launch)
@@ -125,6 +127,7 @@ def _connected(address: str | None) -> Iterator[None]:
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": python_path()}},  # the launchers import this project
             logging_level=logging.ERROR,
         )
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version

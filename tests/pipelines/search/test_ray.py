@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of this machine: its trials, its dead launchers and heads, and who may connect."""
+"""A sweep on a Ray cluster of this machine: its trials, its dead launchers, machines and heads, and who may connect."""
 
 import os
 import secrets
@@ -9,190 +9,201 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from pipelines.search.search import Search
-from tests.command_line import PROJECT
-
-pytest.importorskip("ray", reason="Ray is an optional extra: pip install -r requirements-ray.txt")
-
-_DEADLINE = 120.0
-_RAY = str(Path(sys.executable).with_name("ray"))
-
-
-def _environment(token: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(PROJECT),
-        "WANDB_MODE": "disabled",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+from tests.fake_sweep import (
+    DEADLINE,
+    left_over,
+    run_sweep,
+    start_sweep,
+    the_folder,
+    the_trials,
+    tried,
+    wait_for_starts,
+    write_sweep,
+)
 
 
-def _processes(environment: dict[str, str], *names: str) -> list[psutil.Process]:
-    """Those of this test: they have its token in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            line = " ".join(process.cmdline())
-            if process.environ().get("RAY_AUTH_TOKEN") == environment["RAY_AUTH_TOKEN"]:
-                found += [process] * any(name in line for name in names)
-        except psutil.Error:
-            continue
-    return found
+def _token() -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-def _kill(environment: dict[str, str], *names: str) -> None:
-    for process in _processes(environment, *names):
-        process.kill()
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster on loopback; its processes have its token in their environment."""
 
+    port: int
+    environment: dict[str, str]
 
-def _start_head(environment: dict[str, str], port: int) -> None:
-    options = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(port), "--num-cpus", "2"]
-    subprocess.run(
-        [_RAY, "start", *options, "--include-dashboard=false"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=_DEADLINE,
-    )
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--engine", "ray", "--address", f"127.0.0.1:{self.port}")
+
+    def start(self, *options: str, ip: str = "127.0.0.1") -> None:
+        """Adds a machine; GPUs are what Ray is told."""
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address", ip, *options]
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        subprocess.run(
+            [*command, "--include-dashboard=false"] if "--head" in options else command,
+            env={**environment, **self.environment},
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
+
+    def start_head(self, *options: str) -> None:
+        self.start("--head", "--port", str(self.port), *options)
+
+    def kill(self, *words: str) -> None:
+        """Kills its processes that have all the words in their command line."""
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                its_own = process.environ().get("RAY_AUTH_TOKEN") == self.environment["RAY_AUTH_TOKEN"]
+                if its_own and all(word in line for word in words):
+                    process.kill()
+            except psutil.Error:
+                continue
 
 
 @pytest.fixture
-def cluster() -> Iterator[tuple[dict[str, str], int]]:
-    """A cluster's environment and port; gone afterwards."""
-    environment = _environment(secrets.token_hex(32))
+def cluster() -> Iterator[Cluster]:
+    """A cluster yet to be started; gone afterwards."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    _start_head(environment, port)
-    yield environment, port
-    _kill(environment, "ray")
+        cluster = Cluster(found.getsockname()[1], _token())
+    yield cluster
+    cluster.kill("ray")
 
 
-def _sweep_file(folder: Path, pause: float, **parameters: str) -> None:
-    (folder / "fake.yaml").write_text(f"""
-method: grid
-metric: {{name: val/accuracy, goal: maximize}}
-command: [python, {PROJECT / "tests" / "fake_trial.py"}, "${{args_json_file}}"]
-parameters:
-  x: {{values: [1, 2, 3, 4, 5, 6]}}
-  steps: {{value: 2}}
-  pause: {{value: {pause}}}
-  hows: {{value: {{"2": exit 3, "4": sigkill}}}}
-""")
-
-
-def _sweep(folder: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.sweep", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _started(folder: Path) -> list[str]:
-    file = folder / "started.txt"
-    return file.read_text().split() if file.exists() else []
-
-
-def _wait_for_trials(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + _DEADLINE
-    while len(_started(folder)) < count and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(_started(folder)) >= count
+def _write(folder: Path, pause: float) -> None:
+    """Six trials of two steps, two of which fail."""
+    hows = {"2": "exit 3", "4": "sigkill"}
+    parameters = {"x": {"values": [1, 2, 3, 4, 5, 6]}, "steps": {"value": 2}, "pause": {"value": pause}}
+    write_sweep(folder, parameters={**parameters, "hows": {"value": hows}})
 
 
 def _check_ended(folder: Path) -> None:
-    (sweep,) = (folder / "logs" / "sweeps").iterdir()
-    trials = Search(sweep).trials()
+    trials = the_trials(folder)
     assert Counter(trial.state for trial in trials) == {"finished": 4, "failed": 2}
     reasons = {trial.values["x"]: trial.reason for trial in trials if trial.state == "failed"}
     assert reasons == {2: "exit status 3: it said nothing", 4: "killed by SIGKILL: out of memory?"}
+    assert left_over(folder) == []
 
 
 def test_ray_alone_listens_on_loopback_and_runs_every_trial_once(tmp_path: Path) -> None:
-    _sweep_file(tmp_path, 0.5)
-    environment = _environment(secrets.token_hex(32))
-    process = _sweep(tmp_path, environment, "run", "fake.yaml", "--engine", "ray", "--parallel", "2")
-    _wait_for_trials(tmp_path, 2)
+    _write(tmp_path, 0.5)
+    process = start_sweep(tmp_path, "run", "fake.yaml", "--engine", "ray", "--parallel", "2", environment=_token())
+    wait_for_starts(tmp_path, 2)
     addresses = {
         connection.laddr.ip
         for member in psutil.Process(process.pid).children(recursive=True)
         for connection in member.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    out, err = process.communicate(timeout=_DEADLINE)
+    out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
     assert addresses and {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
-    assert sorted(_started(tmp_path)) == list("123456")
+    assert sorted(tried(tmp_path)) == [1, 2, 3, 4, 5, 6]
     assert "best: trial   5  val/accuracy 0.0600  x=6" in out
     _check_ended(tmp_path)
 
 
-def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: tuple[dict[str, str], int]) -> None:
-    environment, port = cluster
-    _sweep_file(tmp_path, 1.0)
-    ray = ("--engine", "ray", "--address", f"127.0.0.1:{port}")
-    process = _sweep(tmp_path, environment, "run", "fake.yaml", *ray)
-    _wait_for_trials(tmp_path, 2)
+def test_each_trial_has_its_own_gpus_and_cores(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.start_head("--num-cpus", "6", "--num-gpus", "4")
+    write = "import os, pathlib, time, json, sys; x = json.loads(pathlib.Path(sys.argv[1]).read_text())['x'];"
+    write += "pathlib.Path(f'said-{x}').write_text(os.environ['CUDA_VISIBLE_DEVICES'] + ' ' + os.environ"
+    write += "['OMP_NUM_THREADS'] + ' ' + os.environ['WANDB_PROJECT']); time.sleep(5)"
+    write_sweep(tmp_path, command=["python", "-c", write, "${args_json_file}"], parameters={"x": {"values": [1, 2]}})
+    environment = {**cluster.environment, "WANDB_PROJECT": "mine"}
+    options = ("--gpus-per-trial", "2", "--cpus-per-trial", "3")
+    _, _, err = run_sweep(tmp_path, "run", "fake.yaml", *cluster.options, *options, environment=environment)
+    said = [(tmp_path / f"said-{x}").read_text() for x in (1, 2)]
+    assert {frozenset(words.split()[0].split(",")) for words in said} == {frozenset("01"), frozenset("23")}, err
+    assert all(words.split()[1:] == ["3", "mine"] for words in said)
+
+
+def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.start_head("--num-cpus", "2")
+    _write(tmp_path, 1.0)
+    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
+    wait_for_starts(tmp_path, 2)
     process.kill()
     process.communicate()
-    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
-    deadline = time.monotonic() + _DEADLINE
-    while {trial.state for trial in Search(sweep).trials()} != {"interrupted"} and time.monotonic() < deadline:
+    deadline = time.monotonic() + DEADLINE
+    while {trial.state for trial in the_trials(tmp_path)} != {"interrupted"} and time.monotonic() < deadline:
         time.sleep(0.1)  # until the watchdogs have let go, having killed the trials
-    assert {trial.state for trial in Search(sweep).trials()} == {"interrupted"}
-    assert not _processes(environment, "fake_trial")
+    assert {trial.state for trial in the_trials(tmp_path)} == {"interrupted"}
+    assert left_over(tmp_path) == []
 
-    process = _sweep(tmp_path, environment, "resume", str(sweep), *ray)
-    _wait_for_trials(tmp_path, 4)
-    _kill(environment, "gcs_server", "raylet")  # the head's machine is gone
-    _, err = process.communicate(timeout=_DEADLINE)
-    assert process.returncode == 2 and "is gone. No trial is lost: start it again, then python -m" in err, err
-    assert not _processes(environment, "fake_trial")
+    resume = ("resume", str(the_folder(tmp_path)), *cluster.options)
+    process = start_sweep(tmp_path, *resume, environment=cluster.environment)
+    wait_for_starts(tmp_path, 4)
+    cluster.kill("gcs_server")
+    cluster.kill("raylet")  # the head's machine is gone
+    _, err = process.communicate(timeout=DEADLINE)
+    again = f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name} {' '.join(cluster.options)}"
+    assert process.returncode == 2 and f"is gone. No trial is lost: start it again, then {again}" in err, err
+    assert left_over(tmp_path) == []
 
-    _start_head(environment, port)
-    process = _sweep(tmp_path, environment, "resume", str(sweep), *ray)
-    _, err = process.communicate(timeout=_DEADLINE)
-    assert process.returncode == 0, err
-    assert set(_started(tmp_path)) == set("123456")
+    cluster.start_head("--num-cpus", "2")
+    code, _, err = run_sweep(tmp_path, *resume, environment=cluster.environment)
+    assert code == 0, err
+    assert set(tried(tmp_path)) == {1, 2, 3, 4, 5, 6}
     _check_ended(tmp_path)
 
 
-def test_ctrl_c_ends_the_trials(tmp_path: Path, cluster: tuple[dict[str, str], int]) -> None:
-    environment, port = cluster
-    _sweep_file(tmp_path, 60.0)
-    process = _sweep(tmp_path, environment, "run", "fake.yaml", "--engine", "ray", "--address", f"127.0.0.1:{port}")
-    _wait_for_trials(tmp_path, 2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=_DEADLINE)
-    assert process.returncode == 130 and "go on with         python -m pipelines.sweep resume" in err, err
-    assert not _processes(environment, "fake_trial")
+def test_a_lost_machine_s_trial_is_tried_elsewhere(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.start_head("--num-cpus", "1")
+    cluster.start("--address", f"127.0.0.1:{cluster.port}", "--num-cpus", "1", ip="127.0.0.2")
+    _write(tmp_path, 2.0)
+    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
+    wait_for_starts(tmp_path, 2)
+    cluster.kill("raylet", "node_ip_address=127.0.0.2")
+    _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    assert len(tried(tmp_path)) == 7 and set(tried(tmp_path)) == {1, 2, 3, 4, 5, 6}
+    _check_ended(tmp_path)
 
 
-def test_bad_input_gets_a_sentence(tmp_path: Path, cluster: tuple[dict[str, str], int]) -> None:
-    environment, port = cluster
-    _sweep_file(tmp_path, 0.0)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_ends_its_trials_and_says_how_to_go_on(
+    tmp_path: Path, cluster: Cluster, how: signal.Signals
+) -> None:
+    cluster.start_head("--num-cpus", "2")
+    _write(tmp_path, 60.0)
+    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
+    wait_for_starts(tmp_path, 2)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=DEADLINE)
+    again = f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name} {' '.join(cluster.options)}"
+    assert process.returncode == 130 and again in err, err
+    assert left_over(tmp_path) == []
+    assert {trial.state for trial in the_trials(tmp_path)} == {"interrupted"}
 
-    def error(*arguments: str) -> str:
-        process = _sweep(tmp_path, environment, "run", "fake.yaml", *arguments)
-        _, err = process.communicate(timeout=_DEADLINE)
-        assert process.returncode == 2
+
+def test_bad_input_gets_a_sentence(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.start_head("--num-cpus", "2")
+    _write(tmp_path, 0.0)
+
+    def error(*arguments: str, environment: dict[str, str] = cluster.environment) -> str:
+        code, _, err = run_sweep(tmp_path, *arguments, environment=environment)
+        assert code == 2 and "Traceback" not in err
         return err.strip().splitlines()[-1]
 
-    here = ("--engine", "ray", "--address", f"127.0.0.1:{port}")
-    assert "No machine of this Ray cluster has 1 cores and 9 GPUs" in error(*here, "--gpus-per-trial", "9")
-    assert "No machine of this Ray cluster has 64 cores" in error(*here, "--cpus-per-trial", "64")
-    assert "No Ray cluster answers at --address 127.0.0.1:1;" in error("--engine", "ray", "--address", "127.0.0.1:1")
-    assert "add --engine ray" in error("--engine", "local", "--address", "127.0.0.1:1")
-    environment = {**environment, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    assert "RAY_AUTH_TOKEN must be the token" in error(*here)
+    run = ("run", "fake.yaml")
+    nowhere = ("--engine", "ray", "--address", "127.0.0.1:1")
+    assert "cluster has 1 cores and 9 GPUs" in error(*run, *cluster.options, "--gpus-per-trial=9")
+    assert "cluster has 64 cores" in error(*run, *cluster.options, "--cpus-per-trial", "64")
+    folders = set((tmp_path / "logs" / "sweeps").iterdir())
+    assert "No Ray cluster answers at --address 127.0.0.1:1;" in error(*run, *nowhere)
+    assert "No Ray cluster answers at --address 127.0.0.1:1;" in error("resume", str(folders.copy().pop()), *nowhere)
+    assert "add --engine ray" in error(*run, "--engine", "local", "--address", "127.0.0.1:1")
+    assert set((tmp_path / "logs" / "sweeps").iterdir()) == folders
+    assert "RAY_AUTH_TOKEN must be the token" in error(*run, *cluster.options, environment=_token())
+    write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}, "logs": {"value": "val/loss"}})
+    assert "No run logs 'val/accuracy'" in error(*run, *cluster.options)

@@ -1,103 +1,49 @@
 """Whole sweeps by the command line, of trials that need no torch and fail in every way there is."""
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from pipelines.search.search import Search, Trial
-from pipelines.search.watchdog import MARK
 from tests.command_line import PROJECT
-
-_DEADLINE = 120.0
-
-
-def _sweep_file(folder: Path, **content: Any) -> Path:
-    command = ["python", str(PROJECT / "tests" / "fake_trial.py"), "${args_json_file}"]
-    metric = {"name": "val/accuracy", "goal": "maximize"}
-    file = folder / "fake.yaml"
-    file.write_text(json.dumps({"method": "grid", "metric": metric, "command": command, **content}))
-    return file
-
-
-def _start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.sweep", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _run(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = _start(folder, *arguments)
-    out, err = process.communicate(timeout=_DEADLINE)
-    return process.returncode, out, err
-
-
-def _folder(folder: Path) -> Path:
-    (sweep,) = (folder / "logs" / "sweeps").iterdir()
-    return sweep
-
-
-def _trials(folder: Path) -> list[Trial]:
-    return Search(_folder(folder)).trials()
-
-
-def _left_over(folder: Path) -> list[psutil.Process]:
-    """Processes of a sweep's trials."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if MARK in process.environ() and process.cwd() == str(folder):
-                found.append(process)
-    return found
-
-
-def _tried(folder: Path) -> list[int]:
-    return [int(line) for line in (folder / "started.txt").read_text().split()]
-
-
-def _wait_for_starts(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + _DEADLINE
-    while time.monotonic() < deadline:
-        if (folder / "started.txt").is_file() and len(_tried(folder)) >= count:
-            return
-        time.sleep(0.02)
-    raise TimeoutError(f"{count} trials have not started")
+from tests.fake_sweep import (
+    DEADLINE,
+    left_over,
+    run_sweep,
+    start_sweep,
+    the_folder,
+    the_trials,
+    tried,
+    wait_for_starts,
+    write_sweep,
+)
 
 
 def test_a_grid_tries_every_point_once_in_order_and_names_the_best(tmp_path: Path) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": [3, 9, 5]}, "y": {"values": ["a", "b"]}})
-    code, out, err = _run(tmp_path, "run", str(file), "--parallel", "1")
+    file = write_sweep(tmp_path, parameters={"x": {"values": [3, 9, 5]}, "y": {"values": ["a", "b"]}})
+    code, out, err = run_sweep(tmp_path, "run", str(file), "--parallel", "1")
     assert (code, err) == (0, "")
-    assert _tried(tmp_path) == [3, 3, 9, 9, 5, 5]
+    assert tried(tmp_path) == [3, 3, 9, 9, 5, 5]
     assert "best: trial   2  val/accuracy 0.0900" in out
-    assert _trials(tmp_path)[0].values == {"x": 9, "y": "a"}
-    code, out, _ = _run(tmp_path, "best", str(_folder(tmp_path)))
+    assert the_trials(tmp_path)[0].values == {"x": 9, "y": "a"}
+    code, out, _ = run_sweep(tmp_path, "best", str(the_folder(tmp_path)))
     assert code == 0 and "x: 9" in out and "--x=9 --y=a" in out
-    code, out, _ = _run(tmp_path, "show", str(_folder(tmp_path)))
+    code, out, _ = run_sweep(tmp_path, "show", str(the_folder(tmp_path)))
     rows = [line.split("│")[2].strip() for line in out.splitlines() if line.startswith("│")]
     assert rows == sorted(rows, reverse=True) and len(rows) == 6
 
 
 def test_each_way_to_fail_fails_that_trial_alone_and_is_labelled(tmp_path: Path) -> None:
     ways = ["well", "exception", "sentence", "exit 3", "sigkill", "nan", "hang"]
-    file = _sweep_file(tmp_path, parameters={"x": {"value": 50}, "how": {"values": ways}})
-    code, _, _ = _run(tmp_path, "run", str(file), "--parallel", "2", "--time-limit", "4")
+    file = write_sweep(tmp_path, parameters={"x": {"value": 50}, "how": {"values": ways}})
+    code, _, _ = run_sweep(tmp_path, "run", str(file), "--parallel", "2", "--time-limit", "4")
     assert code == 0
-    reasons = {trial.values["how"]: trial.reason for trial in _trials(tmp_path)}
+    reasons = {trial.values["how"]: trial.reason for trial in the_trials(tmp_path)}
     assert reasons == {
         "well": None,
         "exception": "exit status 1: RuntimeError: all is lost",
@@ -107,9 +53,9 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labelled(tmp_path: Path)
         "nan": "train/loss became nan at step 0",
         "hang": "ran longer than 4 s",
     }
-    states = Counter(trial.state for trial in _trials(tmp_path))
+    states = Counter(trial.state for trial in the_trials(tmp_path))
     assert states == {"finished": 1, "failed": 6}
-    assert _left_over(tmp_path) == []
+    assert left_over(tmp_path) == []
 
 
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
@@ -117,49 +63,49 @@ def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_pro
     ways = ["exception", "nan", "sigkill", "exit 3", "hang"]
     hows = {str(10 * place + 5): ways[place % 5] for place in range(10)}
     parameters = {"x": {"values": points}, "hows": {"value": hows}, "pause": {"value": 0.1}, "steps": {"value": 2}}
-    file = _sweep_file(tmp_path, parameters=parameters)
-    process = _start(tmp_path, "run", str(file), "--parallel", "4", "--time-limit", "5")
+    file = write_sweep(tmp_path, parameters=parameters)
+    process = start_sweep(tmp_path, "run", str(file), "--parallel", "4", "--time-limit", "5")
     for kill in (20, 60):
-        _wait_for_starts(tmp_path, kill)
+        wait_for_starts(tmp_path, kill)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        process = _start(tmp_path, "resume", str(_folder(tmp_path)), "--parallel", "4")
-    process.communicate(timeout=_DEADLINE)
+        process = start_sweep(tmp_path, "resume", str(the_folder(tmp_path)), "--parallel", "4")
+    process.communicate(timeout=DEADLINE)
     assert process.returncode == 0
-    trials = _trials(tmp_path)
+    trials = the_trials(tmp_path)
     assert sorted(trial.values["x"] for trial in trials) == points
     failed = {str(trial.values["x"]): str(trial.reason) for trial in trials if trial.state == "failed"}
     told = {"exception": "lost", "nan": "nan", "sigkill": "SIGKILL", "exit 3": "status 3", "hang": "longer than 5 s"}
     assert failed.keys() == hows.keys() and all(told[hows[x]] in reason for x, reason in failed.items())
     assert Counter(trial.state for trial in trials) == {"finished": 90, "failed": 10}
-    repeated = len(_tried(tmp_path)) - len(points)
+    repeated = len(tried(tmp_path)) - len(points)
     assert 0 <= repeated <= 8  # only those that ran when their launcher was killed start again
-    assert _left_over(tmp_path) == []
+    assert left_over(tmp_path) == []
 
 
 def test_two_launchers_share_the_work(tmp_path: Path) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": list(range(12))}, "pause": {"value": 0.3}})
-    first = _start(tmp_path, "run", str(file), "--parallel", "1")
-    _wait_for_starts(tmp_path, 1)
-    second = _start(tmp_path, "resume", str(_folder(tmp_path)), "--parallel", "1")
-    outs = [process.communicate(timeout=_DEADLINE)[0] for process in (first, second)]
-    assert sorted(_tried(tmp_path)) == list(range(12))
+    file = write_sweep(tmp_path, parameters={"x": {"values": list(range(12))}, "pause": {"value": 0.3}})
+    first = start_sweep(tmp_path, "run", str(file), "--parallel", "1")
+    wait_for_starts(tmp_path, 1)
+    second = start_sweep(tmp_path, "resume", str(the_folder(tmp_path)), "--parallel", "1")
+    outs = [process.communicate(timeout=DEADLINE)[0] for process in (first, second)]
+    assert sorted(tried(tmp_path)) == list(range(12))
     assert all(out.count("\ntrial ") >= 2 for out in outs)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, how: signal.Signals) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": [1, 2, 3]}, "pause": {"value": 0.5}})
-    process = _start(tmp_path, "run", str(file), "--parallel", "1")
-    _wait_for_starts(tmp_path, 1)
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2, 3]}, "pause": {"value": 0.5}})
+    process = start_sweep(tmp_path, "run", str(file), "--parallel", "1")
+    wait_for_starts(tmp_path, 1)
     process.send_signal(how)
-    _, err = process.communicate(timeout=_DEADLINE)
+    _, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
-    assert f"python -m pipelines.sweep resume logs/sweeps/{_folder(tmp_path).name}" in err
-    assert _left_over(tmp_path) == []
-    assert [trial.state for trial in _trials(tmp_path)] == ["interrupted"]
-    assert _run(tmp_path, "resume", str(_folder(tmp_path)))[0] == 0
-    assert sorted(trial.values["x"] for trial in _trials(tmp_path)) == [1, 2, 3]
+    assert f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name}" in err
+    assert left_over(tmp_path) == []
+    assert [trial.state for trial in the_trials(tmp_path)] == ["interrupted"]
+    assert run_sweep(tmp_path, "resume", str(the_folder(tmp_path)))[0] == 0
+    assert sorted(trial.values["x"] for trial in the_trials(tmp_path)) == [1, 2, 3]
 
 
 def test_random_search_repeats_by_its_seed_and_never_a_point(tmp_path: Path) -> None:
@@ -168,29 +114,29 @@ def test_random_search_repeats_by_its_seed_and_never_a_point(tmp_path: Path) -> 
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         folder = tmp_path / name
         folder.mkdir()
-        file = _sweep_file(folder, method="random", parameters=parameters)
-        assert _run(folder, "run", str(file), "--parallel", "1", "--seed", seed)[0] == 0
-        orders.append(_tried(folder))
+        file = write_sweep(folder, method="random", parameters=parameters)
+        assert run_sweep(folder, "run", str(file), "--parallel", "1", "--seed", seed)[0] == 0
+        orders.append(tried(folder))
     assert orders[0] == orders[1] != orders[2]
     assert all(sorted(order) == list(range(1, 9)) for order in orders)  # then it ends, since there are no more
 
 
 def test_bayes_finds_the_good_end_of_a_range(tmp_path: Path) -> None:
-    file = _sweep_file(tmp_path, method="bayes", run_cap=25, parameters={"x": {"min": 0.0, "max": 100.0}})
+    file = write_sweep(tmp_path, method="bayes", run_cap=25, parameters={"x": {"min": 0.0, "max": 100.0}})
     text = (PROJECT / "tests" / "fake_trial.py").read_text().replace("f\"{values['x']}\\n\"", '"1\\n"')
     (tmp_path / "trial.py").write_text(text)
     file.write_text(file.read_text().replace(str(PROJECT / "tests" / "fake_trial.py"), str(tmp_path / "trial.py")))
-    assert _run(tmp_path, "run", str(file), "--parallel", "2")[0] == 0
-    by_number = sorted(_trials(tmp_path), key=lambda trial: trial.number)
+    assert run_sweep(tmp_path, "run", str(file), "--parallel", "2")[0] == 0
+    by_number = sorted(the_trials(tmp_path), key=lambda trial: trial.number)
     late = [trial.values["x"] for trial in by_number[-10:]]
     assert len(by_number) == 25 and sum(late) / len(late) > 70  # chance alone: 50
 
 
 def test_hyperband_stops_the_poor(tmp_path: Path) -> None:
     parameters = {"x": {"values": [90, 10, 20, 95]}, "steps": {"value": 20}, "pause": {"value": 0.1}}
-    file = _sweep_file(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2}, parameters=parameters)
-    assert _run(tmp_path, "run", str(file), "--parallel", "1")[0] == 0
-    states = {trial.values["x"]: (trial.state, len(trial.metric)) for trial in _trials(tmp_path)}
+    file = write_sweep(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2}, parameters=parameters)
+    assert run_sweep(tmp_path, "run", str(file), "--parallel", "1")[0] == 0
+    states = {trial.values["x"]: (trial.state, len(trial.metric)) for trial in the_trials(tmp_path)}
     assert states[90] == states[95] == ("finished", 20)
     assert states[10][0] == states[20][0] == "pruned"
     assert max(states[10][1], states[20][1]) < 20
@@ -198,9 +144,9 @@ def test_hyperband_stops_the_poor(tmp_path: Path) -> None:
 
 def test_a_metric_that_no_run_logs_is_noticed_after_the_first(tmp_path: Path) -> None:
     parameters = {"x": {"values": list(range(9))}, "logs": {"value": "val/loss"}}
-    file = _sweep_file(tmp_path, parameters=parameters)
-    code, _, err = _run(tmp_path, "run", str(file), "--parallel", "1")
-    assert code == 2 and len(_tried(tmp_path)) == 1
+    file = write_sweep(tmp_path, parameters=parameters)
+    code, _, err = run_sweep(tmp_path, "run", str(file), "--parallel", "1")
+    assert code == 2 and len(tried(tmp_path)) == 1
     assert "No run logs 'val/accuracy'" in err and "train/loss, val/loss" in err and "Traceback" not in err
 
 
@@ -213,23 +159,23 @@ def test_a_metric_that_no_run_logs_is_noticed_after_the_first(tmp_path: Path) ->
     ],
 )
 def test_a_damaged_journal_is_one_sentence(tmp_path: Path, spoil: Any, says: str) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": [1]}})
-    _run(tmp_path, "run", str(file))
-    journal = _folder(tmp_path) / "journal.log"
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1]}})
+    run_sweep(tmp_path, "run", str(file))
+    journal = the_folder(tmp_path) / "journal.log"
     journal.write_text(spoil(journal.read_text()))
     before = journal.read_bytes()
-    code, _, err = _run(tmp_path, "resume", str(_folder(tmp_path)))
+    code, _, err = run_sweep(tmp_path, "resume", str(the_folder(tmp_path)))
     assert code == 2 and says in err and err.count("\n") == 1
     assert journal.read_bytes() == before
 
 
 def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": [1, 2]}})
-    _run(tmp_path, "run", str(file), "--parallel", "1", "--run-cap", "1")
-    journal = _folder(tmp_path) / "journal.log"
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}})
+    run_sweep(tmp_path, "run", str(file), "--parallel", "1", "--run-cap", "1")
+    journal = the_folder(tmp_path) / "journal.log"
     journal.write_bytes(journal.read_bytes()[:-5])  # as a full disk leaves it: the first trial never finished
-    assert _run(tmp_path, "resume", str(_folder(tmp_path)))[0] == 0
-    assert [trial.state for trial in _trials(tmp_path)] == ["finished"]
+    assert run_sweep(tmp_path, "resume", str(the_folder(tmp_path)))[0] == 0
+    assert [trial.state for trial in the_trials(tmp_path)] == ["finished"]
 
 
 @pytest.mark.parametrize(
@@ -244,12 +190,12 @@ def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
-    code, out, err = _run(tmp_path, *arguments)
+    code, out, err = run_sweep(tmp_path, *arguments)
     assert (code, out) == (2, "") and says in err and err.count("\n") == 1
 
 
 def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path) -> None:
-    file = _sweep_file(tmp_path, parameters={"x": {"values": [1]}})
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1]}})
     nobody = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none"), "WANDB_MODE": ""}
     environment = {**os.environ, **nobody, "PYTHONPATH": str(PROJECT)}
     for engine, code in (("wandb", 2), ("wandb --seed 1", 2), ("auto", 0)):
