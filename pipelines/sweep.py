@@ -155,7 +155,7 @@ def _work_on(search: "Search", given: argparse.Namespace) -> None:
             run_on_ray(search, given.address, given.parallel, given.gpus_per_trial, given.cpus_per_trial or 1)
         else:
             run_search(search, given.parallel, given.gpus_per_trial or 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ConnectionError):
         engine = " --engine ray" if given.engine == "ray" else ""
         address = f" --address {given.address}" if given.address else ""
         print(f"go on with         python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.run_folder import as_typed
 from pipelines.search.command import python_path
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search, Trial
@@ -70,7 +69,8 @@ def run_on_ray(
     Raises:
         ValueError: no connection, a cluster with too little of something, a machine that does not see the folder, or a
             metric that no run logs.
-        KeyboardInterrupt: Ctrl-C; trials that ran are up for adoption.
+        ConnectionError: the cluster's head is gone; trials that ran are up for adoption.
+        KeyboardInterrupt: Ctrl-C; likewise.
     """
     with _connected(address):
         import ray
@@ -180,10 +180,7 @@ def _follow(search: Search, launchers: list[Any]) -> None:
         if time.monotonic() - heard > _ANSWER_SECONDS and _answers(head):
             heard = time.monotonic()
         if time.monotonic() - heard > _LOST_SECONDS:
-            raise ValueError(
-                f"The Ray cluster's head, {head}, is gone. No trial is lost: start it again, then "
-                f"python -m pipelines.sweep resume {as_typed(search.folder)} --engine ray --address {head}"
-            )
+            raise ConnectionError("The Ray cluster's head is gone. No trial is lost: start it again, then resume.")
         for trial in _ended(search):
             if trial.number not in told:
                 told.add(trial.number)

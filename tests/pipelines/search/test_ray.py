@@ -147,7 +147,7 @@ def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: 
     cluster.kill("raylet")  # the head's machine is gone
     _, err = process.communicate(timeout=DEADLINE)
     again = f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name} {' '.join(cluster.options)}"
-    assert process.returncode == 2 and f"is gone. No trial is lost: start it again, then {again}" in err, err
+    assert process.returncode == 2 and "is gone. No trial is lost" in err and again in err, err
     assert left_over(tmp_path) == []
 
     cluster.start_head("--num-cpus", "2")
