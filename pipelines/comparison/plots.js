@@ -47,6 +47,9 @@ const logarithmic = (values) => {
   return { type: "log", dtick: decades < 1.5 ? "D2" : Math.max(1, Math.ceil(decades / 8)) };
 };
 
+/** Ticks on an axis of numbers that are counted: never at one and a half. */
+const counted = (values) => ({ tickformat: ",d", ...(values.every((value) => value < 10) ? { dtick: 1 } : { nticks: 12 }) });
+
 /** A section whose plot is drawn when it comes into view, and again whenever its data change while it is in view. */
 function lazily(section, draw) {
   section.hidden = false;
@@ -131,7 +134,8 @@ function drawCurves() {
   const y = { title: metric, ...(values.some((value) => value > 0) ? logarithmic(values) : { nticks: 8 }) };
   say(curvePlace, data.metrics.length === 0 ? "No run has logged a figure yet."
     : numbers.length === 0 ? `None of the runs shown has ${metric}.` : "");
-  const x = { title: curveX.value, tickformat: ",~r", ...(curveX.value === "epoch" ? { tickformat: ",d", nticks: 12 } : {}) };
+  const ticks = curveX.value === "epoch" ? counted(found.flatMap((curve) => curve.x)) : { tickformat: ",~r" };
+  const x = { title: curveX.value, ...ticks };
   const options = { ...layout(x, y), height: 380, uirevision: [metric, curveX.value, curveLog.checked].join() };
   plot(curvePlace, traces, options, numbers);
   lightCurve(page.pinned);
@@ -185,7 +189,7 @@ function drawProgress() {
     });
     runs.push(null, trials.map((trial) => trial.number));
   });
-  const options = { ...layout({ title: "trial", tickformat: ",d", nticks: 10 }, { title: `best ${data.metric}`, nticks: 7 }), height: 340 };
+  const options = { ...layout({ title: "trial", ...counted(traces.flatMap((trace) => trace.x)) }, { title: `best ${data.metric}`, nticks: 7 }), height: 340 };
   options.showlegend = Object.keys(data.sweeps).length > 1;
   options.legend = { orientation: "h", y: 1.02, yanchor: "bottom" };
   plot(progressPlace, traces, options, runs);

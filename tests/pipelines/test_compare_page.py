@@ -364,6 +364,18 @@ def test_runs_without_anything_are_shown_as_what_they_are(browser: Browser, tmp_
     assert browser.complaints == []
 
 
+def test_a_few_trials_are_counted_in_whole_numbers(browser: Browser, tmp_path: Path) -> None:
+    for i in range(4):
+        write_run(tmp_path / "logs" / "softmax" / f"few-{i:04}", [0.5, 0.6 + i / 100], lr=10.0**-i)
+    write_page(compared(write_sweep(tmp_path / "logs", "few")), tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    browser.scroll_to("#progress")
+    browser.until("document.querySelectorAll('#progress path.point').length === 4")
+    ticks = "[...document.querySelectorAll('#progress .xtick text')].map((tick) => tick.textContent)"
+    assert browser.run(ticks) == ["0", "1", "2", "3"]
+    assert browser.complaints == []
+
+
 def test_markup_in_settings_is_not_run(browser: Browser, tmp_path: Path) -> None:
     for i in range(4):
         write_run(tmp_path / "softmax" / f"r{i}{'<b>' * i}", [i / 10], "failed", _EVIL, lr=10.0**-i,
