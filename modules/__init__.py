@@ -1,7 +1,21 @@
 """Models as LightningModules, one topic a file. They know tensors, losses and metrics, nothing else."""
 
 from modules.classifier import Classifier
+from modules.conv_net import ConvNet
+from modules.fully_connected_net import FullyConnectedNet
 from modules.linear_svm import LinearSVM
+from modules.schedules import WarmupCosine
 from modules.softmax_regression import SoftmaxRegression
+from modules.timm_classifier import TimmClassifier
+from modules.two_layer_net import TwoLayerNet
 
-__all__ = ["Classifier", "LinearSVM", "SoftmaxRegression"]
+__all__ = [
+    "Classifier",
+    "ConvNet",
+    "FullyConnectedNet",
+    "LinearSVM",
+    "SoftmaxRegression",
+    "TimmClassifier",
+    "TwoLayerNet",
+    "WarmupCosine",
+]

@@ -55,6 +55,15 @@ class Classifier(L.LightningModule):
         """The training loss of one batch: logits (B, K), labels (B,) to a scalar. A topic's own."""
         raise NotImplementedError(f"{type(self).__name__} must say its loss.")
 
+    def training_targets(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What one step learns: images (B, ...) and targets for `loss`. A topic that mixes images says how."""
+        return images, labels
+
+    def test_logits(self, images: Tensor) -> Tensor:
+        """Logits of `test` and `predict`: images (B, ...) to (B, K). A topic with test-time augmentation says how."""
+        logits: Tensor = self(images)
+        return logits
+
     def expected_initial_loss(self) -> float | None:
         """What `loss` should be before training, when all logits are near 0; None if nothing is known."""
         return None
@@ -71,8 +80,9 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         images, labels = batch
+        images, targets = self.training_targets(images, labels)
         logits = self(images)
-        loss = self.loss(logits, labels)
+        loss = self.loss(logits, targets)
         self._count_training_batch(loss.detach(), logits.detach(), labels)
         return loss
 
@@ -101,15 +111,13 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Counts the batch and returns its logits (B, K), for callbacks."""
-        return self._evaluation_step(batch)
+        return self._count_evaluation_batch(self(batch[0]), batch[1])
 
     def test_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Counts the batch and returns its logits (B, K), for callbacks."""
-        return self._evaluation_step(batch)
+        return self._count_evaluation_batch(self.test_logits(batch[0]), batch[1])
 
-    def _evaluation_step(self, batch: ImageBatch) -> Tensor:
-        images, labels = batch
-        logits: Tensor = self(images)
+    def _count_evaluation_batch(self, logits: Tensor, labels: Tensor) -> Tensor:
         self.confusion.update(logits, labels)
         self.eval_loss.update(self.loss(logits, labels).double(), len(labels))
         return logits
@@ -140,5 +148,4 @@ class Classifier(L.LightningModule):
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Probabilities of the classes, (B, K): the softmax of the logits."""
-        probabilities: Tensor = self(batch[0]).float().softmax(1)
-        return probabilities
+        return self.test_logits(batch[0]).float().softmax(1)

@@ -26,6 +26,7 @@ from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder, as_typed
+from pipelines.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
 from pipelines.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
@@ -131,6 +132,8 @@ class TopicCLI(LightningCLI):
             self.status.end("stopped" if stopped else "failed", reason)
         self._discard_unused_folder()
         end_processes(processes, _PATIENCE_SECONDS)
+
+    configure_optimizers = staticmethod(configure_optimizers)  # type: ignore[assignment]
 
     def _give_up(self, stopped: Stopped, patient: bool) -> None:
         """What `_end` does, as far as it goes in a few seconds, or in none."""
@@ -253,7 +256,7 @@ class TopicCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
-        trainer.callbacks += [RandomState(), self.stop_signals]
+        trainer.callbacks += [RandomState(), ScheduleLength(), self.stop_signals]
         if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
             self.stop_signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:

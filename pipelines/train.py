@@ -8,6 +8,7 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 
 import sys
 
+from pipelines.allocator import keep_freed_memory
 from pipelines.errors import user_errors
 from pipelines.run_folder import RunFolder, find_checkpoint
 from pipelines.topics import find_config, topics
@@ -90,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     with user_errors():
         resolved, topic = resolve(arguments)
+        keep_freed_memory()
         from pipelines.cli import run  # imports torch and Lightning: four seconds that a typing error need not wait for
 
         run(resolved, topic)

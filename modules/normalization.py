@@ -1,0 +1,59 @@
+"""Normalisation of activations, by name: batch, layer and group normalisation are one formula over different sets.
+
+    y = γ (x − μ) / √(σ² + ε) + β,    ε = 1e-5,    γ and β learned for each unit or channel
+
+    over                         vectors (B, D)                images (B, C, H, W)
+    batch   μ, σ² of one …       unit, over B                  channel, over B, H, W   ("spatial batch norm")
+    layer   μ, σ² of one …       sample, over D                sample, over C, H, W
+    group   μ, σ² of one …       —                             sample and group of channels, over C/G, H, W
+
+σ² is the mean of (x − μ)². In training, batch normalisation takes μ and σ² from the batch and keeps running averages,
+r ← 0.9 r + 0.1 (batch's; its variance with B − 1 in the divisor), which it uses in evaluation. The others do the same
+in both, so they don't depend on the batch size.
+
+Sources: S. Ioffe, C. Szegedy, arXiv 1502.03167; J. L. Ba et al., arXiv 1607.06450; Y. Wu, K. He, arXiv 1803.08494.
+"""
+
+from typing import Literal
+
+from torch import nn
+
+VectorNorm = Literal["none", "batch", "layer"]
+ImageNorm = Literal["none", "batch", "layer", "group"]
+
+
+def vector_norm(kind: VectorNorm, width: int) -> nn.Module:
+    """A layer that normalises vectors, (B, width) to the same.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind == "none":
+        return nn.Identity()
+    if kind == "batch":
+        return nn.BatchNorm1d(width)
+    if kind == "layer":
+        return nn.LayerNorm(width)
+    raise ValueError(f"normalization is {kind!r}; give none, batch or layer.")
+
+
+def image_norm(kind: ImageNorm, channels: int, groups: int) -> nn.Module:
+    """A layer that normalises feature maps, (B, channels, H, W) to the same; `groups` matters to `group` alone.
+
+    Raises:
+        ValueError: an unknown kind, or a number of groups that does not divide the channels.
+    """
+    if kind == "none":
+        return nn.Identity()
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels)  # one group of all channels: γ and β of each channel, as in the other two
+    if kind == "group":
+        if groups < 1 or channels % groups:
+            raise ValueError(
+                f"groups is {groups}, which does not divide a stage's {channels} channels; give one of "
+                f"{', '.join(str(n) for n in range(1, channels + 1) if channels % n == 0)}."
+            )
+        return nn.GroupNorm(groups, channels)
+    raise ValueError(f"normalization is {kind!r}; give none, batch, layer or group.")

@@ -1,0 +1,90 @@
+"""The schedule over the whole run: its formula, its length from the trainer, and what it does to a longer run."""
+
+from math import cos, pi
+from pathlib import Path
+
+import pytest
+import torch
+
+from modules import WarmupCosine
+from tests.command_line import run_pipeline
+
+
+def rates(warmup: float, steps: int, base: float = 0.2) -> list[float]:
+    """The learning rate of each step."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=base)
+    schedule = WarmupCosine(optimizer, warmup, steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 10), (0.25, 8), (0.2, 50), (0.5, 7)])
+def test_rates_equal_the_formula(warmup: float, steps: int) -> None:
+    warm = warmup * steps
+    expected = [
+        0.2 * ((t + 1) / (warm + 1) if t < warm else 0.5 * (1 + cos(pi * (t - warm) / (steps - warm))))
+        for t in range(steps)
+    ]
+    assert rates(warmup, steps) == pytest.approx(expected)
+
+
+def test_shape() -> None:
+    found = rates(0.2, 100)
+    top = found.index(max(found))
+    assert 0 < found[0] < 0.02 and top == 20 and max(found) == pytest.approx(0.2) and found[-1] < 2e-3
+    assert found[:21] == sorted(found[:21]) and found[20:] == sorted(found[20:], reverse=True)
+
+
+def test_a_step_beyond_the_end_stays_at_zero_and_a_longer_run_has_its_own_schedule() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = WarmupCosine(optimizer, 0.0, 4)
+    for _ in range(6):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0
+    longer = WarmupCosine(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), 0.0, 12)
+    longer.load_state_dict(schedule.state_dict())
+    longer.begin(12)
+    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)  # step 6 of 12
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
+def test_refusals(warmup: float) -> None:
+    with pytest.raises(ValueError, match=f"warmup is {warmup}; give a share"):
+        rates(warmup, 10)
+
+
+def test_the_command_line_tells_it_the_length_of_the_run(tmp_path: Path) -> None:
+    run = ["fit", "--config", "softmax", "--data", "Digits", "--data.batch_size", "64", "--trainer.max_epochs", "3"]
+    run += ["--lr_scheduler", "WarmupCosine", "--lr_scheduler.warmup", "0.5", "--optimizer.lr", "0.1"]
+    run += ["--trainer.log_every_n_steps", "10", "--trainer.callbacks", "[TrainingHealth]"]
+    finished = run_pipeline("train", run, tmp_path)
+    assert finished.code == 0, finished.err
+    (metrics,) = tmp_path.glob("logs/softmax/*/metrics.csv")
+    names, *rows = [line.split(",") for line in metrics.read_text().splitlines()]
+    step, rate = names.index("step"), names.index("health/lr")
+    found = {int(row[step]): float(row[rate]) for row in rows if row[rate]}
+    expected = {t: r for t, r in enumerate(rates(0.5, 60, 0.1)) if t in found}  # 20 steps an epoch
+    assert len(found) == 6
+    assert found == pytest.approx(expected)
+
+
+def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
+    run = [
+        "fit",
+        "--config",
+        "softmax",
+        "--data",
+        "Digits",
+        "--trainer.max_epochs",
+        "-1",
+        "--lr_scheduler",
+        "WarmupCosine",
+    ]
+    finished = run_pipeline("train", run, tmp_path)
+    assert finished.code == 2
+    assert finished.err.strip().endswith("give --trainer.max_epochs or --trainer.max_steps.")
