@@ -1,0 +1,95 @@
+"""Shows what a convolutional network makes of an image: the strongest feature maps of each stage.
+
+Source: https://cs231n.github.io/understanding-cnn/#vislayer
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.pictures import figure_to_array, show
+
+
+@runtime_checkable
+class HasFeatureMaps(Protocol):
+    """A model that can show its feature maps."""
+
+    def feature_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """What each stage makes of images (B, C, H, W): its name to maps (B, M, h, w)."""
+
+
+class FeatureMaps(Callback):
+    """A picture of the feature maps of the first validation images, at the end of `fit`.
+
+    A row shows one image and, for each stage, the maps with the largest mean; black is 0, white the largest value.
+
+    Args:
+        num_images: rows, at least 1.
+        maps_per_stage: how many maps of each stage to show, at least 1.
+
+    Raises:
+        ValueError: a value below 1, or a model without feature maps.
+    """
+
+    def __init__(self, num_images: int = 6, maps_per_stage: int = 6) -> None:
+        if num_images < 1 or maps_per_stage < 1:
+            raise ValueError(
+                f"num_images is {num_images} and maps_per_stage is {maps_per_stage}; give at least 1 for each."
+            )
+        self.num_images = num_images
+        self.maps_per_stage = maps_per_stage
+        self._images: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, HasFeatureMaps):
+            raise ValueError(
+                f"{type(pl_module).__name__} has no feature maps to show; take callbacks.FeatureMaps out of "
+                "trainer.callbacks."
+            )
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: tuple[Tensor, Tensor], *_: object
+    ) -> None:
+        if self._images is None:
+            self._images = batch[0][: self.num_images].clone()
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, HasFeatureMaps)
+        if self._images is None:
+            return
+        pl_module.eval()
+        maps = pl_module.feature_maps(self._images)
+        pl_module.train()
+        data = getattr(trainer, "datamodule", None)
+        preprocessing = getattr(data, "preprocessing", None)
+        images = preprocessing.inverse(self._images) if preprocessing else self._images
+        show(trainer, "feature_maps", feature_map_picture(images, maps, self.maps_per_stage))
+
+
+def feature_map_picture(images: Tensor, maps: dict[str, Tensor], maps_per_stage: int) -> np.ndarray:
+    """Images (B, C, H, W) in [0, 1], each in a row with its strongest maps of every stage: (height, width, 3) uint8."""
+    from matplotlib.figure import Figure
+
+    columns = 1 + sum(min(maps_per_stage, stage.shape[1]) for stage in maps.values())
+    figure = Figure(figsize=(0.75 * columns, 0.8 * len(images) + 0.5), dpi=120, layout="constrained")
+    axes = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in zip(axes, images.detach().float().cpu(), strict=True):
+        row[0].imshow(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    column = 1
+    for name, stage in maps.items():
+        stage = stage.detach().float().cpu()
+        count = min(maps_per_stage, stage.shape[1])
+        for row, channels in zip(axes, stage, strict=True):
+            strongest = channels.mean((1, 2)).topk(count).indices
+            for axis, channel in zip(row[column : column + count], channels[strongest], strict=True):
+                axis.imshow(channel.numpy(), cmap="gray", vmin=0, interpolation="nearest")
+        title = f"{name}: {stage.shape[2]}×{stage.shape[3]}, {count} of {stage.shape[1]}"
+        axes[0, column].set_title(title, fontsize=8, loc="left")
+        column += count
+    for axis in axes.flatten():
+        axis.axis("off")
+    return figure_to_array(figure)
