@@ -246,6 +246,11 @@ class TopicCLI(LightningCLI):
             self.predictions = PredictionsCSV(Path(mine.pop("out")))
 
     def instantiate_classes(self) -> None:
+        as_given, mine = self.config, self.config[self.subcommand]
+        if mine.get("ckpt_path") and mine.get("model.init_args.pretrained"):
+            # The checkpoint has all weights; the file or the network that they first came from may be gone.
+            self.config = as_given.clone()
+            self.config[f"{self.subcommand}.model.init_args.pretrained"] = None
         try:
             super().instantiate_classes()
         except Exception as error:
@@ -253,6 +258,10 @@ class TopicCLI(LightningCLI):
             if reason is None:
                 raise
             raise ValueError(reason) from error  # jsonargparse buries it in a report of its own
+        for callback in self.trainer.callbacks if self.trainer is not None else []:
+            if isinstance(callback, SaveConfig):
+                callback.config = as_given[self.subcommand]
+        self.config = as_given
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)

@@ -227,3 +227,19 @@ def test_the_whole_recipe_resumes_exactly(tmp_path: Path) -> None:
     assert any(not torch.equal(average[key], current[key]) for key in average)
     finished = run_pipeline("train", ["test", "--ckpt_path", str(run)], tmp_path)
     assert finished.code == 0, finished.err
+
+
+def test_a_checkpoint_does_not_need_the_pretrained_weights_any_more(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(TINY).state_dict(), file)
+    short = ["fit", *RECIPE[1:], "--trainer.max_epochs", "1", "--trainer.callbacks", "null"]
+    finished = run_pipeline("train", [*short, "--model.pretrained", str(file)], tmp_path)
+    assert finished.code == 0, finished.err
+    file.unlink()
+    (run,) = (tmp_path / "logs" / "resnet").iterdir()
+    for command in (["test"], ["fit", "--trainer.max_epochs", "2"]):
+        finished = run_pipeline("train", [command[0], "--ckpt_path", str(run), *command[1:]], tmp_path)
+        assert finished.code == 0, finished.err
+    assert f"pretrained: {file}" in (run / "config.yaml").read_text()
+    refused = run_pipeline("train", [*short, "--model.pretrained", str(file)], tmp_path)
+    assert refused.code == 2 and "there is no such file; give hub or a file of weights." in refused.err
