@@ -1,0 +1,159 @@
+"""Images a second of the convolutional topics as `pipelines.train fit` runs them, against a bare PyTorch loop.
+
+    python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet resnet]
+
+The bare loop is what one writes without this project: the same model in bfloat16 and channels-last, the same optimizer,
+torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image, and a DataLoader with two workers.
+It has no figures, no logs and no checkpoints; our side has all of them. `kept memory` is the bare loop in a process
+that holds on to freed memory as ours does (`pipelines/allocator.py`): what is left is the loader's and the Trainer's.
+
+`small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks.
+
+Each measurement is a process of its own, by wall time, with two threads; the variants take turns.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.timing import Clock, Comparison, Rate, Variant
+
+BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
+BATCHES = {"small": 256, "convnet": 256, "resnet": 128}
+WARM_UP = 4  # steps before the clock starts
+
+
+def measure(variant: str, model_name: str, root: str, steps: int) -> float:
+    """Images a second of one variant, in this process."""
+    if variant != BARE:
+        from pipelines.allocator import keep_freed_memory
+
+        keep_freed_memory()
+    from modules import ConvNet, TimmClassifier
+    from modules.classifier import Classifier
+    from pipelines.cli import quiet
+
+    quiet()
+    new_model: dict[str, Callable[[], Classifier]] = {
+        "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
+        "convnet": partial(ConvNet, (3, 32, 32), 10),
+        "resnet": partial(TimmClassifier, (3, 32, 32), 10),
+    }
+    run = _ours if variant == OURS else _bare
+    return run(new_model[model_name](), root, BATCHES[model_name], steps)
+
+
+def _bare(model: "object", root: str, batch_size: int, steps: int) -> float:
+    import torch
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import CIFAR10
+    from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor
+
+    from modules.classifier import Classifier
+
+    assert isinstance(model, Classifier)
+    normalize = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    transform = Compose([RandomCrop(32, 4), RandomHorizontalFlip(), ToTensor(), normalize])
+    CIFAR10._check_integrity = lambda _: True  # the MD5 sums differ where the pixels went through JPEG
+    data = CIFAR10(root, transform=transform)
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        data, batch_size, shuffle=True, num_workers=2, drop_last=True
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    model.train()
+    started = Clock.now()
+    for step, (images, labels) in enumerate(islice(loader, WARM_UP + steps)):
+        if step == WARM_UP:
+            started = Clock.now()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Rate.of(steps * batch_size, Clock.now() - started).wall
+
+
+def _ours(model: "object", root: str, batch_size: int, steps: int) -> float:
+    import lightning as L
+    import torch
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
+    from callbacks import TrainingHealth
+    from datamodules import CIFAR10
+    from modules import WarmupCosine
+    from modules.classifier import Classifier
+    from pipelines.checkpoints import AtomicCheckpointIO, RandomState
+    from pipelines.progress import ProgressBar
+    from pipelines.schedule_length import ScheduleLength, configure_optimizers
+
+    assert isinstance(model, Classifier)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = WarmupCosine(optimizer)
+    model.configure_optimizers = lambda: configure_optimizers(model, optimizer, schedule)  # type: ignore
+    stopwatch = Stopwatch(steps)
+    with TemporaryDirectory() as folder, tracked(Path(folder)) as loggers, redirect_stdout(Terminal()):
+        checkpoint = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            precision="bf16-mixed",
+            max_epochs=1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+            enable_model_summary=False,
+            logger=loggers,
+            callbacks=[TrainingHealth(), ProgressBar(), RandomState(), ScheduleLength(), checkpoint, stopwatch],
+        )
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        trainer.fit(model, CIFAR10(root=root, batch_size=batch_size, crop_padding=4, flip=True))
+    return Rate.of(steps * batch_size, stopwatch.time).wall
+
+
+def in_a_process(variant: str, model_name: str, root: str, steps: int) -> Rate:
+    """What `measure` gives in a process of its own."""
+    words = ["--measure", variant, "--models", model_name, "--root", root, "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.networks", *words]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    if finished.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{finished.stderr[-2000:]}")
+    rate = float(finished.stdout.split()[-1])
+    return Rate(rate, rate)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
+    parser = argparse.ArgumentParser(description="Images a second of the convolutional topics and of a bare loop.")
+    parser.add_argument("--root", default="data", help="folder of the data files, CIFAR-10 in it")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="steps per measurement; resnet takes a quarter of them")
+    parser.add_argument("--models", nargs="+", choices=list(BATCHES), default=list(BATCHES))
+    parser.add_argument("--measure", choices=(BARE, KEPT, OURS), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        print(measure(options.measure, options.models[0], options.root, options.steps))
+        return {}
+    comparisons = {}
+    for model in options.models:
+        steps = options.steps // 4 if model == "resnet" else options.steps
+        variants = {
+            name: Variant(partial(in_a_process, name, model, options.root, steps), by_wall=True)
+            for name in (BARE, KEPT, OURS)
+        }
+        comparisons[model] = comparison = Comparison(variants, options.rounds)
+        print(f"\n{model:<24}{'images/s':>9}   of the {BARE:<16}of the {KEPT}", flush=True)
+        for name in variants:
+            against = [str(comparison.ratio(name, reference)) for reference in (BARE, KEPT)]
+            print(f"{name:<24}{comparison.rate(name):>9,.0f}   {against[0]:<23}{against[1]}", flush=True)
+    return comparisons
+
+
+if __name__ == "__main__":
+    main()
