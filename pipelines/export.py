@@ -1,0 +1,327 @@
+"""Exports a trained classifier for other programs: ONNX, TorchScript or safetensors.
+
+python -m pipelines.export logs/svm/RUN --format onnx                # the best checkpoint, as RUN/model.onnx
+python -m pipelines.export logs/svm/RUN/checkpoints/last.ckpt --format torchscript --out svm.pt
+python -m pipelines.export logs/svm/RUN --format safetensors         # the tensors alone, to rebuild the model from
+
+An exported graph takes `images` as they come out of a file, uint8 (B, C, H, W), and gives `logits` (B, K) in float32:
+the preprocessing that was fitted to the run's training images is part of it, so nobody has to repeat it elsewhere. B
+may differ from call to call. The logits are those of `pipelines.train predict` in float32: batch norm uses its running
+figures, dropout does nothing, and where `test` averages over mirrored images, so does the graph. What the run knew goes
+along as text, `class_names` and `config` in JSON, `input` and `output` in words:
+
+    onnx          properties of the model (metadata_props)
+    torchscript   the extra file metadata.json
+    safetensors   the file's metadata; tensors are called as in the model's state_dict, and `preprocessing.NAME`
+
+Before the file gets its name it is read back, and its logits are compared with the checkpoint's own on random images.
+
+Shapes: B images in a batch, C channels, H×W pixels, K classes.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import user_errors
+from pipelines.run_folder import RunFolder, as_typed, find_checkpoint
+
+if TYPE_CHECKING:
+    import torch
+    from lightning.pytorch import LightningModule
+
+    Predict = Callable[[torch.Tensor], torch.Tensor]  # uint8 (B, C, H, W) to logits (B, K)
+
+FORMATS = {
+    "onnx": ("model.onnx", "a graph for ONNX Runtime and others; needs requirements-export.txt"),
+    "torchscript": ("model.pt", "a graph for torch.jit.load in Python and C++"),
+    "safetensors": ("model.safetensors", "the tensors and the configuration, no graph"),
+}
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_TRACED_BATCH = 2  # 1 would be taken for a constant
+_CHECKED_BATCHES = (1, 2, 7)
+_TOLERANCE = 1e-4  # of the largest logit; sums in float32 in another order differ by far less
+_LEAST_LOGIT = 0.01  # of an untrained network all may be near 0
+
+
+def usage() -> str:
+    """The help."""
+    lines = ["usage: python -m pipelines.export RUN|CHECKPOINT --format FORMAT [--out FILE]", "", "formats:"]
+    lines += [f"  {name:<12} {text}" for name, (_, text) in FORMATS.items()]
+    lines += ["", "A graph takes uint8 images (B, C, H, W) and gives logits (B, K); preprocessing is inside it."]
+    lines += ["Without --out the file is model.onnx, model.pt or model.safetensors in the run's folder."]
+    return "\n".join(lines)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises its errors, so that they end in one sentence like all others."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
+        raise ValueError(f"{message[0].upper()}{message[1:]}; see python -m pipelines.export --help.")
+
+
+def export(path: str, form: str, out: Path | None) -> bool:
+    """Writes the file and prints what it takes and gives; false if its logits differ, and then there is no file.
+
+    Args:
+        path: a checkpoint, or a run's folder.
+        form: one of `FORMATS`.
+        out: the file to write; None for one in the run's folder.
+
+    Raises:
+        ValueError: an unknown format or checkpoint, packages that are missing, or a model that can't be exported.
+        OSError: the file can't be written.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"There is no format {form!r}; give one of {', '.join(FORMATS)}.")
+    checkpoint = find_checkpoint(path, "test")
+    run = RunFolder.of_checkpoint(checkpoint)
+    if run is None:
+        raise ValueError(
+            f"{checkpoint} does not lie in the folder of its run, whose config.yaml says what the model is; "
+            "put it back, or give the run's folder."
+        )
+    missing = [name for name in _ONNX_PACKAGES if form == "onnx" and find_spec(name) is None]
+    if missing:
+        raise ValueError(f"ONNX needs {' and '.join(missing)}; pip install -r requirements-export.txt brings it.")
+    out = out or run.path / FORMATS[form][0]
+    temporary = _reserve(out)
+    try:
+        return _export(run, checkpoint, form, temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reserve(out: Path) -> Path:
+    """An empty file beside the one to be written, under a temporary name: what can't be written fails here."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; give --out the name of a file in it.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.touch()
+    return temporary
+
+
+def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path, out: Path) -> bool:
+    model, data = _trained(run, checkpoint)
+    metadata = _metadata(run, model, data)
+    print(f"export   {type(model).__name__} on {type(data).__name__}, {as_typed(checkpoint)}")
+    print(f"input    {metadata['input']}")
+    print(f"output   {metadata['output']}")
+    print(f"classes  {', '.join(data.class_names)}", flush=True)
+    write = {"onnx": _write_onnx, "torchscript": _write_torchscript, "safetensors": _write_safetensors}[form]
+    try:
+        with _quiet():
+            error, tolerance = compare(write(model, data, metadata, temporary, run), model, data)
+    except OSError:
+        raise
+    except Exception as failure:  # the exporters and readers raise whatever they stumble over
+        raise ValueError(
+            f"{type(model).__name__} can't be exported as {form} ({_reason(failure)}); try another format."
+        ) from failure
+    good = error <= tolerance
+    batches = ", ".join(map(str, _CHECKED_BATCHES))
+    print(
+        f"check    {'ok' if good else 'FAIL'}: read back, its logits differ from the checkpoint's by {error:.1e} at "
+        f"most, tolerance {tolerance:.1e}, on random images in batches of {batches}"
+    )
+    if good:
+        temporary.replace(out)
+        print(f"written  {as_typed(out)}, {out.stat().st_size:,} bytes")
+    else:
+        print(f"{out} was not written: it would not classify as the checkpoint does.", file=sys.stderr)
+    return good
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps to itself what torch warns of, logs and prints: how it traces, and that TorchScript is old."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _reason(failure: BaseException) -> str:
+    while failure.__cause__ is not None:  # the exporter's own words are a report on its stages
+        failure = failure.__cause__
+    lines = str(failure).strip().splitlines() or [type(failure).__name__]
+    return lines[0].rstrip(".")
+
+
+def _trained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
+    """Model and data module of a checkpoint, with weights and preprocessing, no images read."""
+    from pipelines.checkpoints import check_weights_fit, read_checkpoint
+
+    model, data = _untrained(run)
+    stored = read_checkpoint(checkpoint)
+    check_weights_fit(stored, model, checkpoint)
+    model.on_load_checkpoint(stored)
+    model.load_state_dict(stored["state_dict"])
+    if type(data).__qualname__ not in stored:
+        raise ValueError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
+    data.load_state_dict(stored[type(data).__qualname__])
+    return model, data
+
+
+def _untrained(run: RunFolder) -> tuple[Any, Any]:
+    from datamodules import ImageDataModule
+    from modules import Classifier
+    from pipelines.check import build
+
+    model, data, _ = build(["test", "--config", str(run.config)], run.topic)
+    if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
+        raise ValueError(
+            f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."
+        )
+    return model.eval(), data
+
+
+def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:
+    import yaml
+
+    shape = ", ".join(map(str, data.image_shape))
+    return {
+        "class_names": json.dumps(list(data.class_names), ensure_ascii=False),
+        "config": json.dumps(yaml.safe_load(run.config.read_text())),
+        "input": f"images uint8 (B, {shape}), pixels 0 to 255; {data.preprocessing.method} preprocessing is inside",
+        "output": f"logits float32 (B, {model.num_classes}), one for each class; their softmax are probabilities",
+    }
+
+
+def _logits(model: Any, data: Any, images: "torch.Tensor") -> "torch.Tensor":
+    """What a run makes of images, uint8 (B, C, H, W): logits (B, K)."""
+    logits: torch.Tensor = model.test_logits(data.on_after_batch_transfer((images, None), 0)[0])
+    return logits.float()
+
+
+def compare(predict: "Predict", model: Any, data: Any) -> tuple[float, float]:
+    """The largest difference between the logits of an export and of its checkpoint on random images, and the tolerance.
+
+    The difference is infinite where the shapes differ or something is not a finite number.
+    """
+    import torch
+
+    chance = torch.Generator().manual_seed(0)
+    largest, scale = 0.0, _LEAST_LOGIT
+    for size in _CHECKED_BATCHES:
+        images = torch.randint(256, (size, *data.image_shape), generator=chance, dtype=torch.uint8)
+        with torch.no_grad():
+            wanted, got = _logits(model, data, images), predict(images)
+        comparable = got.shape == wanted.shape and bool((got - wanted).isfinite().all())
+        largest = max(largest, float((got - wanted).abs().max()) if comparable else float("inf"))
+        scale = max(scale, float(wanted.abs().max()))
+    return largest, _TOLERANCE * scale
+
+
+def _as_module(model: Any, data: Any) -> "LightningModule":
+    """Preprocessing and model as one module, images uint8 (B, C, H, W) to logits (B, K)."""
+    import torch
+    from lightning.pytorch import LightningModule
+    from torchmetrics import Metric
+
+    class Placed:
+        """A buffer that is where its module is: a traced `.to(device)` would bind the graph to this machine's CPU."""
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+        def to(self, device: torch.device) -> torch.Tensor:
+            return self.tensor
+
+    class Deployed(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = copy.deepcopy(model)
+            for name, child in list(self.model.named_children()):
+                if isinstance(child, Metric):
+                    delattr(self.model, name)  # counts of an evaluation, no part of what is exported
+            for name, tensor in data.preprocessing.fitted.items():
+                self.register_buffer(name, tensor.clone())
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            mine = copy.copy(data)
+            mine.preprocessing = copy.copy(data.preprocessing)
+            mine.preprocessing.fitted = {name: Placed(buffer) for name, buffer in self.named_buffers(recurse=False)}
+            return _logits(self.model, mine, images)
+
+    return Deployed().eval()
+
+
+def _write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
+    import onnxruntime  # type: ignore[import-untyped]
+    import torch
+
+    example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
+    program = torch.onnx.export(
+        _as_module(model, data),
+        (example,),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
+    import torch
+
+    # Lightning's method hides its own properties from torch, which reads each of them and finds no trainer.
+    example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
+    traced = _as_module(model, data).to_torchscript(method="trace", example_inputs=example, check_trace=False)
+    torch.jit.save(traced, file, _extra_files={"metadata.json": json.dumps(metadata)})
+    return torch.jit.load(file, map_location="cpu")
+
+
+def _write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
+    from safetensors.torch import load_file, save
+
+    fitted = {f"preprocessing.{name}": tensor for name, tensor in data.preprocessing.fitted.items()}
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in (model.state_dict() | fitted).items()}
+    file.write_bytes(save(tensors, metadata))  # its own save_file hides the file from other users
+    stored = load_file(file)
+    again, its_data = _untrained(run)
+    preprocessing = {name: stored.pop(name) for name in fitted}
+    again.load_state_dict(stored)
+    its_data.preprocessing.fitted = {name.partition(".")[2]: tensor for name, tensor in preprocessing.items()}
+    return lambda images: _logits(again, its_data, images)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command line; ends with status 1 if the export differs, 2 and one sentence if it can't be carried out."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print(usage())
+        return
+    with user_errors():
+        parser = _Parser(prog="python -m pipelines.export", add_help=False, allow_abbrev=False)
+        parser.add_argument("checkpoint")
+        parser.add_argument("--format", required=True)
+        parser.add_argument("--out", type=Path)
+        given = parser.parse_args(arguments)
+        good = export(given.checkpoint, given.format, given.out)
+    if not good:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
