@@ -1,9 +1,21 @@
 """What watches a run and shows it. Callbacks ask a model through small protocols, never through its class."""
 
+from callbacks.accuracy_by_k import AccuracyByK
 from callbacks.confusion import ConfusionMatrix
 from callbacks.feature_maps import FeatureMaps
 from callbacks.mistakes import ConfidentMistakes
+from callbacks.mistakes_by_class import MistakesByClass
+from callbacks.neighbors import Neighbors
 from callbacks.templates import Templates
 from callbacks.training_health import TrainingHealth
 
-__all__ = ["ConfidentMistakes", "ConfusionMatrix", "FeatureMaps", "Templates", "TrainingHealth"]
+__all__ = [
+    "AccuracyByK",
+    "ConfidentMistakes",
+    "ConfusionMatrix",
+    "FeatureMaps",
+    "MistakesByClass",
+    "Neighbors",
+    "Templates",
+    "TrainingHealth",
+]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Albumentations, AugmentedImages, WindowStore
+from datamodules.features import FeatureBatches, FeatureName, Features, cached
 from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
 from datamodules.preprocessing import Method, Preprocessing
@@ -39,7 +40,8 @@ class ImageDataModule(L.LightningDataModule):
         num_folds: cut the training images into this many stratified folds instead (2 or more) …
         fold: … and validate on this one, 0 to num_folds − 1.
         subset: train on this many images of the training split, stratified; None takes all.
-        preprocessing: scale, mean_image, standardize (per channel), pca or whiten; fitted to the training split.
+        preprocessing: scale, pixels (uint8), mean_image, standardize (per channel), pca or whiten; fitted to the
+                training split.
         num_components: components that pca and whiten keep; None keeps all.
         crop_padding: pad training images by this many pixels and crop at random; 0 leaves them.
         flip: mirror training images left to right at random.
@@ -50,6 +52,8 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: processes that prepare training batches; worth it with albumentations alone.
         split_seed: draws the validation images, the folds and the subset; the training seed does not.
         images: image files or folders that `predict` classifies.
+        features: give the model these features instead of pixels, one or more of hog and hue, standardised; kept in
+            `root/features` once they are computed. Of all that augments, flip alone goes with them.
 
     Raises:
         ValueError: a value out of the range given above.
@@ -76,6 +80,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         split_seed: int = 0,
         images: list[str] | None = None,
+        features: list[FeatureName] | None = None,
     ) -> None:
         super().__init__()
         _check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
@@ -92,6 +97,20 @@ class ImageDataModule(L.LightningDataModule):
             _check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
         if albumentations and flip:
             raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
+        if features is not None:
+            pixels_alone = {
+                "crop_padding": crop_padding,
+                "cutout": cutout,
+                "rotation": rotation,
+                "albumentations": albumentations,
+                "num_components": num_components,
+                "preprocessing": preprocessing != "standardize" and preprocessing,
+            }
+            if unfit := [f"{name} {value}" for name, value in pixels_alone.items() if value]:
+                raise ValueError(
+                    f"features are set with {', '.join(unfit)}, which works on pixels; leave it out, since features "
+                    "are standardised and go with flip alone."
+                )
         self.root = Path(root)
         self.batch_size = batch_size
         self.val_fraction = val_fraction
@@ -105,9 +124,12 @@ class ImageDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.split_seed = split_seed
         self.images = images
-        self.preprocessing = Preprocessing(preprocessing, num_components)
+        self.preprocessing: Preprocessing | Features = (
+            Preprocessing(preprocessing, num_components) if features is None else Features(features)
+        )
         self.albumentations = Albumentations(albumentations) if albumentations else None
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}  # name: images (N, C, H, W) uint8, labels (N,) int64
+        self._features: dict[str, Tensor] = {}  # name: features (N, 1 or 2, D), as they are and mirrored
 
     @property
     def num_classes(self) -> int:
@@ -132,6 +154,7 @@ class ImageDataModule(L.LightningDataModule):
         if stage == "test" and "test" not in self.splits:
             images, labels = self.read(train=False)
             self.splits["test"] = torch.from_numpy(images), torch.from_numpy(labels)
+            self._store_features(torch.from_numpy(images), {"test": torch.arange(len(images))})
         if stage in ("fit", "validate") and "train" not in self.splits:
             self._split_training_images()
         if stage == "fit":
@@ -166,16 +189,53 @@ class ImageDataModule(L.LightningDataModule):
             kept = kept[stratified_sample(labels[kept], self.subset, self.split_seed)]
         self.splits["train"] = images[kept], labels[kept]
         self.splits["val"] = images[held_out], labels[held_out]
+        self._store_features(images, {"train": kept, "val": held_out})
+
+    def _store_features(self, images: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """Features of all images read, (N, C, H, W), so that one file serves every split; kept for the parts' rows."""
+        if not isinstance(self.preprocessing, Features):
+            return
+        for mirrored in (False, True) if self.flip and "train" in parts else (False,):
+            found = cached(self.preprocessing, images.flip(-1) if mirrored else images, self.root / "features")
+            for split, rows in parts.items():
+                if not mirrored:
+                    copies = 2 if self.flip and split == "train" else 1
+                    self._features[split] = torch.empty(len(rows), copies, found.shape[1])
+                if mirrored <= (split == "train"):
+                    self._features[split][:, int(mirrored)] = found[rows]
 
     def fit_preprocessing(self) -> None:
         """Fits the preprocessing to the training split, unless that was done or a checkpoint brought it along."""
         if not self.preprocessing.fitted:
             self.setup("validate")
-            self.preprocessing.fit(self.splits["train"][0])
+            self.preprocessing.fit(self._inputs("train")[0])
+
+    def _inputs(self, split: str) -> tuple[Tensor, Tensor]:
+        """What the model is given of a split before it is preprocessed, images or features (N, D), and labels (N,)."""
+        images, labels = self.splits[split]
+        return (self._features[split][:, 0] if split in self._features else images), labels
+
+    def evaluation_images(self, split: str, indices: Tensor) -> Tensor:
+        """Images of the split `val` or `test` by their places in it, (M,): pixels in [0, 1], (M, C, H, W)."""
+        return self.splits[split][0][indices].float() / 255
+
+    def training_images(self) -> tuple[Tensor, Tensor]:
+        """The whole training split in order, unaugmented: preprocessed images (N, *input_shape) and labels (N,).
+
+        It is for models that need all images at once, such as nearest neighbours. Set up the stage `fit` before.
+        """
+        self.fit_preprocessing()
+        images, labels = self._inputs("train")
+        if self.preprocessing.method == "pixels":
+            return images, labels
+        return torch.cat([self.preprocessing(chunk) for chunk in images.split(1000)]), labels
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), labels (B,)."""
+        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W) or features, labels (B,)."""
         self.fit_preprocessing()
+        if "train" in self._features:
+            stored, labels = self._on_device((self._features["train"], self.splits["train"][1]))
+            return self._loader(FeatureBatches(stored, labels), len(labels), training=True)
         images, labels = self._on_device(self.splits["train"], copies=2 if self.flip else 1)
         fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         store = WindowStore(images, self.crop_padding, self.flip)
@@ -227,7 +287,7 @@ class ImageDataModule(L.LightningDataModule):
         if state["preprocessing"] != self.preprocessing.method:
             raise ValueError(
                 f"The checkpoint was trained with preprocessing {state['preprocessing']}, not "
-                f"{self.preprocessing.method}; leave --data.preprocessing as it was."
+                f"{self.preprocessing.method}; leave --data.preprocessing and --data.features as they were."
             )
         fitted = {name: value for name, value in state.items() if name != "preprocessing"}
         if "directions" in fitted and fitted["directions"].shape[1:] != self.input_shape:
@@ -238,7 +298,7 @@ class ImageDataModule(L.LightningDataModule):
         self.preprocessing.fitted = fitted
 
     def _plain_loader(self, split: str) -> BatchLoader:
-        images, labels = self._on_device(self.splits[split])
+        images, labels = self._on_device(self._inputs(split))
         return self._loader(lambda batch: _slice(images, labels, batch.indices), len(labels))
 
     def _loader(self, fetch: Any, num_samples: int, training: bool = False) -> BatchLoader:

@@ -3,6 +3,7 @@
 Every method is an affine map of an image x in [0, 1], so weights on its outputs can be shown as an image of inputs:
 
     scale         x' = 2x − 1                      nothing fitted
+    pixels        x' = 255 x                       nothing fitted, and uint8 stays uint8
     mean_image    x' = x − m                       m: mean of each pixel and channel
     standardize   x' = (x − m) / s                 m, s: mean and standard deviation of each channel
     pca           x' = Uᵀ(x − m)                   U: the K principal directions, m: mean image
@@ -18,7 +19,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Method = Literal["scale", "mean_image", "standardize", "pca", "whiten"]
+Method = Literal["scale", "pixels", "mean_image", "standardize", "pca", "whiten"]
 
 _EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
 _NO_VARIATION = 1e-9  # what rounding leaves of a zero; one pixel one level off in all of CIFAR-10 has 5e-7
@@ -63,6 +64,9 @@ class Preprocessing:
         """
         if self.method == "scale":
             self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
+            return
+        if self.method == "pixels":
+            self.fitted = {"scale": torch.tensor(1.0), "shift": torch.tensor(0.0)}
             return
         if self.method == "standardize":
             # How often each of the 256 levels occurs says all, exactly and much faster than a sum over pixels.
@@ -111,7 +115,9 @@ class Preprocessing:
         self.fitted = {"mean": mean, "directions": directions.contiguous()}  # (C, H, W), (D, K)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape)."""
+        """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape); pixels come back as they are."""
+        if self.method == "pixels":
+            return images
         fitted = {name: tensor.to(images.device) for name, tensor in self.fitted.items()}
         if "directions" in fitted:
             return (images.float() / 255 - fitted["mean"]).flatten(1) @ fitted["directions"]

@@ -3,6 +3,7 @@
 from modules.classifier import Classifier
 from modules.conv_net import ConvNet
 from modules.fully_connected_net import FullyConnectedNet
+from modules.k_nearest_neighbors import KNearestNeighbors
 from modules.linear_svm import LinearSVM
 from modules.schedules import WarmupCosine
 from modules.softmax_regression import SoftmaxRegression
@@ -13,6 +14,7 @@ __all__ = [
     "Classifier",
     "ConvNet",
     "FullyConnectedNet",
+    "KNearestNeighbors",
     "LinearSVM",
     "SoftmaxRegression",
     "TimmClassifier",

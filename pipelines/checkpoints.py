@@ -72,6 +72,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:
     """Compares a checkpoint's weights with a module's by name and shape.
 
+    A tensor of length 0 in the module takes any length from the checkpoint: what a model memorises, it has not yet.
+
     Raises:
         ValueError: a weight that is missing, left over, or of another shape.
     """
@@ -86,6 +88,8 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
             "configuration that the checkpoint was trained with."
         )
     for name, shape in wanted.items():
+        if shape[:1] == (0,) and stored[name][1:] == shape[1:]:
+            continue
         if stored[name] != shape:
             raise ValueError(
                 f"{path} does not fit: {name} has shape {stored[name]} in it and {shape} in this "

@@ -152,8 +152,17 @@ def test_batches_are_read_and_not_changed(method: Method, dtype: torch.dtype) ->
     kept = batch.clone()
     outputs = preprocessing(batch)
     assert torch.equal(batch, kept)
-    assert outputs.dtype == torch.float32
-    torch.testing.assert_close(outputs, preprocessing(images[:8]), atol=1e-4, rtol=1e-4)
+    assert outputs.dtype == (dtype if method == "pixels" else torch.float32)
+    torch.testing.assert_close(outputs.float(), preprocessing(images[:8]).float(), atol=1e-4, rtol=1e-4)
+
+
+def test_pixels_stay_the_bytes_that_they_are() -> None:
+    images = correlated_images()
+    preprocessing = fitted("pixels", images)
+    assert torch.equal(preprocessing(images), images)
+    assert preprocessing(images).dtype == torch.uint8
+    assert preprocessing.output_shape(SHAPE) == SHAPE
+    np.testing.assert_allclose(preprocessing.inverse(images), unit(images), atol=1e-7)
 
 
 @pytest.mark.parametrize("method", get_args(Method))
@@ -191,7 +200,7 @@ def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: i
 @pytest.mark.parametrize(
     ("method", "num_components", "message"),
     [
-        ("zca", None, "preprocessing is 'zca'; give one of scale, mean_image, standardize, pca, whiten."),
+        ("zca", None, "preprocessing is 'zca'; give one of scale, pixels, mean_image, standardize, pca, whiten."),
         ("scale", 5, "num_components is 5 with preprocessing scale; give 1 or more with pca or whiten"),
         ("pca", 0, "num_components is 0 with preprocessing pca; give 1 or more"),
         ("whiten", -3, "num_components is -3 with preprocessing whiten; give 1 or more"),

@@ -1,0 +1,121 @@
+"""Which queries and neighbours are shown, with which titles and colours, and the curve of accuracies."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import callbacks.accuracy_by_k
+import callbacks.neighbors
+from callbacks.accuracy_by_k import AccuracyByK, draw_accuracy_by_k
+from callbacks.neighbors import Neighbors
+from datamodules import Digits
+from modules import SoftmaxRegression
+from modules.k_nearest_neighbors import KNearestNeighbors
+
+
+class Shown:
+    """Stands in for the drawing of pictures and keeps what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.grids: list[tuple[Tensor, list[str], int, str, list[str]]] = []
+        self.curves: list[tuple[list[float], int, str]] = []
+        monkeypatch.setattr(callbacks.neighbors, "image_grid", self.grid)
+        monkeypatch.setattr(callbacks.accuracy_by_k, "draw_accuracy_by_k", self.curve)
+
+    def grid(self, *arguments: Any) -> np.ndarray:
+        self.grids.append(arguments)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    def curve(self, accuracies: np.ndarray, k: int, split: str) -> np.ndarray:
+        self.curves.append((accuracies.tolist(), k, split))
+        return np.zeros((2, 2, 3), np.uint8)
+
+
+def trainer_of(folder: Path, *watching: L.Callback) -> L.Trainer:
+    return L.Trainer(
+        default_root_dir=folder,
+        max_epochs=1,
+        limit_train_batches=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(watching),
+    )
+
+
+@pytest.mark.parametrize("preprocessing", ["pixels", "standardize"])
+def test_queries_stand_beside_their_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
+) -> None:
+    shown = Shown(monkeypatch)
+    data = Digits(preprocessing=preprocessing, batch_size=50)
+    model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=6)
+    trainer = trainer_of(tmp_path, Neighbors(queries=12, count=4), AccuracyByK())
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    memory, classes = data.splits["train"]
+    for split, grid in zip(("val", "test"), shown.grids, strict=True):
+        images, titles, columns, title, colours = grid
+        queries, labels = data.splits[split][0][:12], data.splits[split][1][:12]
+        assert columns == 5
+        assert title == f"{split}: images, left, and their nearest neighbours"
+        found = images.unflatten(0, (12, 5))
+        torch.testing.assert_close(found[:, 0], queries.float() / 255, rtol=0, atol=1e-5)
+        for row, query in enumerate(queries):
+            distances, places = (memory.double() - query.double()).square().sum((1, 2, 3)).sort(stable=True)
+            torch.testing.assert_close(found[row, 1:], memory[places[:4]].float() / 255, rtol=0, atol=1e-5)
+            near = classes[places[:4]].tolist()
+            said, scale = (
+                titles[5 * row : 5 * row + 5],
+                1.0 if preprocessing == "pixels" else float(data.preprocessing.fitted["scale"]),
+            )
+            assert said[0] == data.class_names[labels[row]]
+            assert said[1:] == [
+                f"{data.class_names[c]}\n{scale * d**0.5:.4g}" for c, d in zip(near, distances.tolist(), strict=False)
+            ]
+            expected = ["green" if c == labels[row] else "red" for c in near]
+            assert colours[5 * row : 5 * row + 5] == ["black", *expected]
+    assert {colour for *_, colours in shown.grids for colour in colours} == {"black", "green", "red"}
+    for split in ("val", "test"):
+        for name in ("neighbours", "accuracy_by_k"):
+            assert (tmp_path / "pictures" / name / split).is_dir()
+    assert [(len(values), k, split) for values, k, split in shown.curves] == [(6, 3, "val"), (6, 3, "test")]
+    assert shown.curves[1][0] == pytest.approx(model.accuracy_by_k.tolist())
+
+
+def test_fewer_images_than_neighbours_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch)
+    data = Digits(preprocessing="pixels", subset=10, batch_size=50)
+    trainer_of(tmp_path, Neighbors(queries=2, count=40)).fit(
+        KNearestNeighbors(data.input_shape, 10, k=1, k_max=1), data
+    )
+    assert shown.grids[0][2] == 11
+    assert len(shown.grids[0][0]) == 22
+
+
+def test_a_model_without_neighbours_is_refused(tmp_path: Path) -> None:
+    data = Digits()
+    with pytest.raises(
+        ValueError, match=r"^SoftmaxRegression has no neighbours to show; take callbacks\.Neighbors out"
+    ):
+        trainer_of(tmp_path, Neighbors()).fit(SoftmaxRegression(data.input_shape, 10), data)
+
+
+@pytest.mark.parametrize(("queries", "count"), [(0, 5), (5, 0)])
+def test_numbers_below_one_are_refused(queries: int, count: int) -> None:
+    with pytest.raises(ValueError, match=f"^queries is {queries} and count is {count}; give at least 1 for each\\.$"):
+        Neighbors(queries, count)
+
+
+def test_the_curve_is_a_picture_that_changes_with_the_accuracies() -> None:
+    one, other = (draw_accuracy_by_k(np.linspace(0.3, top, 100), 5, "val") for top in (0.4, 0.2))
+    assert one.dtype == np.uint8
+    assert one.shape == other.shape == (480, 768, 3)
+    assert (one != other).any()
