@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
         comparisons["cross-validation"] = cross_validation(images[: options.subset], labels[: options.subset], options)
         report("cross-validation", "runs/s", comparisons["cross-validation"], (SCIKIT,))
         many = queries.repeat(-(-10_000 // len(queries)), 1)[:10_000]
-        for metric, wanted in (("l2", options.all), ("l1", options.l1)):
-            if wanted:
-                once(memory, many, metric, options.k)
+        if options.all:
+            once(memory, many, "l2", options.k)
+        if options.l1:
+            once(memory, many, "l1", options.k)
     return comparisons
 
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
 def threads(count: int) -> Iterator[None]:
     """torch, faiss and, through its pools, scikit-learn on so many threads."""
     import faiss
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -260,18 +260,23 @@ def int8_product_pays(device: torch.device) -> bool:
     It is a private function and may change or go; what is found without it is the same.
     """
     generator = torch.Generator().manual_seed(0)
+    # So large that to rearrange the operands, which is done anew for each product, counts as little as in a search.
     left, right = (
-        torch.randint(-128, 128, (n, 1000), generator=generator).to(device, torch.int8) for n in (_LEAST_ROWS, 2048)
+        torch.randint(-128, 128, (rows, 1000), generator=generator).to(device, torch.int8) for rows in (512, 2048)
     )
     try:
         product: Any = torch._int_mm(left, right.mT)
-        if not torch.equal(product.cpu().long(), left.cpu().long() @ right.cpu().long().mT):
-            return False
     except (AttributeError, RuntimeError, TypeError):
         return False
-    of_int8 = min(_seconds(partial(torch._int_mm, left, right.mT), device) for _ in range(5))
+    # Sums of up to 1,024 such products are exact in float32.
     floats = left.float(), right.float().mT
-    return of_int8 < 2 * min(_seconds(partial(torch.mm, *floats), device) for _ in range(5))
+    if not torch.equal(product, torch.mm(*floats).int()):
+        return False
+    of_int8, of_floats = (
+        min(_seconds(work, device) for _ in range(5))
+        for work in (partial(torch._int_mm, left, right.mT), partial(torch.mm, *floats))
+    )
+    return of_int8 < 2 * of_floats
 
 
 def _seconds(work: Any, device: torch.device) -> float:
