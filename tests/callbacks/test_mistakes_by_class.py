@@ -129,7 +129,7 @@ def test_data_without_images_and_a_model_without_mistakes_have_no_picture(
     trainer_of(tmp_path, MistakesByClass()).test(Cheating((1, 8, 8), 10), Digits(), verbose=False)
     model, data = model_and_data(tmp_path, 50)
     data.setup("fit")
-    loader = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
+    loader: Any = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
     trainer_of(tmp_path, MistakesByClass()).test(model, torch.utils.data.DataLoader(loader, None), verbose=False)
     assert shown.calls == []
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules import CIFAR10, MNIST, Digits, FashionMNIST, ImageDataModule, Shapes, download
-from datamodules.preprocessing import Method
+from datamodules.preprocessing import Method, Preprocessing
 from tests.datamodules.official_files import write_cifar10, write_mnist
 
 FILES: dict[type[ImageDataModule], Callable[[Path], None]] = {
@@ -168,6 +168,7 @@ def test_preprocessing_is_fitted_to_the_training_split_alone(method: Method) -> 
     official = torch.from_numpy(plain.read(True)[0])
     held_out = rows(plain.splits["val"][0])
     is_val = torch.tensor([image.numpy().tobytes() in held_out for image in official])
+    assert isinstance(plain.preprocessing, Preprocessing)
     settings = {"preprocessing": method, "num_components": plain.preprocessing.num_components}
     changed_val, changed_train = Recorded(is_val, **settings), Recorded(~is_val, **settings)
     for data in (changed_val, changed_train):
@@ -293,6 +294,7 @@ def test_what_was_fitted_survives_a_checkpoint_file(method: Method) -> None:
     file = io.BytesIO()
     torch.save(trained.state_dict(), file)
     file.seek(0)
+    assert isinstance(trained.preprocessing, Preprocessing)
     loaded = Digits(preprocessing=method, num_components=trained.preprocessing.num_components, subset=50)
     loaded.load_state_dict(torch.load(file, weights_only=True))
     loaded.setup("fit")  # keeps what the checkpoint brought, although this training split is another
