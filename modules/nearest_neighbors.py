@@ -21,8 +21,7 @@ Shapes: N memorised vectors, B queries, D values of one vector, k neighbours.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from time import perf_counter
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -33,6 +32,7 @@ Metric = Literal["l1", "l2", "cosine"]
 _INT32_VALUES = 43_000  # D up to which ‖m‖² − 2 q·m of int8 vectors, at most 3·2¹⁴·D, fits into int32
 _FLOAT32_SUMMANDS = 1024  # products of int8, at most 2¹⁴, whose sum a float32 holds exactly: 2²⁴
 _FLOAT32_PIXELS = 65_000  # D up to which it holds Σ |q − m| of pixels exactly
+_INT8_INSTRUCTIONS = ("avx_vnni", "avx512_vnni", "amx_int8")
 _MULTIPLE, _LEAST_ROWS = 8, 24  # sizes that CUDA's int8 product takes; it asks for more than 16 rows
 _CACHED = 2**19  # bytes of a block of memory that stays in a core's own cache
 _GROUP = 25  # keys of which only the smallest is compared at first
@@ -255,38 +255,24 @@ def _topk(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @lru_cache
 def int8_product_pays(device: torch.device) -> bool:
-    """Whether torch's own int8 product exists, works on this device, and is not much slower than that of float32.
+    """Whether torch's own int8 product exists, works on this device, and has instructions of the processor behind it.
 
-    It is a private function and may change or go; what is found without it is the same.
+    It is a private function and may change or go; what is found without it is the same. It is not timed: on a busy
+    machine a clock would say one thing today and another tomorrow.
     """
     generator = torch.Generator().manual_seed(0)
-    # So large that to rearrange the operands, which is done anew for each product, counts as little as in a search.
     left, right = (
-        torch.randint(-128, 128, (rows, 1000), generator=generator).to(device, torch.int8) for rows in (512, 2048)
+        torch.randint(-128, 128, (rows, 1000), generator=generator).to(device, torch.int8) for rows in (_LEAST_ROWS, 64)
     )
     try:
         product: Any = torch._int_mm(left, right.mT)
     except (AttributeError, RuntimeError, TypeError):
         return False
     # Sums of up to 1,024 such products are exact in float32.
-    floats = left.float(), right.float().mT
-    if not torch.equal(product, torch.mm(*floats).int()):
+    if not torch.equal(product, (left.float() @ right.float().mT).int()):
         return False
-    of_int8, of_floats = (
-        min(_seconds(work, device) for _ in range(5))
-        for work in (partial(torch._int_mm, left, right.mT), partial(torch.mm, *floats))
-    )
-    return of_int8 < 2 * of_floats
-
-
-def _seconds(work: Any, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter() - started
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return device.type == "cuda" or any(capabilities.get(name) for name in _INT8_INSTRUCTIONS)
 
 
 def _squared_lengths(vectors: Tensor, exact: bool) -> Tensor:

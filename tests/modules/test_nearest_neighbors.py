@@ -148,6 +148,14 @@ def test_threads_are_as_many_as_before() -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_a_processor_without_int8_instructions_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names, pays in ({"avx2": True}, False), ({"avx2": True, "avx512_vnni": True}, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda names=names: names, raising=False)
+        int8_product_pays.cache_clear()
+        assert int8_product_pays(torch.device("cpu")) is pays
+    int8_product_pays.cache_clear()
+
+
 def test_a_missing_int8_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch, "_int_mm")
     int8_product_pays.cache_clear()
