@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
-from benchmarks import input_pipeline, startup, sweep_overhead, trainer_overhead
+from benchmarks import features, input_pipeline, knn, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
 
 
@@ -93,3 +93,22 @@ def test_startup_reaches_the_first_step_with_and_without_wandb(capsys: pytest.Ca
     ratios = startup.main(["--rounds", "1"])
     assert list(ratios) == ["disabled", "offline"] and all(0 < found[0] < math.inf for found in ratios.values())
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_knn_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("faiss", reason="the benchmark compares with faiss, which is not installed")
+    threads = torch.get_num_threads()
+    sizes = ["--memory", "400", "--queries", "30", "--k", "20", "--subset", "600", "--rounds", "1"]
+    comparisons = knn.main(["--root", str(tmp_path), *sizes])
+    printed = capsys.readouterr().out
+    assert "random bytes" in printed
+    assert_all_printed(comparisons["search"], {knn.UINT8, knn.FLOATS, knn.MATMUL, knn.SCIKIT, knn.FAISS}, printed)
+    assert {*comparisons["cross-validation"].variants} == {knn.UINT8, knn.SCIKIT}
+    assert torch.get_num_threads() == threads
+
+
+def test_features_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("skimage", reason="the benchmark compares with scikit-image, which is not installed")
+    comparison = features.main(["--root", str(tmp_path), "--images", "20", "--rounds", "1"])
+    names = {"scikit-image loop", "hog", "course's loop", "hue histogram"}
+    assert_all_printed(comparison, names, capsys.readouterr().out)

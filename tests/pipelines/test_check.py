@@ -21,6 +21,7 @@ from pipelines.sanity import (
     run_checks,
     without_regularisation,
 )
+from pipelines.topics import topics
 
 SHAPE, CLASSES = (1, 8, 8), 4
 NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
@@ -334,7 +335,7 @@ def test_a_failed_check_ends_with_status_1(
     ("arguments", "message"),
     [
         (["--config", "svn"], "There is no topic or file 'svn'; did you mean svm?"),
-        (["--data", "Digits"], "Say what to check: --config with a topic (softmax, svm) or a YAML file."),
+        (["--data", "Digits"], f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file."),
         (["--config", "svm", "--ckpt_path=x"], "--ckpt_path was given, but check looks at models before training; "),
         (
             ["--config", "svm", "--data=Digits", "--model.margin=-1"],

@@ -86,3 +86,25 @@ def test_same_figures_to_the_last_digit(runs: dict[int, Path], command: str) -> 
         assert len(recorded) == 2  # one by each command, none by the second rank
         del recorded[0]["epoch"], recorded[1]["epoch"]
         assert recorded[0] == recorded[1]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        ["--config", "knn", "--model.k_max", "20"],
+        ["--config", "two_layer", "--data.features", "[hog]", "--data.batch_size", "32", "--trainer.max_epochs", "1"],
+    ],
+    ids=["knn", "features"],
+)
+def test_memory_and_features_give_the_figures_of_one_process(topic: list[str], tmp_path: Path) -> None:
+    """kNN holds all training images on each process and shares the queries; features are cached by either."""
+    last = []
+    for processes, arguments in ((1, []), (2, TWO)):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        size = ["--data.batch_size", str(64 // processes)]
+        train(["fit", *topic, "--data", "Digits", *size, "--data.flip", "false", *arguments], folder)
+        (run,) = (folder / "logs" / topic[1]).iterdir()
+        last.append({k: v for k, v in rows(run)[-1].items() if k.startswith("val/")})
+    assert len(last[0]) >= 2
+    assert last[1] == pytest.approx(last[0], rel=1e-5)
