@@ -8,7 +8,6 @@ all is well, 1 if a check failed, 2 if the command line can't be carried out. `s
 
 import shutil
 import sys
-from typing import Any
 
 from pipelines.errors import user_errors
 from pipelines.topics import topics
@@ -36,10 +35,12 @@ def check(arguments: list[str]) -> bool:
     if not given & {"--config", "-c"}:
         raise ValueError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
     resolved, topic = resolve(["fit", *arguments])
-    model, data, seed = build(resolved, topic)
-
+    # They import torch and Lightning: four seconds that a typing error need not wait for.
     from pipelines.sanity import Checkable, read_splits, run_checks
+    from pipelines.untrained import build
 
+    built = build(resolved, topic)
+    model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
     if not isinstance(model, Checkable):
         raise ValueError(
             f"{type(model).__name__} has no loss(logits, labels) and expected_initial_loss() that could be checked; "
@@ -47,7 +48,8 @@ def check(arguments: list[str]) -> bool:
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
-        f"check: {type(model).__name__}, {parameters:,} parameters, on {type(data).__name__}; seed {seed}", flush=True
+        f"check: {type(model).__name__}, {parameters:,} parameters, on {type(data).__name__}; seed {seed}",
+        flush=True,
     )
     passed = True
     splits = read_splits(data)
@@ -56,32 +58,6 @@ def check(arguments: list[str]) -> bool:
         print(f"{result.name:<13} {_VERDICTS[result.passed]:<5} {result.figures}", flush=True)
         passed &= result.passed is not False
     return passed
-
-
-def build(arguments: list[str], topic: str) -> tuple[Any, Any, int]:
-    """The untrained model, the data and the seed of a resolved `fit` command line.
-
-    Raises:
-        ValueError: arguments that can't be understood, or values out of range.
-    """
-    from pipelines import cli  # torch and Lightning: four seconds that a typing error need not wait for
-
-    class Untrained(cli.TopicCLI):
-        """Parses and builds as `fit` does, but neither makes a run folder nor trains."""
-
-        def before_instantiate_classes(self) -> None:
-            mine = self.config[self.subcommand]
-            mine["trainer.logger"], mine["trainer.callbacks"] = False, None  # they may write files once they are built
-
-        def instantiate_trainer(self, **kwargs: Any) -> Any:
-            return None
-
-        def _run_subcommand(self, subcommand: str) -> None:
-            """Nothing: what was built is all that is wanted."""
-
-    cli.quiet()
-    built = Untrained(arguments, topic)
-    return built.model, built.datamodule, int(built._get(built.config, "seed_everything"))
 
 
 def _progress(text: str = "") -> None:

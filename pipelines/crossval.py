@@ -16,10 +16,10 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipelines.errors import user_errors
+from pipelines.options import OptionParser
 from pipelines.run_folder import as_typed
 from pipelines.topics import topics
 from pipelines.words import count, figure
@@ -47,20 +47,13 @@ def usage() -> str:
     return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises its errors, so that they end in one sentence like all others."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
-        raise ValueError(f"{message[0].upper()}{message[1:]}; see python -m pipelines.crossval --help.")
-
-
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """This pipeline's own options, and what is left for `fit`, --config first.
 
     Raises:
         ValueError: an option without its value, or options that exclude each other.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = OptionParser("python -m pipelines.crossval", add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c", action="append", default=[])
     parser.add_argument("--folds", type=int)
     parser.add_argument("--grid", action="append", default=[])
@@ -94,7 +87,7 @@ def crossval(arguments: list[str]) -> bool:
         print("checking the settings", flush=True)  # takes some seconds
         plan = make_plan(settings, 5 if given.folds is None else given.folds, given.grid)
         search = _create(plan)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it raises KeyboardInterrupt, as Ctrl-C does
     folder = as_typed(search.folder)
     runs = count(int(search.sweep.size), "run")
     settings_told = count(len(list(plan.settings)), "setting")
@@ -149,10 +142,6 @@ def _work(plan: "Plan", search: "Search", parallel: int | None, no_test: bool) -
         return False
     print(f"{tested.metric:<18} {figure(tested.figure)}, of its last checkpoint")
     return good
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> None:

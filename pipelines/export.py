@@ -19,7 +19,6 @@ Before the file gets its name it is read back, and its logits are compared with 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
 
-import argparse
 import copy
 import json
 import logging
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import user_errors
+from pipelines.options import OptionParser
 from pipelines.run_folder import RunFolder, as_typed, find_checkpoint
 
 if TYPE_CHECKING:
@@ -61,13 +61,6 @@ def usage() -> str:
     lines += ["", "A graph takes uint8 images (B, C, H, W) and gives logits (B, K); preprocessing is inside it."]
     lines += ["Without --out the file is model.onnx, model.pt or model.safetensors in the run's folder."]
     return "\n".join(lines)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises its errors, so that they end in one sentence like all others."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
-        raise ValueError(f"{message[0].upper()}{message[1:]}; see python -m pipelines.export --help.")
 
 
 def export(path: str, form: str, out: Path | None) -> bool:
@@ -180,9 +173,10 @@ def _trained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
 def _untrained(run: RunFolder) -> tuple[Any, Any]:
     from datamodules import ImageDataModule
     from modules import Classifier
-    from pipelines.check import build
+    from pipelines.untrained import build
 
-    model, data, _ = build(["test", "--config", str(run.config)], run.topic)
+    built = build(["test", "--config", str(run.config)], run.topic)
+    model, data = built.model, built.datamodule
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise ValueError(
             f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."
@@ -313,7 +307,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(usage())
         return
     with user_errors():
-        parser = _Parser(prog="python -m pipelines.export", add_help=False, allow_abbrev=False)
+        parser = OptionParser(prog="python -m pipelines.export", add_help=False, allow_abbrev=False)
         parser.add_argument("checkpoint")
         parser.add_argument("--format", required=True)
         parser.add_argument("--out", type=Path)

@@ -12,10 +12,10 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from pipelines.errors import user_errors
+from pipelines.options import OptionParser
 from pipelines.run_folder import as_typed
 from pipelines.wandb_login import wandb_mode
 
@@ -23,16 +23,9 @@ if TYPE_CHECKING:
     from pipelines.search.search import Search
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises its errors, so that they end in one sentence like all others."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
-        raise ValueError(f"{message[0].upper()}{message[1:]}; see python -m pipelines.sweep --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    top = _Parser(
+    top = OptionParser(
         prog="python -m pipelines.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -145,7 +138,7 @@ def _existing(given: argparse.Namespace) -> None:
 def _work_on(search: "Search", given: argparse.Namespace) -> None:
     from pipelines.search.launcher import line, run_search
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it raises KeyboardInterrupt, as Ctrl-C does
     folder = as_typed(search.folder)
     print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:
@@ -166,10 +159,6 @@ def _work_on(search: "Search", given: argparse.Namespace) -> None:
     print(f"all trials         python -m pipelines.sweep show {folder}")
     print(f"the best to paste  python -m pipelines.sweep best {folder}")
     print(f"look at them       python -m pipelines.compare {folder}")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

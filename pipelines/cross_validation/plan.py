@@ -143,31 +143,19 @@ def _look_at(arguments: list[str], folds: int) -> tuple[str, Goal, dict[str, str
     Raises:
         ValueError: settings that are refused, a metric that is not of the validation images, too few images.
     """
-    from pipelines.check import build
-    from pipelines.cli import TopicCLI, quiet
     from pipelines.train import resolve
+    from pipelines.untrained import build
 
-    class Parsed(Exception):
-        """The configuration is known; there is nothing left to do."""
-
-    class ParsingOnly(TopicCLI):
-        def before_instantiate_classes(self) -> None:
-            raise Parsed(self.config["fit"]["checkpoint"])
-
-    quiet()
     resolved, topic = resolve(["fit", *arguments, "--data.num_folds", str(folds), "--data.fold", "0"])
-    try:
-        ParsingOnly(resolved, topic)
-    except Parsed as parsed:
-        checkpoint = parsed.args[0]
+    built = build(resolved, topic)
+    checkpoint = built.config["fit"]["checkpoint"]
     if not str(checkpoint["monitor"]).startswith("val/"):
         raise ValueError(
             f"checkpoint.monitor is {checkpoint['monitor']}; give a metric of the validation images, such as val/loss."
         )
-    model, data, _ = build(resolved, topic)
-    data.setup("validate")  # reads the images, and cuts them
+    built.datamodule.setup("validate")  # reads the images, and cuts them
     goal = cast(Goal, f"{checkpoint['mode']}imize")
-    return checkpoint["monitor"], goal, getattr(type(model), "one_pass_settings", {}), topic
+    return checkpoint["monitor"], goal, getattr(type(built.model), "one_pass_settings", {}), topic
 
 
 def _read_grid(grid: Sequence[str]) -> dict[str, list[Any]]:

@@ -59,7 +59,7 @@ def run_on_wandb(
     mark = secrets.token_hex(8)
     watchdog = Watchdog(mark)
     agents: list[Agent] = []
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for place, environment in enumerate(environments):
             share = None if count is None else (count + place) // len(environments)
@@ -180,7 +180,3 @@ def _end(agents: list[Agent]) -> None:
 
 def _any_alive(agents: list[Agent]) -> bool:
     return None in [agent.poll() for agent, _ in agents]
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
