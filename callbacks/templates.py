@@ -1,4 +1,4 @@
-"""Shows what a classifier looks for: each class's weights as an image, as training goes on.
+"""Shows what a classifier looks for: the weights of each class, first-layer unit or filter, as training goes on.
 
 Source: https://cs231n.github.io/linear-classify/#interpretation-of-linear-classifiers-as-template-matching
 """
@@ -65,7 +65,13 @@ class Templates(Callback):
         if weights.ndim != 4 or weights.shape[1] not in (1, 3):
             return  # features, not pixels: nothing to look at
         names = getattr(data, "class_names", ())
-        titles = list(names) if len(names) == len(weights) else [str(i) for i in range(len(weights))]
+        by_class = len(names) == len(weights)
+        titles = list(names) if by_class else [str(i) for i in range(len(weights))]
         columns = 5 if len(weights) <= 10 else 10
-        picture = image_grid(stretch(weights), titles, columns, f"{type(pl_module).__name__} templates {when}")
+        picture = image_grid(
+            stretch(weights),
+            titles,
+            columns,
+            f"{type(pl_module).__name__} {'templates' if by_class else 'first layer'} {when}",
+        )
         show(trainer, "templates", picture, caption=when)

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.affine import check_settings
 from modules.classifier import Classifier
 from modules.normalization import ImageNorm, image_norm
 
@@ -65,8 +66,7 @@ class ConvNet(Classifier):
             raise ValueError(f"kernel_size is {kernel_size}; give an odd number, such as 3.")
         if pooling not in ("max", "avg"):
             raise ValueError(f"pooling is {pooling!r}; give max or avg.")
-        if not 0 < keep_prob <= 1:
-            raise ValueError(f"keep_prob is {keep_prob}; give a probability above 0 and at most 1 (no dropout).")
+        check_settings(keep_prob=keep_prob)
         self.save_hyperparameters(logger=False)
         self.stages = nn.ModuleList()
         before = input_shape[0]

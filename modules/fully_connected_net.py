@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.affine import check_settings, initialise, penalty, starts_level
 from modules.classifier import Classifier
 from modules.normalization import VectorNorm, vector_norm
 
@@ -68,12 +69,7 @@ class FullyConnectedNet(Classifier):
         super().__init__(num_classes)
         if any(size < 1 for size in hidden_sizes):
             raise ValueError(f"hidden_sizes is {list(hidden_sizes)}; give at least 1 unit for each hidden layer.")
-        if not 0 < keep_prob <= 1:
-            raise ValueError(f"keep_prob is {keep_prob}; give a probability above 0 and at most 1 (no dropout).")
-        if not reg >= 0:
-            raise ValueError(f"reg is {reg}; give 0 (no regularisation) or more.")
-        if weight_scale is not None and not weight_scale > 0:
-            raise ValueError(f"weight_scale is {weight_scale}; give a standard deviation above 0, such as 0.01.")
+        check_settings(reg, weight_scale, keep_prob)
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
         self.normalization = normalization
@@ -88,13 +84,14 @@ class FullyConnectedNet(Classifier):
                 nn.Dropout(1 - keep_prob),
             ]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
-        self.affine = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-        for layer in self.affine:
-            share = 0.1 if layer is self.affine[-1] else 1.0
-            nn.init.normal_(layer.weight, std=weight_scale or share * (2 / layer.in_features) ** 0.5)
-            nn.init.zeros_(layer.bias)
-        self.level_start = weight_scale is None or weight_scale <= 1e-2
+        initialise(self.affine, weight_scale)
+        self.level_start = starts_level(weight_scale)
         self.example_input_array = torch.zeros(2, *self.input_shape)
+
+    @property
+    def affine(self) -> list[nn.Linear]:
+        """The affine layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, *input_shape) to logits (B, K)."""
@@ -109,9 +106,7 @@ class FullyConnectedNet(Classifier):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy plus ½ λ Σ ‖W‖²: logits (B, K), labels (B,) to a scalar."""
         loss = F.cross_entropy(logits, labels)
-        if self.reg:
-            loss = loss + 0.5 * self.reg * torch.stack([layer.weight.square().sum() for layer in self.affine]).sum()
-        return loss
+        return loss + penalty(self.affine, self.reg) if self.reg else loss  # it reads every weight once more
 
     def expected_initial_loss(self) -> float | None:
         """ln K while the weights are small, since all scores are then near 0; unknown otherwise."""

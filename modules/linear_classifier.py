@@ -13,6 +13,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from modules.affine import check_settings, initialise, penalty
 from modules.classifier import Classifier
 
 
@@ -31,15 +32,11 @@ class LinearClassifier(Classifier):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int, reg: float, weight_scale: float) -> None:
         super().__init__(num_classes)
-        if not reg >= 0:
-            raise ValueError(f"reg is {reg}; give 0 (no regularisation) or more.")
-        if not weight_scale > 0:
-            raise ValueError(f"weight_scale is {weight_scale}; give a standard deviation above 0, such as 0.001.")
+        check_settings(reg, weight_scale)
         self.input_shape = tuple(input_shape)
         self.reg = reg
         self.linear = nn.Linear(prod(self.input_shape), num_classes)
-        nn.init.normal_(self.linear.weight, std=weight_scale)
-        nn.init.zeros_(self.linear.bias)
+        initialise([self.linear], weight_scale)
         self.example_input_array = torch.zeros(1, *self.input_shape)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -53,7 +50,7 @@ class LinearClassifier(Classifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Data loss plus ½ λ ‖W‖²."""
-        return self.data_loss(logits, labels) + 0.5 * self.reg * self.linear.weight.square().sum()
+        return self.data_loss(logits, labels) + penalty([self.linear], self.reg)
 
     def templates(self) -> Tensor:
         """The weight vector of each class, in the shape of an image: (K, *input_shape)."""

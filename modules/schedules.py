@@ -43,9 +43,9 @@ class WarmupCosine(LRScheduler):
 
     def get_lr(self) -> list[float | Any]:
         """Learning rate of each parameter group at the step that comes next."""
-        return [rate * self.share() for rate in self.base_lrs]
+        return [rate * self._share() for rate in self.base_lrs]
 
-    def share(self) -> float:
+    def _share(self) -> float:
         """Share of the full learning rate at the step that comes next, in [0, 1]."""
         if self.total_steps is None:
             return 1.0

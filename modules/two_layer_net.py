@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.affine import check_settings, initialise, penalty, starts_level
 from modules.classifier import Classifier
 
 
@@ -44,19 +45,14 @@ class TwoLayerNet(Classifier):
         super().__init__(num_classes)
         if hidden_size < 1:
             raise ValueError(f"hidden_size is {hidden_size}; give at least 1 hidden unit.")
-        if not reg >= 0:
-            raise ValueError(f"reg is {reg}; give 0 (no regularisation) or more.")
-        if weight_scale is not None and not weight_scale > 0:
-            raise ValueError(f"weight_scale is {weight_scale}; give a standard deviation above 0, such as 0.001.")
+        check_settings(reg, weight_scale)
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
         self.reg = reg
         self.hidden = nn.Linear(prod(self.input_shape), hidden_size)
         self.output = nn.Linear(hidden_size, num_classes)
-        for layer, share in ((self.hidden, 1.0), (self.output, 0.1)):
-            nn.init.normal_(layer.weight, std=weight_scale or share * (2 / layer.in_features) ** 0.5)
-            nn.init.zeros_(layer.bias)
-        self.level_start = weight_scale is None or weight_scale <= 1e-2
+        initialise([self.hidden, self.output], weight_scale)
+        self.level_start = starts_level(weight_scale)
         self.example_input_array = torch.zeros(1, *self.input_shape)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,8 +63,7 @@ class TwoLayerNet(Classifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy plus ½ λ (‖W₁‖² + ‖W₂‖²): logits (B, K), labels (B,) to a scalar."""
-        squares = self.hidden.weight.square().sum() + self.output.weight.square().sum()
-        return F.cross_entropy(logits, labels) + 0.5 * self.reg * squares
+        return F.cross_entropy(logits, labels) + penalty([self.hidden, self.output], self.reg)
 
     def expected_initial_loss(self) -> float | None:
         """ln K while the weights are small, since all scores are then near 0; unknown otherwise."""

@@ -157,7 +157,10 @@ def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> Non
         ({"name": "resnet81"}, "timm has no model 'resnet81'; did you mean resnet1"),
         ({"name": "vit_tiny_patch16_224"}, "cuts images into patches of 16 pixels .* give --model.small_stem false"),
         ({"pretrained": "nowhere.safetensors"}, "pretrained is 'nowhere.safetensors', and there is no such file"),
-        ({"pretrained": "hub", "name": "resnet10t.none"}, "can't be used|no pretrained weights|no model"),
+        (
+            {"pretrained": "hub", "name": "resnet10t.none"},
+            "timm knows no pretrained weights for 'resnet10t.none'; give a file of weights, or leave it out",
+        ),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
         ({"mixup": -1.0}, "mixup is -1.0 and cutmix is 0.0; give 0"),
         ({"image_size": 0}, "image_size is 0; give at least 1 pixel"),
