@@ -19,13 +19,12 @@ Before the file gets its name it is read back, and its logits are compared with 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
 
-import copy
 import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
@@ -37,10 +36,7 @@ from pipelines.options import OptionParser
 from pipelines.run_folder import RunFolder, as_typed, find_checkpoint
 
 if TYPE_CHECKING:
-    import torch
-    from lightning.pytorch import LightningModule
-
-    Predict = Callable[[torch.Tensor], torch.Tensor]  # uint8 (B, C, H, W) to logits (B, K)
+    from pipelines.export_formats import Predict
 
 FORMATS = {
     "onnx": ("model.onnx", "a graph for ONNX Runtime and others; needs requirements-export.txt"),
@@ -48,7 +44,6 @@ FORMATS = {
     "safetensors": ("model.safetensors", "the tensors and the configuration, no graph"),
 }
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-_TRACED_BATCH = 2  # 1 would be taken for a constant
 _CHECKED_BATCHES = (1, 2, 7)
 _TOLERANCE = 1e-4  # of the largest logit; sums in float32 in another order differ by far less
 _LEAST_LOGIT = 0.01  # of an untrained network all may be near 0
@@ -106,13 +101,19 @@ def _reserve(out: Path) -> Path:
 
 
 def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path, out: Path) -> bool:
+    from pipelines import export_formats  # torch and Lightning: seconds that a typing error need not wait for
+
     model, data = _trained(run, checkpoint)
     metadata = _metadata(run, model, data)
     print(f"export   {type(model).__name__} on {type(data).__name__}, {as_typed(checkpoint)}")
     print(f"input    {metadata['input']}")
     print(f"output   {metadata['output']}")
     print(f"classes  {', '.join(data.class_names)}", flush=True)
-    write = {"onnx": _write_onnx, "torchscript": _write_torchscript, "safetensors": _write_safetensors}[form]
+    write = {
+        "onnx": export_formats.write_onnx,
+        "torchscript": export_formats.write_torchscript,
+        "safetensors": export_formats.write_safetensors,
+    }[form]
     try:
         with _quiet():
             error, tolerance = compare(write(model, data, metadata, temporary, run), model, data)
@@ -158,8 +159,9 @@ def _reason(failure: BaseException) -> str:
 def _trained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
     """Model and data module of a checkpoint, with weights and preprocessing, no images read."""
     from pipelines.checkpoints import check_weights_fit, read_checkpoint
+    from pipelines.export_formats import untrained
 
-    model, data = _untrained(run)
+    model, data = untrained(run)
     stored = read_checkpoint(checkpoint)
     check_weights_fit(stored, model, checkpoint)
     model.on_load_checkpoint(stored)
@@ -168,20 +170,6 @@ def _trained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
         raise ValueError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
     data.load_state_dict(stored[type(data).__qualname__])
     return model, data
-
-
-def _untrained(run: RunFolder) -> tuple[Any, Any]:
-    from datamodules import ImageDataModule
-    from modules import Classifier
-    from pipelines.untrained import build
-
-    built = build(["test", "--config", str(run.config)], run.topic)
-    model, data = built.model, built.datamodule
-    if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
-        raise ValueError(
-            f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."
-        )
-    return model.eval(), data
 
 
 def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:
@@ -196,12 +184,6 @@ def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:
     }
 
 
-def _logits(model: Any, data: Any, images: "torch.Tensor") -> "torch.Tensor":
-    """What a run makes of images, uint8 (B, C, H, W): logits (B, K)."""
-    logits: torch.Tensor = model.test_logits(data.on_after_batch_transfer((images, None), 0)[0])
-    return logits.float()
-
-
 def compare(predict: "Predict", model: Any, data: Any) -> tuple[float, float]:
     """The largest difference between the logits of an export and of its checkpoint on random images, and the tolerance.
 
@@ -209,95 +191,18 @@ def compare(predict: "Predict", model: Any, data: Any) -> tuple[float, float]:
     """
     import torch
 
+    from pipelines.export_formats import logits
+
     chance = torch.Generator().manual_seed(0)
     largest, scale = 0.0, _LEAST_LOGIT
     for size in _CHECKED_BATCHES:
         images = torch.randint(256, (size, *data.image_shape), generator=chance, dtype=torch.uint8)
         with torch.no_grad():
-            wanted, got = _logits(model, data, images), predict(images)
+            wanted, got = logits(model, data, images), predict(images)
         comparable = got.shape == wanted.shape and bool((got - wanted).isfinite().all())
         largest = max(largest, float((got - wanted).abs().max()) if comparable else float("inf"))
         scale = max(scale, float(wanted.abs().max()))
     return largest, _TOLERANCE * scale
-
-
-def _as_module(model: Any, data: Any) -> "LightningModule":
-    """Preprocessing and model as one module, images uint8 (B, C, H, W) to logits (B, K)."""
-    import torch
-    from lightning.pytorch import LightningModule
-    from torchmetrics import Metric
-
-    class Placed:
-        """A buffer that is where its module is: a traced `.to(device)` would bind the graph to this machine's CPU."""
-
-        def __init__(self, tensor: torch.Tensor) -> None:
-            self.tensor = tensor
-
-        def to(self, device: torch.device) -> torch.Tensor:
-            return self.tensor
-
-    class Deployed(LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = copy.deepcopy(model)
-            for name, child in list(self.model.named_children()):
-                if isinstance(child, Metric):
-                    delattr(self.model, name)  # counts of an evaluation, no part of what is exported
-            for name, tensor in data.preprocessing.fitted.items():
-                self.register_buffer(name, tensor.clone())
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            mine = copy.copy(data)
-            mine.preprocessing = copy.copy(data.preprocessing)
-            mine.preprocessing.fitted = {name: Placed(buffer) for name, buffer in self.named_buffers(recurse=False)}
-            return _logits(self.model, mine, images)
-
-    return Deployed().eval()
-
-
-def _write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
-    import onnxruntime  # type: ignore[import-untyped]
-    import torch
-
-    example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
-    program = torch.onnx.export(
-        _as_module(model, data),
-        (example,),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    program.model.metadata_props.update(metadata)
-    program.save(file, external_data=False)
-    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-
-def _write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
-    import torch
-
-    # Lightning's method hides its own properties from torch, which reads each of them and finds no trainer.
-    example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
-    traced = _as_module(model, data).to_torchscript(method="trace", example_inputs=example, check_trace=False)
-    torch.jit.save(traced, file, _extra_files={"metadata.json": json.dumps(metadata)})
-    return torch.jit.load(file, map_location="cpu")
-
-
-def _write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> "Predict":
-    from safetensors.torch import load_file, save
-
-    fitted = {f"preprocessing.{name}": tensor for name, tensor in data.preprocessing.fitted.items()}
-    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in (model.state_dict() | fitted).items()}
-    file.write_bytes(save(tensors, metadata))  # its own save_file hides the file from other users
-    stored = load_file(file)
-    again, its_data = _untrained(run)
-    preprocessing = {name: stored.pop(name) for name in fitted}
-    again.load_state_dict(stored)
-    its_data.preprocessing.fitted = {name.partition(".")[2]: tensor for name, tensor in preprocessing.items()}
-    return lambda images: _logits(again, its_data, images)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules import Digits
 from modules import SoftmaxRegression
-from pipelines import export
+from pipelines import export, export_formats
 from tests.command_line import run_pipeline
 
 FIT = [
@@ -167,7 +167,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) ->
 def test_a_graph_that_differs_is_not_kept(
     linear: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = export._as_module
+    right = export_formats.as_module
 
     def wrong(model: Any, data: Any) -> Any:
         module: Any = right(model, data)
@@ -175,7 +175,7 @@ def test_a_graph_that_differs_is_not_kept(
             module.model.linear.weight[3, 40] += 0.01
         return module
 
-    monkeypatch.setattr(export, "_as_module", wrong)
+    monkeypatch.setattr(export_formats, "as_module", wrong)
     out = tmp_path / "model"
     out.write_text("the export before")
     said = fails(capsys, str(linear), "--format", form, "--out", str(out), code=1)
