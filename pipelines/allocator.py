@@ -2,7 +2,7 @@
 
 Linux gives every large tensor fresh pages and takes them back when it is freed. A convolutional network allocates the
 same hundreds of megabytes at every step, and on a CPU the page faults take as long as the arithmetic. glibc's malloc
-can keep what is freed, and torch can ask for huge pages: `benchmarks/cpu_memory.py` measures what that gains.
+can keep what is freed, and torch can ask for huge pages: `benchmarks/networks.py` measures what that gains.
 """
 
 import ctypes
