@@ -16,6 +16,8 @@ from callbacks.pictures import image_grid, show, stretch
 class HasTemplates(Protocol):
     """A model whose weights look like its input."""
 
+    class_templates: bool  # whether there is one for each class, in their order; else one for each first-layer unit
+
     def templates(self) -> Tensor:
         """One template per class or unit, (M, *input_shape)."""
 
@@ -65,13 +67,9 @@ class Templates(Callback):
         if weights.ndim != 4 or weights.shape[1] not in (1, 3):
             return  # features, not pixels: nothing to look at
         names = getattr(data, "class_names", ())
-        by_class = len(names) == len(weights)
-        titles = list(names) if by_class else [str(i) for i in range(len(weights))]
+        by_class = pl_module.class_templates
+        titles = list(names) if by_class and len(names) == len(weights) else [str(i) for i in range(len(weights))]
         columns = 5 if len(weights) <= 10 else 10
-        picture = image_grid(
-            stretch(weights),
-            titles,
-            columns,
-            f"{type(pl_module).__name__} {'templates' if by_class else 'first layer'} {when}",
-        )
+        title = f"{type(pl_module).__name__} {'templates' if by_class else 'first layer'} {when}"
+        picture = image_grid(stretch(weights), titles, columns, title)
         show(trainer, "templates", picture, caption=when)

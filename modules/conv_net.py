@@ -15,7 +15,7 @@ Shapes: B images in a batch, C channels, H×W pixels, M channels of a stage, K c
 
 from collections.abc import Sequence
 from math import log
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,8 @@ class ConvNet(Classifier):
     Raises:
         ValueError: a value out of the range given above, or inputs that are not images.
     """
+
+    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ Shapes: B images in a batch, D values in an image, K classes.
 
 from collections.abc import Sequence
 from math import log, prod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,8 @@ class FullyConnectedNet(Classifier):
     Raises:
         ValueError: a value out of the range given above; a training batch of one image with batch normalisation.
     """
+
+    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ Shapes: B images in a batch, D values in an image, K classes.
 """
 
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,8 @@ class LinearClassifier(Classifier):
     Raises:
         ValueError: a negative λ or a weight scale that is not above 0.
     """
+
+    class_templates: ClassVar[bool] = True  # whether `templates` has one for each class
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int, reg: float, weight_scale: float) -> None:
         super().__init__(num_classes)

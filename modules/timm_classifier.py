@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,8 @@ class TimmClassifier(Classifier):
     Raises:
         ValueError: a value out of the range given above, an unknown model, or weights that don't fit it.
     """
+
+    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
 
     def __init__(
         self,

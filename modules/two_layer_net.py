@@ -10,6 +10,7 @@ Shapes: B images in a batch, D values in an image, H hidden units, K classes.
 """
 
 from math import log, prod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class TwoLayerNet(Classifier):
     Raises:
         ValueError: a value out of the range given above.
     """
+
+    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
 
     def __init__(
         self,

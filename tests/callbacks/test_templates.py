@@ -14,7 +14,7 @@ import callbacks.templates
 from callbacks import Templates
 from callbacks.pictures import stretch
 from datamodules import Digits
-from modules import LinearSVM
+from modules import LinearSVM, TwoLayerNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -119,6 +119,16 @@ def test_no_more_than_max_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     images, titles, _ = shown.calls[0]
     assert images.shape == (3, 1, 8, 8)
     assert titles == ["0", "1", "2"]
+
+
+def test_hidden_units_are_numbered_even_if_they_are_as_many_as_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Shown(monkeypatch)
+    train(tmp_path, Templates(), 1, model=TwoLayerNet((1, 8, 8), 10, hidden_size=10))
+    _, titles, title = shown.calls[0]
+    assert titles == [str(i) for i in range(10)]
+    assert title == "TwoLayerNet first layer before training"
 
 
 def test_features_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
