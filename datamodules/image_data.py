@@ -195,14 +195,11 @@ class ImageDataModule(L.LightningDataModule):
         """Features of all images read, (N, C, H, W), so that one file serves every split; kept for the parts' rows."""
         if not isinstance(self.preprocessing, Features):
             return
-        for mirrored in (False, True) if self.flip and "train" in parts else (False,):
-            found = cached(self.preprocessing, images.flip(-1) if mirrored else images, self.root / "features")
-            for split, rows in parts.items():
-                if not mirrored:
-                    copies = 2 if self.flip and split == "train" else 1
-                    self._features[split] = torch.empty(len(rows), copies, found.shape[1])
-                if mirrored <= (split == "train"):
-                    self._features[split][:, int(mirrored)] = found[rows]
+        found = cached(self.preprocessing, images, self.root / "features")
+        self._features |= {split: found[rows][:, None] for split, rows in parts.items()}
+        if self.flip and "train" in parts:
+            mirrored = cached(self.preprocessing, images.flip(-1), self.root / "features")[parts["train"]]
+            self._features["train"] = torch.stack([found[parts["train"]], mirrored], 1)
 
     def fit_preprocessing(self) -> None:
         """Fits the preprocessing to the training split, unless that was done or a checkpoint brought it along."""
