@@ -29,8 +29,8 @@ from benchmarks.timing import Clock, Comparison, Rate, Variant
 from datamodules import CIFAR10
 from datamodules.download import CIFAR10_MEMBERS
 from datamodules.splits import stratified_folds
-from modules.k_nearest_neighbors import votes
 from modules.nearest_neighbors import Metric, NearestNeighbors
+from modules.votes import votes
 
 THREADS = 2
 FOLDS, SUBSET, CHOICES = 5, 5_000, (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)

@@ -1,12 +1,6 @@
 """k-nearest neighbours: training memorises all images, and an image gets the class that most of its k nearest have.
 
-Each of the k nearest votes for its class, with one vote or, so that nearer ones count more, with 1 / distance:
-
-    votes_c = Σ_{i ≤ k} w_i [y_i = c]        w_i = 1 (majority)  or  1 / d_i (distance)
-
-Neighbours with the distance 0 decide alone, with one vote each. Among classes with equally many votes the one whose
-nearest member is nearest wins. Votes are sums over the neighbours in order, so one search for the largest k gives the
-predictions of all smaller ones as well.
+How the neighbours are found stands in `nearest_neighbors.py`, how they vote in `votes.py`.
 
 Source: T. Cover, P. Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory, 1967;
 https://cs231n.github.io/classification/#k-nearest-neighbor-classifier
@@ -16,16 +10,14 @@ https://cs231n.github.io/classification/#k-nearest-neighbor-classifier
 Shapes: B images in a batch, N memorised images, K classes, k neighbours.
 """
 
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric as Counter
 
 from modules.classifier import Classifier, ImageBatch
 from modules.nearest_neighbors import Metric, NearestNeighbors
-
-Weights = Literal["majority", "distance"]
+from modules.votes import CorrectByK, Weights, votes
 
 _SMOOTHING = 1e-6  # share of the votes that every class has in the logits, and the winner twice
 
@@ -131,6 +123,9 @@ class KNearestNeighbors(Classifier):
         optimizer.step()
         return loss.detach()
 
+    def on_fit_end(self) -> None:
+        self.unused.requires_grad_(False)  # nothing is left to train
+
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         """Nothing: there are no figures of training."""
 
@@ -216,50 +211,3 @@ class KNearestNeighbors(Classifier):
                 setattr(self, name, torch.empty_like(stored, device=getattr(self, name).device))
         self._search = None
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-class CorrectByK(Counter):
-    """Share of the images that are classified rightly, for every k up to `k_max`, over all batches and processes."""
-
-    correct: Tensor
-    images: Tensor
-
-    def __init__(self, k_max: int) -> None:
-        super().__init__()
-        self.add_state("correct", torch.zeros(k_max, dtype=torch.int64), "sum")
-        self.add_state("images", torch.zeros((), dtype=torch.int64), "sum")
-
-    def update(self, correct: Tensor) -> None:
-        """Counts a batch: whether each image is right with each k, (B, k_max) bool."""
-        self.correct += correct.sum(0)
-        self.images += len(correct)
-
-    def compute(self) -> Tensor:
-        """Shares, (k_max,) float64."""
-        return self.correct.double() / self.images
-
-
-def votes(distances: Tensor, labels: Tensor, num_classes: int, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Votes of the first 1, 2, …, k neighbours.
-
-    Args:
-        distances: (B, k), ascending.
-        labels: classes of the neighbours, (B, k) int64.
-        num_classes: K.
-        weights: majority or distance.
-
-    Returns:
-        Shares of the votes (B, k, K) float64, and the class that wins (B, k) int64: the one with the most votes, among
-        equals the one whose nearest member is nearest (first, where several are equally near).
-    """
-    ballots = torch.ones_like(distances, dtype=torch.float64)
-    if weights == "distance":
-        same = distances == 0
-        ballots = torch.where(same[:, :1], same.double(), 1 / distances.double())
-    by_class = ballots.new_zeros(*labels.shape, num_classes).scatter_(2, labels[..., None], ballots[..., None])
-    counts = by_class.cumsum(1)  # (B, k, K)
-    order = torch.arange(labels.shape[1], 0, -1, dtype=torch.float64, device=labels.device)
-    nearest = torch.zeros_like(counts[:, 0]).scatter_reduce(1, labels, order.expand(labels.shape), "amax")  # (B, K)
-    tied = counts == counts.amax(2, keepdim=True)
-    winners = torch.where(tied, nearest[:, None], -1.0).argmax(2)
-    return counts / counts.sum(2, keepdim=True), winners

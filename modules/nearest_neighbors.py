@@ -27,6 +27,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from modules.smallest import smallest
+
 Metric = Literal["l1", "l2", "cosine"]
 
 _INT32_VALUES = 43_000  # D up to which ‖m‖² − 2 q·m of int8 vectors, at most 3·2¹⁴·D, fits into int32
@@ -35,7 +37,6 @@ _FLOAT32_PIXELS = 65_000  # D up to which it holds Σ |q − m| of pixels exactl
 _INT8_INSTRUCTIONS = ("avx_vnni", "avx512_vnni", "amx_int8")
 _MULTIPLE, _LEAST_ROWS = 8, 24  # sizes that CUDA's int8 product takes; it asks for more than 16 rows
 _CACHED = 2**19  # bytes of a block of memory that stays in a core's own cache
-_GROUP = 25  # keys of which only the smallest is compared at first
 _CHUNK = 64  # vectors turned to another type at a time, so that they stay in the cache
 _CANCELLED = 0.01  # share of ‖q‖² + ‖m‖² below which their difference has lost two of float32's seven digits
 _PARALLEL = 1e-14  # cosine distance that rounding to float32 may leave between parallel vectors
@@ -215,42 +216,6 @@ class NearestNeighbors:
                 larger = torch.maximum(block, query, out=space[: len(block)])
                 line.copy_(torch._int_mm(larger, ones, out=sums[: len(block)])[:, 0])
         keys[:, : self.size].mul_(2).sub_(self._sums).sub_(queries.sum(1, dtype=torch.int32)[:, None])
-
-
-def smallest(keys: Tensor, k: int) -> Tensor:
-    """Places of the k smallest keys of each row, in ascending order: (B, N) to (B, k).
-
-    Where equal keys compete for the last places, those at the lowest places win. `topk` picks any of them, so one key
-    more is looked for: only rows in which it equals the k-th are looked through again.
-    """
-    if k == keys.shape[1]:
-        return torch.arange(k, device=keys.device).repeat(len(keys), 1)
-    values, places = _topk(keys, k + 1)
-    last = values[:, k - 1 : k]
-    sure, places = values[:, :k] < last, places[:, :k]
-    for row in (last == values[:, k:]).any(1).nonzero().flatten().tolist():
-        kept = places[row, sure[row]]
-        equal = (keys[row] == last[row]).nonzero().flatten()
-        places[row] = torch.cat([kept, equal[: k - len(kept)]])
-    return places.sort(1).values
-
-
-def _topk(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k smallest of each row (B, N), ascending, and their places; faster than `topk` on long rows.
-
-    With a row cut into groups, all of the k smallest lie in the k groups that have the smallest minima. A group is
-    every G-th key, so that the minima are taken over whole vectors.
-    """
-    groups = keys.shape[1] // _GROUP
-    if k > groups // 4:
-        return keys.topk(k, largest=False)
-    grouped = keys[:, : groups * _GROUP].unflatten(1, (_GROUP, groups))  # (B, _GROUP, G)
-    nearest = grouped.amin(1).topk(k, largest=False, sorted=False).indices[:, None].expand(-1, _GROUP, -1)
-    offsets = torch.arange(_GROUP, device=keys.device)[:, None] * groups
-    rest = torch.arange(groups * _GROUP, keys.shape[1], device=keys.device).expand(len(keys), -1)
-    candidates = torch.cat([(nearest + offsets).flatten(1), rest], 1)
-    values, chosen = keys.gather(1, candidates).topk(k, largest=False)
-    return values, candidates.gather(1, chosen)
 
 
 @lru_cache

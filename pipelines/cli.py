@@ -297,10 +297,12 @@ class TopicCLI(LightningCLI):
 
     @rank_zero_only
     def _announce(self) -> None:
-        parameters = sum(p.numel() for p in self.model.parameters())
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        everything = sum(p.numel() for p in self.model.parameters())
+        of_all = f" of {everything:,}" if 0 < trained < everything else ""
         device = self.trainer.strategy.root_device.type
         print(
-            f"{self.subcommand}: {type(self.model).__name__}, {parameters:,} parameters, on "
+            f"{self.subcommand}: {type(self.model).__name__}, {trained:,}{of_all} parameters, on "
             f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
             f"{self._get(self.config, 'seed_everything')}"
             + (f"; {as_typed(self.run_folder.path)}" if self.run_folder else "")
@@ -329,6 +331,8 @@ class TopicCLI(LightningCLI):
         for unsent in sorted((self.run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
             print(f"send it to W&B     wandb sync {as_typed(unsent)}")
         print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(self.run_folder.path)}")
+        if not any(p.requires_grad for p in self.model.parameters()):
+            return  # it has memorised all there is
         more = f"--trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
         print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(self.run_folder.path)} {more}")
 

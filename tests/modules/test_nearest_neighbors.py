@@ -8,7 +8,8 @@ from sklearn.neighbors import NearestNeighbors as ScikitNeighbors
 from torch import Tensor
 
 from modules import nearest_neighbors
-from modules.nearest_neighbors import Metric, NearestNeighbors, int8_product_pays, smallest
+from modules.nearest_neighbors import Metric, NearestNeighbors, int8_product_pays
+from modules.smallest import smallest
 
 METRICS = get_args(Metric)
 
