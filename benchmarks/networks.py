@@ -13,6 +13,7 @@ Each measurement is a process of its own, by wall time, with two threads; the va
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,51 +23,57 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader
+
 from benchmarks.timing import Clock, Comparison, Rate, Variant
+from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
+from callbacks import TrainingHealth
+from datamodules import CIFAR10
+from modules import ConvNet, TimmClassifier, WarmupCosine
+from modules.classifier import Classifier
+from pipelines.allocator import keep_freed_memory
+from pipelines.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.cli import quiet
+from pipelines.progress import ProgressBar
+from pipelines.schedule_length import ScheduleLength, configure_optimizers
 
 BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
-BATCHES = {"small": 256, "convnet": 256, "resnet": 128}
-WARM_UP = 4  # steps before the clock starts
+MODELS: dict[str, Callable[[], Classifier]] = {
+    "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
+    "convnet": partial(ConvNet, (3, 32, 32), 10),
+    "resnet": partial(TimmClassifier, (3, 32, 32), 10),
+}
+BATCH_SIZE = 256
+WARM_UP = 10  # steps before the clock starts, as in the Stopwatch
 
 
 def measure(variant: str, model_name: str, root: str, steps: int) -> float:
     """Images a second of one variant, in this process."""
     if variant != BARE:
-        from pipelines.allocator import keep_freed_memory
-
         keep_freed_memory()
-    from modules import ConvNet, TimmClassifier
-    from modules.classifier import Classifier
-    from pipelines.cli import quiet
-
     quiet()
-    new_model: dict[str, Callable[[], Classifier]] = {
-        "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
-        "convnet": partial(ConvNet, (3, 32, 32), 10),
-        "resnet": partial(TimmClassifier, (3, 32, 32), 10),
-    }
-    run = _ours if variant == OURS else _bare
-    return run(new_model[model_name](), root, BATCHES[model_name], steps)
+    return (ours if variant == OURS else bare)(MODELS[model_name](), root, steps)
 
 
-def _bare(model: "object", root: str, batch_size: int, steps: int) -> float:
-    import torch
-    from torch import Tensor
-    from torch.utils.data import DataLoader
-    from torchvision.datasets import CIFAR10
-    from torchvision.transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor
+def bare(model: Classifier, root: str, steps: int) -> float:
+    """The loop that one would write, with torchvision's images."""
+    from torchvision import transforms  # a second of start-up that our side need not wait for
 
-    from modules.classifier import Classifier
+    from benchmarks.input_pipeline import InMemory
 
-    assert isinstance(model, Classifier)
-    normalize = Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-    transform = Compose([RandomCrop(32, 4), RandomHorizontalFlip(), ToTensor(), normalize])
-    CIFAR10._check_integrity = lambda _: True  # the MD5 sums differ where the pixels went through JPEG
-    data = CIFAR10(root, transform=transform)
+    split = CIFAR10(root=root)
+    split.setup("fit")
+    normalize = transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    crop, flip = transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()
+    data = InMemory(*split.splits["train"], transforms.Compose([crop, flip, transforms.ToTensor(), normalize]))
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-        data, batch_size, shuffle=True, num_workers=2, drop_last=True
+        data, BATCH_SIZE, shuffle=True, num_workers=2, drop_last=True
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = optimizer_of(model)
     model.train()
     started = Clock.now()
     for step, (images, labels) in enumerate(islice(loader, WARM_UP + steps)):
@@ -77,27 +84,14 @@ def _bare(model: "object", root: str, batch_size: int, steps: int) -> float:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return Rate.of(steps * batch_size, Clock.now() - started).wall
+    return Rate.of(steps * BATCH_SIZE, Clock.now() - started).wall
 
 
-def _ours(model: "object", root: str, batch_size: int, steps: int) -> float:
-    import lightning as L
-    import torch
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
-    from callbacks import TrainingHealth
-    from datamodules import CIFAR10
-    from modules import WarmupCosine
-    from modules.classifier import Classifier
-    from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-    from pipelines.progress import ProgressBar
-    from pipelines.schedule_length import ScheduleLength, configure_optimizers
-
-    assert isinstance(model, Classifier)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = WarmupCosine(optimizer)
-    model.configure_optimizers = lambda: configure_optimizers(model, optimizer, schedule)  # type: ignore
+def ours(model: Classifier, root: str, steps: int) -> float:
+    """The trainer that `pipelines.train fit` builds."""
+    optimizer = optimizer_of(model)
+    configured = configure_optimizers(model, optimizer, WarmupCosine(optimizer))
+    model.configure_optimizers = lambda: configured  # type: ignore
     stopwatch = Stopwatch(steps)
     with TemporaryDirectory() as folder, tracked(Path(folder)) as loggers, redirect_stdout(Terminal()):
         checkpoint = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
@@ -114,15 +108,21 @@ def _ours(model: "object", root: str, batch_size: int, steps: int) -> float:
             callbacks=[TrainingHealth(), ProgressBar(), RandomState(), ScheduleLength(), checkpoint, stopwatch],
         )
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        trainer.fit(model, CIFAR10(root=root, batch_size=batch_size, crop_padding=4, flip=True))
-    return Rate.of(steps * batch_size, stopwatch.time).wall
+        trainer.fit(model, CIFAR10(root=root, batch_size=BATCH_SIZE, crop_padding=4, flip=True))
+    return Rate.of(steps * BATCH_SIZE, stopwatch.time).wall
+
+
+def optimizer_of(model: Classifier) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
 def in_a_process(variant: str, model_name: str, root: str, steps: int) -> Rate:
     """What `measure` gives in a process of its own."""
     words = ["--measure", variant, "--models", model_name, "--root", root, "--steps", str(steps)]
     command = [sys.executable, "-m", "benchmarks.networks", *words]
-    finished = subprocess.run(command, capture_output=True, text=True)
+    # torch is imported before `keep_freed_memory` here, so what that sets for torch is set from outside.
+    environment = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0" if variant == BARE else "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
     if finished.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{finished.stderr[-2000:]}")
     rate = float(finished.stdout.split()[-1])
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser.add_argument("--root", default="data", help="folder of the data files, CIFAR-10 in it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="steps per measurement; resnet takes a quarter of them")
-    parser.add_argument("--models", nargs="+", choices=list(BATCHES), default=list(BATCHES))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--measure", choices=(BARE, KEPT, OURS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:

@@ -9,8 +9,9 @@ import torch
 
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
-from benchmarks import features, input_pipeline, knn, startup, sweep_overhead, trainer_overhead
+from benchmarks import features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
+from tests.datamodules.official_files import write_cifar10
 
 
 def assert_all_printed(comparison: Comparison, names: set[str], printed: str) -> None:
@@ -112,3 +113,10 @@ def test_features_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytes
     comparison = features.main(["--root", str(tmp_path), "--images", "20", "--rounds", "1"])
     names = {"scikit-image loop", "hog", "course's loop", "hue histogram"}
     assert_all_printed(comparison, names, capsys.readouterr().out)
+
+
+def test_networks_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cifar10(tmp_path, num_train=12 * networks.BATCH_SIZE * 10 // 9)  # 12 steps after a tenth is held out
+    comparisons = networks.main(["--root", str(tmp_path), "--models", "small", "--steps", "1", "--rounds", "1"])
+    names = {networks.BARE, networks.KEPT, networks.OURS}
+    assert_all_printed(comparisons["small"], names, capsys.readouterr().out)
