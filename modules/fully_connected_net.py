@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from modules.affine import check_settings, initialise, penalty, starts_level
 from modules.classifier import Classifier
-from modules.normalization import VectorNorm, vector_norm
+from modules.normalization import ONE_IMAGE, VectorNorm, vector_norm
 
 
 class FullyConnectedNet(Classifier):
@@ -99,10 +99,7 @@ class FullyConnectedNet(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, *input_shape) to logits (B, K)."""
         if self.training and self.normalization == "batch" and len(images) == 1:
-            raise ValueError(
-                "Batch normalisation got a training batch of one image, whose variance over the batch is 0; give a "
-                "batch_size of 2 or more, or normalization layer."
-            )
+            raise ValueError(ONE_IMAGE)
         logits: Tensor = self.layers(images.flatten(1))
         return logits
 

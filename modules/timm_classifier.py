@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.classifier import Classifier
+from modules.normalization import ONE_IMAGE
 
 
 class TimmClassifier(Classifier):
@@ -105,7 +106,12 @@ class TimmClassifier(Classifier):
         """Images (B, C, H, W) to logits (B, K)."""
         if self.image_size is not None:
             images = F.interpolate(images, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
-        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        try:
+            logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        except ValueError as error:
+            if self.training and len(images) == 1:  # torch refuses where one image has shrunk to one position
+                raise ValueError(ONE_IMAGE) from error
+            raise
         return logits
 
     def test_logits(self, images: Tensor) -> Tensor:

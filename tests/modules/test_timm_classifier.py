@@ -192,6 +192,13 @@ def test_mixing_an_odd_batch() -> None:
         tiny(mixup=1.0).training_targets(torch.zeros(3, *SHAPE), torch.zeros(3, dtype=torch.int64))
 
 
+def test_a_batch_of_one_image_that_shrinks_to_one_position() -> None:
+    model = TimmClassifier((3, 8, 8), K, TINY).train()
+    with pytest.raises(ValueError, match="training batch of one image"):
+        model(torch.randn(1, 3, 8, 8))
+    assert model.eval()(torch.randn(1, 3, 8, 8)).shape == (1, K)
+
+
 def test_flat_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match=r"takes images \(C, H, W\), but the data has shape \(3072,\)"):
         TimmClassifier((3072,), K, TINY)
