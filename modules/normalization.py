@@ -19,8 +19,8 @@ from typing import Literal
 from torch import nn
 
 ONE_IMAGE = (
-    "Batch normalisation got a training batch of one image, whose variance over the batch is 0; give a batch_size of 2 or "
-    "more, or normalise otherwise."
+    "Batch normalisation got a training batch of one image, whose variance over the batch is 0; give a batch_size of 2 "
+    "or more, or normalise otherwise."
 )
 
 VectorNorm = Literal["none", "batch", "layer"]
