@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import user_errors
 from pipelines.options import OptionParser
-from pipelines.run_folder import RunFolder, as_typed, find_checkpoint
+from pipelines.run_folder import RunFolder, as_typed, find_run
 
 if TYPE_CHECKING:
     from pipelines.export_formats import Predict
@@ -72,13 +72,7 @@ def export(path: str, form: str, out: Path | None) -> bool:
     """
     if form not in FORMATS:
         raise ValueError(f"There is no format {form!r}; give one of {', '.join(FORMATS)}.")
-    checkpoint = find_checkpoint(path, "test")
-    run = RunFolder.of_checkpoint(checkpoint)
-    if run is None:
-        raise ValueError(
-            f"{checkpoint} does not lie in the folder of its run, whose config.yaml says what the model is; "
-            "put it back, or give the run's folder."
-        )
+    run, checkpoint = find_run(path)
     missing = [name for name in _ONNX_PACKAGES if form == "onnx" and find_spec(name) is None]
     if missing:
         raise ValueError(f"ONNX needs {' and '.join(missing)}; pip install -r requirements-export.txt brings it.")
@@ -102,8 +96,10 @@ def _reserve(out: Path) -> Path:
 
 def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path, out: Path) -> bool:
     from pipelines import export_formats  # torch and Lightning: seconds that a typing error need not wait for
+    from pipelines.trained import restore
 
-    model, data = _trained(run, checkpoint)
+    model, data = export_formats.untrained(run)
+    restore(model, data, checkpoint)
     metadata = _metadata(run, model, data)
     print(f"export   {type(model).__name__} on {type(data).__name__}, {as_typed(checkpoint)}")
     print(f"input    {metadata['input']}")
@@ -154,22 +150,6 @@ def _reason(failure: BaseException) -> str:
         failure = failure.__cause__
     lines = str(failure).strip().splitlines() or [type(failure).__name__]
     return lines[0].rstrip(".")
-
-
-def _trained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
-    """Model and data module of a checkpoint, with weights and preprocessing, no images read."""
-    from pipelines.checkpoints import check_weights_fit, read_checkpoint
-    from pipelines.export_formats import untrained
-
-    model, data = untrained(run)
-    stored = read_checkpoint(checkpoint)
-    check_weights_fit(stored, model, checkpoint)
-    model.on_load_checkpoint(stored)
-    model.load_state_dict(stored["state_dict"])
-    if type(data).__qualname__ not in stored:
-        raise ValueError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
-    data.load_state_dict(stored[type(data).__qualname__])
-    return model, data
 
 
 def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:

@@ -16,8 +16,8 @@ from torchmetrics import Metric
 
 from datamodules import ImageDataModule
 from modules import Classifier
+from pipelines import trained
 from pipelines.run_folder import RunFolder
-from pipelines.untrained import build
 
 Predict = Callable[[Tensor], Tensor]  # uint8 (B, C, H, W) to logits (B, K)
 
@@ -25,8 +25,7 @@ _TRACED_BATCH = 2  # 1 would be taken for a constant
 
 
 def untrained(run: RunFolder) -> tuple[Any, Any]:
-    built = build(["test", "--config", str(run.config)], run.topic)
-    model, data = built.model, built.datamodule
+    model, data = trained.untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise ValueError(
             f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."

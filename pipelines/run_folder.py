@@ -97,6 +97,22 @@ def find_checkpoint(path: str, subcommand: str) -> Path:
     return given
 
 
+def find_run(path: str) -> tuple[RunFolder, Path]:
+    """The run and the checkpoint meant by a checkpoint's path, or by a run's folder (its best, else its last).
+
+    Raises:
+        ValueError: no checkpoint there, or one that no longer lies in its run's folder.
+    """
+    checkpoint = find_checkpoint(path, "test")
+    run = RunFolder.of_checkpoint(checkpoint)
+    if run is None:
+        raise ValueError(
+            f"{checkpoint} does not lie in the folder of its run, whose config.yaml says what the model is; "
+            "put it back, or give the run's folder."
+        )
+    return run, checkpoint
+
+
 def as_typed(path: Path) -> Path:
     """A path as a person would type it from here."""
     path = path.resolve()
