@@ -1,36 +1,21 @@
-"""What all classifiers share: the steps, running training figures, and the confusion matrix behind every accuracy.
+"""What all classifiers share: the steps, their figures, and the confusion matrix behind every accuracy.
 
 A topic is a subclass that says `forward` (images to logits) and `loss` (logits and labels to a scalar).
-
-`self.log` costs 0.4 ms a call whether the figure is written or not, as much as a linear model's whole step. So the
-training figures are summed in tensors on the device and logged once every `log_every_n_steps`: what a plot shows is
-the mean since its last point, not one batch's noise.
 
 Shapes: B images in a batch, K classes.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
-import lightning as L
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from modules.training_figures import TrainingFigures
+
 ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) int64
 
 
-@dataclass
-class _Sums:
-    """Over the training batches since the last log; nothing here makes a GPU wait, so `images` stays in Python."""
-
-    loss: Tensor  # scalars on the device
-    correct: Tensor
-    images: int = 0
-
-
-class Classifier(L.LightningModule):
+class Classifier(TrainingFigures):
     """Classifies images into `num_classes` classes; logs `train/…`, `val/…` and `test/…` loss and accuracy.
 
     Args:
@@ -48,8 +33,6 @@ class Classifier(L.LightningModule):
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
-        self._train_sums: _Sums | None = None
-        self._logged_step = 0  # the step of the last log
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The training loss of one batch: logits (B, K), labels (B,) to a scalar. A topic's own."""
@@ -68,46 +51,14 @@ class Classifier(L.LightningModule):
         """What `loss` should be before training, when all logits are near 0; None if nothing is known."""
         return None
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at 1e-3, which trains any topic tolerably; the command line's --optimizer takes its place.
-
-        Source: https://cs231n.github.io/neural-networks-3/#ada
-        """
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-    def on_train_start(self) -> None:
-        self._logged_step = self.global_step
-
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         images, labels = batch
         images, targets = self.training_targets(images, labels)
         logits = self(images)
         loss = self.loss(logits, targets)
-        self._count_training_batch(loss.detach(), logits.detach(), labels)
+        correct = (logits.detach().argmax(1) == labels).sum()
+        self.count_training_batch(len(labels), loss=loss.detach() * len(labels), accuracy=correct)
         return loss
-
-    def _count_training_batch(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        sums = self._train_sums
-        if sums is None or sums.loss.device != labels.device:
-            zero = torch.zeros((), device=labels.device)
-            sums = self._train_sums = _Sums(zero, zero.clone())
-        sums.loss.add_(loss, alpha=len(labels))
-        sums.correct.add_((logits.argmax(1) == labels).sum())
-        sums.images += len(labels)
-
-    def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
-        trainer: Any = self.trainer  # its attributes are set where mypy does not look
-        every = trainer.log_every_n_steps  # 0 turns logging off
-        # While gradients accumulate, the step stands still and Lightning drops what is logged.
-        if not every or self.global_step % every or self.global_step == self._logged_step:
-            return
-        sums = self._train_sums
-        assert sums is not None
-        counted = torch.stack([sums.loss, sums.correct, torch.full_like(sums.loss, sums.images)])
-        *totals, images = trainer.strategy.reduce(counted, reduce_op="sum").tolist()
-        loss, correct = (total / images for total in totals)
-        self.log_dict({"train/loss": loss, "train/accuracy": correct}, prog_bar=True)
-        self._train_sums, self._logged_step = None, self.global_step
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Counts the batch and returns its logits (B, K), for callbacks."""
