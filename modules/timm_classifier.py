@@ -1,8 +1,6 @@
 """Any model of timm as a classifier, made ready for small images, with what a good training recipe needs.
 
-    stem              networks for images of 224 pixels begin by shrinking them to a quarter; for 32 pixels the first
-                      convolution becomes 3×3 with stride 1 and the max pooling after it is left out
-                      (K. He et al., arXiv 1512.03385, section 4.2)
+    stem              for small images: `backbones.py`
     label smoothing   the target is 1 − ε for the true class plus ε/K for every class (arXiv 1512.00567)
     mixup             λ x₁ + (1 − λ) x₂ with target λ y₁ + (1 − λ) y₂, λ drawn from Beta(α, α) (arXiv 1710.09412)
     cutmix            a rectangle of x₂ pasted into x₁, the targets mixed by area (arXiv 1905.04899)
@@ -17,17 +15,14 @@ An average of the weights over the training is Lightning's callback EMAWeightAve
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
 
-import warnings
-from collections.abc import Mapping
-from difflib import get_close_matches
 from math import log
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.backbones import create_backbone, enlarge_stem, first_convolution
 from modules.classifier import Classifier
 from modules.normalization import ONE_IMAGE
 
@@ -90,9 +85,9 @@ class TimmClassifier(Classifier):
         self.label_smoothing = label_smoothing
         self.mirror_test = mirror_test
         self.freeze_backbone = freeze_backbone
-        self.network = _create(name, num_classes, input_shape[0], pretrained, options or {})
+        self.network = create_backbone(name, num_classes, input_shape[0], pretrained, options or {})
         if small_stem:
-            _enlarge_stem(self.network, name)
+            enlarge_stem(self.network, name)
         if freeze_backbone:
             self.network.requires_grad_(False)
             self._head.requires_grad_(True)
@@ -150,7 +145,7 @@ class TimmClassifier(Classifier):
 
     def templates(self) -> Tensor:
         """The filters of the first convolution: (M, C, side, side)."""
-        return _first_convolution(self.network).weight.detach()
+        return first_convolution(self.network).weight.detach()
 
     @property
     def _head(self) -> nn.Module:
@@ -161,84 +156,3 @@ class TimmClassifier(Classifier):
         from timm.data.mixup import Mixup
 
         return Mixup(mixup, cutmix, label_smoothing=self.label_smoothing, num_classes=self.num_classes)
-
-
-def _create(
-    name: str, num_classes: int, channels: int, pretrained: str | None, options: Mapping[str, Any]
-) -> nn.Module:
-    """The network with its weights; its last layer small, so that all classes start level.
-
-    Raises:
-        ValueError: an unknown name, arguments that the model refuses, or weights that are missing or don't fit.
-    """
-    import timm  # takes a second and a half to import
-
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
-        raise ValueError(f"timm has no model {name!r}; {hint}")
-    arguments: dict[str, Any] = {"in_chans": channels, **options}
-    if pretrained is None:
-        arguments["num_classes"] = num_classes
-    elif pretrained != "hub":
-        if not Path(pretrained).is_file():
-            raise ValueError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
-        arguments["pretrained_cfg_overlay"] = {"file": pretrained}
-    elif not timm.is_model_pretrained(name):
-        raise ValueError(f"timm knows no pretrained weights for {name!r}; give a file of weights, or leave it out.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network: nn.Module = timm.create_model(name, pretrained=pretrained is not None, **arguments)
-            if pretrained is not None:  # timm checks that all weights fit only while the classes are the weights' own
-                network.reset_classifier(num_classes)  # type: ignore[operator]
-    except Exception as error:  # timm, torch and the hub each raise what they please
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        if pretrained is not None:
-            raise ValueError(
-                f"The weights {pretrained!r} can't be used for {name}: {reason}; give weights of this very model."
-            ) from error
-        raise ValueError(f"timm can't make {name} with {dict(options)}: {reason}.") from error
-    head = network.get_classifier()  # type: ignore[operator]
-    if isinstance(head, nn.Linear):
-        nn.init.normal_(head.weight, std=0.01)
-        nn.init.zeros_(head.bias)
-    return network
-
-
-def _first_convolution(network: nn.Module) -> nn.Conv2d:
-    """The network's first convolution.
-
-    Raises:
-        ValueError: the network has none.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            return layer
-    raise ValueError(f"{type(network).__name__} has no convolution whose filters could be shown.")
-
-
-def _enlarge_stem(network: nn.Module, model: str) -> None:
-    """Lets the first convolution keep the size of its images, and takes away the pooling after it.
-
-    Raises:
-        ValueError: a network that cuts the image into patches instead.
-    """
-    conv = _first_convolution(network)
-    if conv.stride == (1, 1):
-        return
-    if conv.kernel_size == conv.stride:
-        raise ValueError(
-            f"{model} cuts images into patches of {conv.stride[0]} pixels and has no stem to enlarge; give "
-            "--model.small_stem false, and --model.options '{patch_size: 4}' for smaller patches if it takes them."
-        )
-    conv.stride = (1, 1)
-    if conv.kernel_size[0] > 3:
-        margin = (conv.kernel_size[0] - 3) // 2
-        conv.weight = nn.Parameter(conv.weight.detach()[..., margin : margin + 3, margin : margin + 3].clone())
-        conv.kernel_size, conv.padding = (3, 3), (1, 1)
-    for pool_name, layer in network.named_modules():
-        if isinstance(layer, nn.MaxPool2d):
-            parent, _, child = pool_name.rpartition(".")
-            setattr(network.get_submodule(parent), child, nn.Identity())
-            return
