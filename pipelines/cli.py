@@ -351,7 +351,7 @@ class TopicCLI(LightningCLI):
 
     @rank_zero_only
     def after_predict(self) -> None:
-        print(f"{len(self.predictions.rows):,} images classified: {self.predictions.file}")
+        print(f"{len(self.predictions.rows):,} images predicted: {self.predictions.file}")
 
 
 def _wandb_exit_code(error: BaseException) -> int:
