@@ -29,19 +29,19 @@ class ShapeImages(NamedTuple):
     boxes: NDArray[np.int64]  # (N, 4), pixels x0, y0, x1, y1 from the top left; x1 and y1 lie just outside the shape
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Floats:
+def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Floats:
     return low + (high - low) * rng.random(shape, dtype=np.float32)
 
 
-def _paint(canvas: Floats, coverage: Floats, colour: Floats) -> None:
+def paint(canvas: Floats, coverage: Floats, colour: Floats) -> None:
     """Paints `colour` (B, 3) over `canvas` (B, 3, S, S) where `coverage` (B, S, S) says so, in place."""
     canvas += coverage[:, None] * (colour[:, :, None, None] - canvas)
 
 
 def _draw_colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """Colours (B, 3) of the shape and the background, and the second colour of the background's pattern."""
-    background = _uniform(rng, 0, 1, BLOCK, 3)
-    candidates = _uniform(rng, 0, 1, BLOCK, 16, 3)
+    background = uniform(rng, 0, 1, BLOCK, 3)
+    candidates = uniform(rng, 0, 1, BLOCK, 16, 3)
     contrasts = np.linalg.norm(candidates - background[:, None], axis=-1)  # (B, 16)
     # The first candidate with enough contrast, not the one with the most, or all shapes would be black or white.
     chosen = np.where((contrasts > MIN_CONTRAST).any(1), (contrasts > MIN_CONTRAST).argmax(1), contrasts.argmax(1))
@@ -49,7 +49,7 @@ def _draw_colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     swap = (shape.sum(1) < background.sum(1)) == (rng.random(BLOCK) < BRIGHT_SHARE)
     shape, background = np.where(swap[:, None], background, shape), np.where(swap[:, None], shape, background)
     # The pattern leads away from the shape's colour, or a shape could vanish in a stripe of its own colour.
-    step = _uniform(rng, -0.5, 0.5, BLOCK, 3)
+    step = uniform(rng, -0.5, 0.5, BLOCK, 3)
     away = np.where((step * (shape - background)).sum(1, keepdims=True) > 0, -step, step)
     return shape, background, np.clip(background + away, 0, 1)
 
@@ -60,28 +60,28 @@ def _draw_background(rng: np.random.Generator, first: Floats, second: Floats, si
     All four are the product of two waves across each other; the number of cycles in the image tells them apart.
     """
     style = rng.integers(0, 4, BLOCK)
-    cycles = _uniform(rng, 2, 5, 2, BLOCK)
+    cycles = uniform(rng, 2, 5, 2, BLOCK)
     cycles[:, style == 0] = 0
     cycles[:, style == 1] = np.array([[0.4], [0]])
     cycles[1, style == 2] = 0
-    angle = _uniform(rng, 0, 2 * np.pi, BLOCK)
+    angle = uniform(rng, 0, 2 * np.pi, BLOCK)
     along, across = rotated_grid(np.full((BLOCK, 2), size / 2, dtype=np.float32), angle, size)
     turns = (2 * np.pi / size * cycles).astype(np.float32)[..., None, None]
     weight = 0.5 + 0.5 * np.sin(turns[0] * along) * np.cos(turns[1] * across)
     canvas = np.tile(first[:, :, None, None], (1, 1, size, size))
-    _paint(canvas, weight, second)
+    paint(canvas, weight, second)
     return canvas
 
 
 def _paint_strokes(rng: np.random.Generator, canvas: Floats, most: int, length: tuple[float, float]) -> None:
     """Paints up to `most` strokes an image, of a length in pixels and one random colour, over `canvas`, in place."""
     size = canvas.shape[-1]
-    x, y = rotated_grid(_uniform(rng, 0, size, most, BLOCK, 2), _uniform(rng, 0, np.pi, most, BLOCK), size)
-    half_length = _uniform(rng, *length, most, BLOCK, 1, 1) / 2
-    half_width = _uniform(rng, 0.4, 0.8, most, BLOCK, 1, 1)
+    x, y = rotated_grid(uniform(rng, 0, size, most, BLOCK, 2), uniform(rng, 0, np.pi, most, BLOCK), size)
+    half_length = uniform(rng, *length, most, BLOCK, 1, 1) / 2
+    half_width = uniform(rng, 0.4, 0.8, most, BLOCK, 1, 1)
     masks = coverage(intersection(np.abs(x) - half_length, np.abs(y) - half_width))  # (most, B, S, S)
     masks *= np.arange(most)[:, None, None, None] < rng.integers(0, most + 1, BLOCK)[:, None, None]
-    _paint(canvas, masks.max(axis=0), _uniform(rng, 0, 1, BLOCK, 3))
+    paint(canvas, masks.max(axis=0), uniform(rng, 0, 1, BLOCK, 3))
 
 
 def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
@@ -89,11 +89,11 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
     kinds = len(SHAPE_NAMES)
     labels = rng.permuted(np.tile(np.arange(kinds, dtype=np.int64), (BLOCK // kinds, 1)), axis=1).ravel()
-    radius = size * _uniform(rng, *RADIUS_RANGE, BLOCK)
+    radius = size * uniform(rng, *RADIUS_RANGE, BLOCK)
     margin = (radius + 1)[:, None]
     # The mean of two uniform draws: like the object of a photograph, the shape is near the middle more often than not.
-    centre = margin + (size - 2 * margin) * _uniform(rng, 0, 1, 2, BLOCK, 2).mean(axis=0)
-    angle = _uniform(rng, -MAX_TILT, MAX_TILT, BLOCK)
+    centre = margin + (size - 2 * margin) * uniform(rng, 0, 1, 2, BLOCK, 2).mean(axis=0)
+    angle = uniform(rng, -MAX_TILT, MAX_TILT, BLOCK)
     masks = np.empty((BLOCK, size, size), dtype=np.float32)
     for label, name in enumerate(SHAPE_NAMES):
         chosen = labels == label
@@ -102,10 +102,10 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
     colour, first, second = _draw_colours(rng)
     canvas = _draw_background(rng, first, second, size)
     _paint_strokes(rng, canvas, MAX_LINES, (0.3 * size, size))
-    _paint(canvas, masks, colour)
+    paint(canvas, masks, colour)
     # Specks lie in front of the shape, lines behind it: a line across a small ring would make it another shape.
     _paint_strokes(rng, canvas, MAX_SPECKS, (1, 4))
-    canvas += _uniform(rng, 0.01, 0.12, BLOCK, 1, 1, 1) * rng.standard_normal(canvas.shape, dtype=np.float32)
+    canvas += uniform(rng, 0.01, 0.12, BLOCK, 1, 1, 1) * rng.standard_normal(canvas.shape, dtype=np.float32)
     images = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
     return ShapeImages(images, labels, mask_boxes(masks))
 
