@@ -302,3 +302,95 @@ def test_no_rank_goes_without_a_batch_in_evaluation(num_samples: int, batch_size
         assert all(1 <= len(batch) <= batch_size for batch in batches)
         seen += [index for batch in batches for index in batch]
     assert sorted(seen) == list(range(num_samples))
+
+
+# ------------------------------------------------------------------------------------------------------------ lengths
+
+
+def by_length(num_samples: int, batch_size: int, lengths: Tensor | None = None, **settings: Any) -> BatchLoader:
+    generator = torch.Generator().manual_seed(0)
+    found = torch.randint(5, 20, (num_samples,), generator=generator) if lengths is None else lengths
+    return loader(num_samples, batch_size, training=True, lengths=found, **settings)
+
+
+def waste(ours: BatchLoader) -> float:
+    """Share of one epoch's tokens that is padding."""
+    assert ours.lengths is not None
+    batches = [ours.lengths[batch[0]] for batch in ours]
+    return 1 - sum(int(b.sum()) for b in batches) / sum(len(b) * int(b.max()) for b in batches)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(("num_samples", "batch_size"), SIZES)
+def test_grouped_by_length_each_sample_still_comes_at_most_once_an_epoch(
+    num_samples: int, batch_size: int, world_size: int
+) -> None:
+    if num_samples < world_size:
+        return
+    together = batch_size * world_size
+    ranks = [by_length(num_samples, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for _ in range(2):
+        epochs = [indices(rank) for rank in ranks]
+        seen = Counter(index for epoch in epochs for batch in epoch for index in batch)
+        assert set(seen.values()) == {1}
+        assert len(seen) == (num_samples // together * together or num_samples)
+        assert {len(epoch) for epoch in epochs} == {max(1, num_samples // together)}
+
+
+def test_batches_of_samples_of_about_equal_length_in_no_order_of_length() -> None:
+    ours = by_length(3000, 10)
+    assert waste(loader_without_lengths(ours)) > 0.2
+    assert waste(ours) < 0.03
+    assert ours.lengths is not None
+    longest = [float(ours.lengths[batch[0]].max()) for batch in ours]
+    steps_ = torch.arange(len(longest), dtype=torch.float32)
+    assert abs(float(torch.corrcoef(torch.stack([steps_, torch.tensor(longest)]))[0, 1])) < 0.25
+
+
+def loader_without_lengths(ours: BatchLoader) -> BatchLoader:
+    """The same samples, shuffled only; the lengths are there for `waste` to count."""
+    plain_ = loader(ours.num_samples, ours.batch_size, training=True)
+    plain_._shuffled = lambda epoch: torch.randperm(ours.num_samples).split(ours.batch_size)  # type: ignore[method-assign]
+    plain_.lengths = ours.lengths
+    return plain_
+
+
+def test_the_batches_mix_anew_each_epoch() -> None:
+    ours = by_length(600, 6)
+    first, second = ({frozenset(batch) for batch in indices(ours)} for _ in range(2))
+    assert len(first & second) < 5
+
+
+def test_the_longest_samples_are_not_the_ones_left_over() -> None:
+    lengths = torch.cat([torch.full((9,), 5), torch.tensor([50])])
+    ours = by_length(10, 9, lengths=lengths)
+    with_longest = sum(9 in batch for _ in range(300) for batch in indices(ours))
+    assert abs(with_longest - 270) < 5 * 5.2  # binomial: 300 epochs, probability 0.9
+
+
+@pytest.mark.parametrize(("world_size", "batch_size"), [(2, 3), (3, 2)])
+def test_grouped_by_length_ranks_together_see_what_one_process_sees(world_size: int, batch_size: int) -> None:
+    for num_samples in (5, 24, 700):
+        ranks = [by_length(num_samples, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+        single = by_length(num_samples, batch_size * world_size)
+        for _ in range(2):
+            joined = [[torch.cat(parts) for parts in zip(*step, strict=True)] for step in zip(*ranks, strict=True)]
+            assert plain(joined) == plain(single)
+
+
+def test_grouped_by_length_a_run_goes_on_identically_from_every_step() -> None:
+    whole = list(steps(by_length(40, 3, seed=4), 2))
+    for done, (_, state) in enumerate(whole[:-1], start=1):
+        resumed = by_length(40, 3, seed=99)
+        resumed.load_state_dict(state)
+        assert list(steps(resumed, 2 - done // 13)) == whole[done:]
+
+
+def test_a_batch_without_lengths_is_what_it_was() -> None:
+    """The order of a run that has no lengths is pinned: checkpoints of older runs go on with the same batches."""
+    assert indices(loader(7, 3, training=True, seed=5)) == [[2, 3, 1], [0, 4, 5]]
+
+
+def test_lengths_that_are_not_one_a_sample_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"lengths has shape \(3,\); give one length for each of 4"):
+        loader(4, 2, training=True, lengths=torch.ones(3))
