@@ -6,7 +6,10 @@ import shutil
 import sys
 import threading
 import warnings
+from functools import partial
+from inspect import signature
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
@@ -33,10 +36,7 @@ from pipelines.stop_signals import Stopped, StopSignals, end_processes, started_
 from pipelines.tracking import finish_wandb, start_wandb
 
 _PATIENCE_SECONDS = 3.0  # for the other processes of a run that ended, and for W&B if the end is overdue
-_LINKS = {  # what the data set says, the model is told, if it asks
-    "data.input_shape": "model.init_args.input_shape",
-    "data.num_classes": "model.init_args.num_classes",
-}
+_TOLD = ("input_shape", "num_classes", "vocabulary")  # what the data set says, the model is told, if it asks
 
 
 def run(arguments: list[str], topic: str) -> "TopicCLI":
@@ -183,8 +183,10 @@ class TopicCLI(LightningCLI):
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for source, target in _LINKS.items():
-            parser.link_arguments(source, target, apply_on="instantiate")
+        for name in _TOLD:
+            # From the data as a whole: a link from an attribute that it lacks would build and print all its loaders.
+            said = partial(self._said_by, name)
+            parser.link_arguments("data", f"model.init_args.{name}", said, apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -195,6 +197,16 @@ class TopicCLI(LightningCLI):
             }
         )
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+
+    def _said_by(self, name: str, data: Any) -> Any:
+        """What the data says of itself by this name; None where it says nothing and the model does not ask."""
+        model = self.config[self.subcommand]["model.class_path"]
+        if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
+            raise ValueError(
+                f"{model} asks for the {name} of its data, which {type(data).__name__} does not have; give a data set "
+                f"of {'captions' if name == 'vocabulary' else 'classified images'}."
+            )
+        return getattr(data, name, None)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
