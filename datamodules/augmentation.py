@@ -3,8 +3,10 @@
 Random crop and horizontal flip cost one gather: the store holds every image padded and also mirrored, and a view of all
 its windows is indexed by (image, mirrored, row, column). Cutout and rotation work on the gathered batch.
 
-    crop       pad by p with zeros, then a window at a random offset in [0, 2p]²
-    flip       mirrored left to right with probability ½
+    crop       pad by p with zeros or with the image's own reflection, then a window at a random offset in [0, 2p]²
+    flip       mirrored left to right with probability ½; or alternating: each image is mirrored in every other epoch,
+               and which half of them begins so is drawn once. In two epochs then every image is seen from both sides,
+               where chance shows half of the images the same side twice (K. Jordan, arXiv 2404.00498, section 3.6)
     cutout     a square of side s, centred anywhere in the image, filled with the training mean (arXiv 1708.04552)
     rotation   by an angle in [−r, r] degrees, bilinear, zeros outside
 
@@ -16,7 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,23 +27,52 @@ from torch import Tensor
 
 from datamodules.loader import Batch
 
+Flip = bool | Literal["alternate"]
+Border = Literal["zeros", "reflect"]
+
+_SPREAD = 0x9E3779B97F4A7C15  # this and the next: constants of the SplitMix64 generator, the latter as signed numbers
+_MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
+
+
+def sides(batch: Batch, flip: Flip) -> Tensor:
+    """Which of the batch's images are mirrored, (B,) int64 of 0 and 1, for a `flip` that is not false."""
+    if flip != "alternate":
+        return batch.randint(2)
+    # A coin for each image, a function of (run, image) alone: it is the same on any rank and after a resume.
+    key = batch.indices + (batch.run_seed * _SPREAD & 0x7FFF_FFFF_FFFF_FFFF)
+    for factor, shift in zip(_MIX, (30, 27), strict=True):
+        key = (key ^ (key >> shift)) * factor
+    return ((key >> 40) + batch.epoch) % 2
+
+
+def padded(images: Tensor, padding: int, border: Border) -> Tensor:
+    """Images with a border of `padding` pixels: (N, C, H, W) to (N, C, H + 2p, W + 2p)."""
+    if border == "zeros":
+        return F.pad(images, (padding,) * 4)
+    for dimension in (2, 3):  # by index, since torch reflects no uint8 images on GPUs
+        last = images.shape[dimension] - 1
+        places = torch.arange(-padding, last + 1 + padding, device=images.device).abs()
+        images = images.index_select(dimension, last - (last - places).abs())
+    return images
+
 
 class WindowStore:
     """Images from which a randomly shifted and mirrored batch is one gather.
 
     Args:
         images: (N, C, H, W) uint8.
-        padding: p, pixels of zeros on every side, at least 0.
-        flip: whether to hold the mirrored images too (twice the memory).
+        padding: p, pixels on every side, at least 0; below H and W if they are reflected.
+        flip: whether to hold the mirrored images too (twice the memory), and how sides are drawn.
+        border: what is in the padding.
     """
 
-    def __init__(self, images: Tensor, padding: int, flip: bool) -> None:
+    def __init__(self, images: Tensor, padding: int, flip: Flip, border: Border = "zeros") -> None:
         self.padding = padding
         self.flip = flip
         height, width = images.shape[2:]
-        padded = F.pad(images, (padding,) * 4) if padding else images
-        stored = torch.stack([padded, padded.flip(-1)], 1) if flip else padded[:, None]  # (N, 1 or 2, C, H+2p, W+2p)
-        self.stored = stored
+        bordered = padded(images, padding, border) if padding else images
+        stored = torch.stack([bordered, bordered.flip(-1)], 1) if flip else bordered[:, None]
+        self.stored = stored  # (N, 1 or 2, C, H+2p, W+2p)
         # A view, not a copy: (N, 1 or 2, 2p+1, 2p+1, C, H, W).
         self.windows = stored.unfold(3, height, 1).unfold(4, width, 1).permute(0, 1, 3, 4, 2, 5, 6)
 
@@ -50,7 +81,7 @@ class WindowStore:
         device = self.windows.device
         if not (self.padding or self.flip):
             return self.padded(batch.indices.to(device, non_blocking=True))  # one copy an image, not one a row
-        mirrored = batch.randint(2) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
+        mirrored = sides(batch, self.flip) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
         offsets = [batch.randint(2 * self.padding + 1) for _ in range(2)] if self.padding else [mirrored * 0] * 2
         keys = [key.to(device, non_blocking=True) for key in (batch.indices, mirrored, *offsets)]
         return self.windows[tuple(keys)]

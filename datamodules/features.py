@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from datamodules.augmentation import Flip, sides
 from datamodules.hog import hog
 from datamodules.hue_histogram import hue_histogram
 from datamodules.loader import Batch
@@ -105,10 +106,12 @@ class FeatureBatches:
     Args:
         stored: (N, 1, D), or (N, 2, D) where the second copy is that of the mirrored images.
         labels: (N,) int64.
+        flip: how the copies are drawn, if there are two.
     """
 
     stored: Tensor
     labels: Tensor
+    flip: Flip = True
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's features (B, D) float32 and labels (B,) int64."""
@@ -116,7 +119,7 @@ class FeatureBatches:
         indices = batch.indices.to(self.labels.device, non_blocking=True)
         rows = indices * copies
         if copies == 2:
-            rows = rows + batch.randint(2).to(rows.device, non_blocking=True)
+            rows = rows + sides(batch, self.flip).to(rows.device, non_blocking=True)
         return self.stored.flatten(0, 1).index_select(0, rows), self.labels[indices]
 
 

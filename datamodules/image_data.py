@@ -13,14 +13,14 @@ Shapes: N images of a split, B of a batch, C channels, H×W pixels.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.augmentation import Albumentations, AugmentedImages, WindowStore
+from datamodules.augmentation import Albumentations, AugmentedImages, Border, Flip, WindowStore
 from datamodules.features import FeatureBatches, FeatureName, Features, cached
 from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
@@ -44,7 +44,8 @@ class ImageDataModule(L.LightningDataModule):
                 training split.
         num_components: components that pca and whiten keep; None keeps all.
         crop_padding: pad training images by this many pixels and crop at random; 0 leaves them.
-        flip: mirror training images left to right at random.
+        crop_border: what they are padded with, zeros or reflect (the image's own reflection).
+        flip: mirror training images left to right at random, or alternate: each in every other epoch.
         cutout: side in pixels of a square blanked at random in training images; 0 leaves them whole.
         rotation: turn training images at random by at most this many degrees.
         albumentations: a pipeline such as [{HorizontalFlip: {p: 0.5}}] for training images, after crop_padding has
@@ -73,7 +74,8 @@ class ImageDataModule(L.LightningDataModule):
         preprocessing: Method = "standardize",
         num_components: int | None = None,
         crop_padding: int = 0,
-        flip: bool = False,
+        crop_border: Border = "zeros",
+        flip: Flip = False,
         cutout: int = 0,
         rotation: float = 0.0,
         albumentations: list[str | dict[str, Any]] | None = None,
@@ -87,6 +89,10 @@ class ImageDataModule(L.LightningDataModule):
         _check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
         _check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
         _check_range("crop_padding", crop_padding, crop_padding >= 0, "0 pixels or more")
+        _check_range("crop_border", crop_border, crop_border in get_args(Border), "zeros or reflect")
+        reflectable = crop_border == "zeros" or crop_padding < min(self.image_shape[1:])
+        _check_range("crop_padding", crop_padding, reflectable, "fewer pixels than the image has, to reflect them")
+        _check_range("flip", flip, flip in (True, False, "alternate"), "true, false or alternate")
         _check_range("cutout", cutout, cutout >= 0, "0 pixels or more")
         _check_range("rotation", rotation, 0 <= rotation <= 180, "0 to 180 degrees")
         _check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
@@ -98,7 +104,7 @@ class ImageDataModule(L.LightningDataModule):
         if albumentations and flip:
             raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
         if features is not None:
-            pixels_alone = {
+            pixels_alone: dict[str, object] = {
                 "crop_padding": crop_padding,
                 "cutout": cutout,
                 "rotation": rotation,
@@ -118,7 +124,8 @@ class ImageDataModule(L.LightningDataModule):
         self.fold = fold
         self.subset = subset
         self.crop_padding = crop_padding
-        self.flip = flip
+        self.crop_border: Border = crop_border
+        self.flip: Flip = flip
         self.cutout = cutout
         self.rotation = rotation
         self.num_workers = num_workers
@@ -232,10 +239,10 @@ class ImageDataModule(L.LightningDataModule):
         self.fit_preprocessing()
         if "train" in self._features:
             stored, labels = self._on_device((self._features["train"], self.splits["train"][1]))
-            return self._loader(FeatureBatches(stored, labels), len(labels), training=True)
+            return self._loader(FeatureBatches(stored, labels, self.flip), len(labels), training=True)
         images, labels = self._on_device(self.splits["train"], copies=2 if self.flip else 1)
         fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
-        store = WindowStore(images, self.crop_padding, self.flip)
+        store = WindowStore(images, self.crop_padding, self.flip, self.crop_border)
         fetch = AugmentedImages(store, labels, self.image_shape, self.albumentations, self.rotation, self.cutout, fill)
         if self.albumentations:
             fetch(

@@ -42,12 +42,16 @@ class Batch:
         seed: seed of the step's random stream, the same on all ranks.
         global_size: G, the number of samples over all ranks.
         start: where this rank's samples begin within the global batch.
+        epoch: in which the step is, counted from 0.
+        run_seed: seed of the whole run, for what a sample draws once and keeps.
     """
 
     indices: Tensor
     seed: int
     global_size: int
     start: int
+    epoch: int = 0
+    run_seed: int = 0
 
     @cached_property
     def generator(self) -> torch.Generator:
@@ -72,7 +76,10 @@ class _Fetched(Dataset[Any]):
         self.fetch = fetch
 
     def __getitem__(self, batch: Batch) -> Any:
-        return self.fetch(batch)
+        try:
+            return self.fetch(batch)
+        except ValueError as error:  # DataLoader would wrap the worker's traceback around its sentence
+            return ValueError(str(error))
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -154,6 +161,13 @@ class BatchLoader:
             self.step += 1  # counted when handed over: what workers fetched ahead is not part of the state
             yield batch
 
+    def padding(self) -> float:
+        """Share of padding in the epoch at which the loader stands, were all samples of a global batch padded alike."""
+        if self.lengths is None:
+            raise ValueError("The loader was given no lengths, so it can't tell how much is padding; give it some.")
+        batches = [self.lengths[batch] for batch in self._shuffled(self.epoch)[: len(self)]]
+        return 1 - sum(int(batch.sum()) for batch in batches) / sum(len(batch) * int(batch.max()) for batch in batches)
+
     @property
     def batch_sampler(self) -> SimpleNamespace:
         """Leads to this loader: Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`."""
@@ -185,14 +199,14 @@ class BatchLoader:
             for step in range(first_step, len(self)):
                 start = (step * self.world_size + self.rank) * self.batch_size
                 indices = torch.arange(start, min(start + self.batch_size, self.num_samples))
-                yield Batch(indices, self._stream(epoch, start // self.batch_size), len(indices), 0)
+                yield Batch(indices, self._stream(epoch, start // self.batch_size), len(indices), 0, epoch, self.seed)
             return
         batches = self._shuffled(epoch)
         for step in range(first_step, len(self)):
             everyone = batches[step]
             shares = everyone.tensor_split(self.world_size)
             before = sum(len(share) for share in shares[: self.rank])
-            yield Batch(shares[self.rank], self._stream(epoch, step), len(everyone), before)
+            yield Batch(shares[self.rank], self._stream(epoch, step), len(everyone), before, epoch, self.seed)
 
     def _shuffled(self, epoch: int) -> tuple[Tensor, ...]:
         """The global batches of a training epoch: `len(self)` of (G,) int64, after them what is left of the shuffle."""
@@ -214,13 +228,15 @@ class BatchLoader:
 
     def _fetched_by_workers(self) -> Iterator[Any]:
         generator = torch.Generator().manual_seed(self.seed)  # or DataLoader would draw from torch's global stream
-        return iter(
-            DataLoader(
-                _Fetched(self.fetch),
-                batch_size=None,
-                sampler=self._batches(),
-                collate_fn=_as_it_is,
-                num_workers=self.num_workers,
-                generator=generator,
-            )
+        batches = DataLoader(
+            _Fetched(self.fetch),
+            batch_size=None,
+            sampler=self._batches(),
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            generator=generator,
         )
+        for batch in batches:
+            if isinstance(batch, ValueError):
+                raise batch
+            yield batch

@@ -7,14 +7,14 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 
-from modules.schedules import WarmupCosine
+from modules.schedules import WholeRun
 
 
 def configure_optimizers(
     module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
 ) -> OptimizerLRScheduler:
     """What Lightning is given: torch's schedules go on once an epoch, a schedule over the whole run once a step."""
-    if isinstance(lr_scheduler, WarmupCosine):
+    if isinstance(lr_scheduler, WholeRun):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
     configured: Any = LightningCLI.configure_optimizers(module, optimizer, lr_scheduler)
     return configured
@@ -29,12 +29,12 @@ class ScheduleLength(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for config in trainer.lr_scheduler_configs:
-            if not isinstance(config.scheduler, WarmupCosine):
+            if not isinstance(config.scheduler, WholeRun):
                 continue
             steps = trainer.estimated_stepping_batches
             if steps == float("inf"):
                 raise ValueError(
-                    "WarmupCosine spans the whole run, but its length is not known; give --trainer.max_epochs or "
-                    "--trainer.max_steps."
+                    f"{type(config.scheduler).__name__} spans the whole run, but its length is not known; give "
+                    "--trainer.max_epochs or --trainer.max_steps."
                 )
             config.scheduler.begin(int(steps))
