@@ -2,6 +2,7 @@
 
 from datamodules.captions import CaptionDataModule
 from datamodules.cifar10 import CIFAR10
+from datamodules.coco import COCOCaptions
 from datamodules.digits import Digits
 from datamodules.image_data import ImageDataModule
 from datamodules.mnist import MNIST, FashionMNIST
@@ -11,6 +12,7 @@ from datamodules.shapes import Shapes
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "COCOCaptions",
     "CaptionDataModule",
     "Digits",
     "FashionMNIST",

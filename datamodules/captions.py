@@ -28,6 +28,7 @@ from datamodules.caption_batches import EvaluationBatches, ImageFileBatches, Inp
 from datamodules.image_data import _check_range
 from datamodules.image_files import find_images
 from datamodules.loader import Batch, BatchLoader
+from datamodules.splits import split_by_image
 from datamodules.vocabulary import Vocabulary, build_vocabulary, split_words
 
 Split = Literal["train", "val", "test"]
@@ -94,8 +95,6 @@ class CaptionDataModule(L.LightningDataModule):
         self._read: dict[bool, Captioned] = {}
         self._rows: dict[str, Tensor] = {}  # of each split: its images' places among those that `read` gives
 
-    # ------------------------------------------------------------------------------------------- a data set's own
-
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of what a model is given of one image: (C, H, W), grid features (L, D) or pooled features (D,)."""
@@ -125,8 +124,6 @@ class CaptionDataModule(L.LightningDataModule):
         channels, height, width = self.input_shape
         return ImageFileBatches(self.image_files, (channels, height, width))
 
-    # -------------------------------------------------------------------------------------------------- the words
-
     @cached_property
     def vocabulary(self) -> list[str]:
         """The words by id. Read from the training captions when it is first asked for, even before `setup`.
@@ -155,29 +152,14 @@ class CaptionDataModule(L.LightningDataModule):
     def rows(self, split: Split) -> Tensor:
         """The places of a split's images among those that `read` gives, in rising order: (M,) int64."""
         if split not in self._rows:
-            self._rows |= self._split(self._part(split), split)
+            captions, held_out = self._part(split)
+            if split == "test":
+                self._rows["test"] = torch.arange(len(captions))
+            else:
+                self._rows["train"], self._rows["val"] = split_by_image(
+                    len(captions), held_out, self.val_fraction, self.subset, self.split_seed
+                )
         return self._rows[split]
-
-    def _split(self, part: Captioned, split: Split) -> dict[str, Tensor]:
-        count = len(part.captions)
-        if split == "test":
-            return {"test": torch.arange(count)}
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
-        training = torch.ones(count, dtype=torch.bool)
-        num_held_out = round(count * self.val_fraction)
-        training[order[:num_held_out] if part.held_out is None else torch.tensor(part.held_out).long()] = False
-        if not training.any():
-            raise ValueError(
-                f"val_fraction is {self.val_fraction}, which leaves none of {count} images to train on; "
-                "give a smaller share."
-            )
-        kept = order[training[order]]
-        if self.subset is not None and self.subset > len(kept):
-            raise ValueError(
-                f"subset is {self.subset}, but {type(self).__name__} has {len(kept)} training images after "
-                f"{count - len(kept)} were held out for validation; give at most {len(kept)}."
-            )
-        return {"train": kept[: self.subset].sort().values, "val": (~training).nonzero().flatten()}
 
     def state_dict(self) -> dict[str, Any]:
         """The vocabulary, for the checkpoint."""
@@ -199,8 +181,6 @@ class CaptionDataModule(L.LightningDataModule):
                 "val_fraction and split_seed that it was trained with."
             )
 
-    # ------------------------------------------------------------------------------------------------ the batches
-
     def setup(self, stage: str) -> None:
         """Reads what the stage (`fit`, `validate`, `test`, `predict`) needs, once.
 
@@ -211,13 +191,10 @@ class CaptionDataModule(L.LightningDataModule):
             self.rows("test" if stage == "test" else "train")
         if stage == "fit":
             self._samples  # noqa: B018  # so that what is left out is said before training
-            if self.left_out and (self.trainer is None or self.trainer.is_global_zero):
-                counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-                warnings.warn(f"{type(self).__name__} left out: {counts}.", stacklevel=2)
 
     @cached_property
     def _samples(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The training captions: their images (N,), their tokens (N, L + 2) and their lengths in words (N,)."""
+        """The training captions: their images (N,), tokens (N, L + 2) and lengths in words, END included (N,)."""
         images, texts, lengths = [], [], []
         for image, captions in enumerate(self.captions("train")):
             for text in captions[: self.captions_per_image]:
@@ -227,27 +204,23 @@ class CaptionDataModule(L.LightningDataModule):
                 else:
                     images.append(image)
                     texts.append(text)
-                    lengths.append(length)
+                    lengths.append(length + 1)
         if not texts:
             raise ValueError(
                 f"max_length is {self.max_length}, and every training caption is longer; give a larger max_length."
             )
+        if self.left_out and (self.trainer is None or self.trainer.is_global_zero):
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+            warnings.warn(f"{type(self).__name__} left out: {counts}.", stacklevel=3)
         tokens = Vocabulary(self.vocabulary).encode(texts, self.max_length)
         return torch.tensor(images), tokens, torch.tensor(lengths)
-
-    def padding(self) -> float:
-        """Share of PAD among what the model is to predict in the batches of the next training epoch."""
-        lengths = self._samples[2] + 1  # with END
-        loader = self._loader(_Lengths(lengths), len(lengths), training=True, lengths=lengths)
-        batches = list(loader)
-        return 1 - sum(int(batch.sum()) for batch in batches) / sum(len(batch) * int(batch.max()) for batch in batches)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled batches of captions of about equal length: inputs (B, …), tokens (B, T + 1)."""
         self.setup("fit")
         images, tokens, lengths = self._samples
         fetch = TrainingBatches(self.inputs("train", training=True), images, tokens)
-        return self._loader(fetch, len(lengths), training=True, lengths=lengths)
+        return self._loader(fetch, len(lengths), self.num_workers, lengths)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Batches of the validation images in order; an empty list if nothing is held out."""
@@ -256,14 +229,15 @@ class CaptionDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> BatchLoader:
         """Batches of the test images in order."""
-        self.setup("test")
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, split: Split) -> BatchLoader:
         """Batches of the images of any split in order, unaugmented: inputs (B, …), tokens (B, T + 1), references."""
+        self.setup("test" if split == "test" else "validate")
         captions = self.captions(split)
         tokens = Vocabulary(self.vocabulary).encode([texts[0] for texts in captions], self.max_length)
-        return self._loader(EvaluationBatches(self.inputs(split, training=False), tokens, captions), len(captions))
+        fetch = EvaluationBatches(self.inputs(split, training=False), tokens, captions)
+        return self._loader(fetch, len(captions), self.num_workers)
 
     def evaluation_inputs(self, split: Split, indices: Tensor) -> Tensor:
         """What a model is given of images of a split by their places in it, (M,): preprocessed, (M, *input_shape)."""
@@ -282,27 +256,16 @@ class CaptionDataModule(L.LightningDataModule):
         """Preprocesses on the device."""
         return self.preprocess(batch[0]), *batch[1:]
 
-    def _loader(
-        self, fetch: Any, num_samples: int, training: bool = False, lengths: Tensor | None = None
-    ) -> BatchLoader:
+    def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:
+        """A loader of training batches if lengths are given, else of all samples in order."""
         return BatchLoader(
             fetch,
             num_samples,
             self.batch_size,
-            training=training,
+            training=lengths is not None,
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # set by lightning's seed_everything
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             lengths=lengths,
         )
-
-
-class _Lengths:
-    """Fetches the lengths of a batch's captions."""
-
-    def __init__(self, lengths: Tensor) -> None:
-        self.lengths = lengths
-
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.lengths[batch.indices]

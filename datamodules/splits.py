@@ -1,7 +1,9 @@
-"""Stratified splits: every part holds each class in the same proportion as the whole, to within one sample.
+"""Splits. Stratified ones hold each class in the same proportion as the whole, to within one sample.
 
 Drawn by a seed of their own, so that runs with different training seeds are compared on the same validation images.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +36,37 @@ def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
     counts = torch.bincount(labels)
     before = counts.cumsum(0) - counts  # samples of the classes dealt out earlier
     return (before[labels] + _rank_within_class(labels, seed)) % num_folds
+
+
+def split_by_image(
+    num_images: int, held_out: Sequence[int] | None, val_fraction: float, subset: int | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Training and validation images, in rising order: (M,) and (V,) int64.
+
+    Args:
+        num_images: N, to be split.
+        held_out: the validation images, where the data set says which; None draws them.
+        val_fraction: share of the N that is drawn.
+        subset: M, how many of the rest are trained on; None takes all.
+        seed: draws the validation images and the subset.
+
+    Raises:
+        ValueError: nothing left to train on, or a subset that is larger than the rest.
+    """
+    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
+    training = torch.ones(num_images, dtype=torch.bool)
+    training[order[: round(num_images * val_fraction)] if held_out is None else torch.tensor(held_out).long()] = False
+    kept = order[training[order]]
+    if not len(kept):
+        raise ValueError(
+            f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
+        )
+    if subset is not None and subset > len(kept):
+        raise ValueError(
+            f"subset is {subset}, but there are {len(kept)} training images after {num_images - len(kept)} were held "
+            f"out for validation; give at most {len(kept)}."
+        )
+    return kept[:subset].sort().values, (~training).nonzero().flatten()
 
 
 def _rank_within_class(labels: Tensor, seed: int) -> Tensor:
