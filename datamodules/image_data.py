@@ -26,6 +26,7 @@ from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
 from datamodules.preprocessing import Method, Preprocessing
 from datamodules.splits import stratified_folds, stratified_sample
+from datamodules.two_views import PairsOfViews, TwoViews
 
 _SHARE_OF_FREE_GPU_MEMORY = 0.25  # the images move to the GPU if they take no more than this
 
@@ -55,6 +56,8 @@ class ImageDataModule(L.LightningDataModule):
         images: image files or folders that `predict` classifies.
         features: give the model these features instead of pixels, one or more of hog and hue, standardised; kept in
             `root/features` once they are computed. Of all that augments, flip alone goes with them.
+        two_views: give the model two random views of each training image, (B, 2, C, H, W), for contrastive learning;
+            they bring their own crop and flip.
 
     Raises:
         ValueError: a value out of the range given above.
@@ -83,6 +86,7 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: int = 0,
         images: list[str] | None = None,
         features: list[FeatureName] | None = None,
+        two_views: TwoViews | None = None,
     ) -> None:
         super().__init__()
         _check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
@@ -103,6 +107,10 @@ class ImageDataModule(L.LightningDataModule):
             _check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
         if albumentations and flip:
             raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
+        own = {"crop_padding": crop_padding, "flip": flip, "cutout": cutout, "rotation": rotation}
+        own |= {"albumentations": albumentations, "features": features}
+        if two_views and (unfit := [f"{name} {value}" for name, value in own.items() if value]):
+            raise ValueError(f"two_views is set with {', '.join(unfit)}; leave that out: views are drawn of whole images.")
         if features is not None:
             pixels_alone: dict[str, object] = {
                 "crop_padding": crop_padding,
@@ -131,6 +139,7 @@ class ImageDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.split_seed = split_seed
         self.images = images
+        self.two_views = two_views
         self.preprocessing: Preprocessing | Features = (
             Preprocessing(preprocessing, num_components) if features is None else Features(features)
         )
@@ -235,12 +244,14 @@ class ImageDataModule(L.LightningDataModule):
         return torch.cat([self.preprocessing(chunk) for chunk in images.split(1000)]), labels
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W) or features, labels (B,)."""
+        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), views or features, labels (B,)."""
         self.fit_preprocessing()
         if "train" in self._features:
             stored, labels = self._on_device((self._features["train"], self.splits["train"][1]))
             return self._loader(FeatureBatches(stored, labels, self.flip), len(labels), training=True)
         images, labels = self._on_device(self.splits["train"], copies=2 if self.flip else 1)
+        if self.two_views:
+            return self._loader(PairsOfViews(images, labels, self.two_views), len(labels), training=True)
         fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         store = WindowStore(images, self.crop_padding, self.flip, self.crop_border)
         fetch = AugmentedImages(store, labels, self.image_shape, self.albumentations, self.rotation, self.cutout, fill)

@@ -7,12 +7,35 @@ Shapes: B images in a batch, C channels, F features of one image.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+
+
+def create_encoder(
+    input_shape: Sequence[int], name: str, small_stem: bool, options: Mapping[str, Any] | None
+) -> tuple[nn.Module, int]:
+    """A network without its classifier, from images (B, *input_shape) to features (B, F), at random weights; and F.
+
+    Raises:
+        ValueError: inputs that are not images, an unknown name, or options that the model refuses.
+    """
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a preprocessing that "
+            "keeps them images, such as standardize."
+        )
+    network = create_backbone(name, 0, input_shape[0], None, options or {})
+    if small_stem:
+        enlarge_stem(network, name)
+    network.to(memory_format=torch.channels_last)  # twice as fast in half precision, on GPUs and CPUs
+    with torch.no_grad():
+        features = network.eval()(torch.zeros(1, *input_shape))  # what timm says of itself differs by kind of network
+    return network.train(), features.shape[1]
 
 
 def create_backbone(
