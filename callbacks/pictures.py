@@ -52,7 +52,12 @@ def figure_to_array(figure: "Figure") -> np.ndarray:
 
 
 def image_grid(
-    images: Tensor, titles: Sequence[str], columns: int, title: str = "", colours: Sequence[str] | None = None
+    images: Tensor,
+    titles: Sequence[str],
+    columns: int,
+    title: str = "",
+    colours: Sequence[str] | None = None,
+    side: float = 1.35,
 ) -> np.ndarray:
     """Images in rows with a title above each.
 
@@ -62,6 +67,7 @@ def image_grid(
         columns: images in a row.
         title: of the whole picture.
         colours: N matplotlib colours of the titles; black if left out.
+        side: of an image, in inches of 120 pixels.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -70,13 +76,14 @@ def image_grid(
 
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + (0.4 if title else 0.0)), dpi=120, layout="constrained")
+    size = (side * columns, (side + 0.25) * rows + (0.4 if title else 0.0))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.axis("off")
     arrays = images.detach().float().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     for i, (axis, array) in enumerate(zip(axes, arrays, strict=False)):
-        axis.imshow(array, interpolation="nearest")
+        axis.imshow(array, interpolation="nearest" if array.shape[0] < 120 * side else "antialiased")
         axis.set_title(titles[i], fontsize=8, color=colours[i] if colours else "black")
     if title:
         figure.suptitle(title, fontsize=11)

@@ -33,6 +33,23 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return files
 
 
+def open_image(file: Path, mode: str) -> Image.Image:
+    """Decodes a file of any colour model to Pillow's `mode`, L or RGB, the right way up.
+
+    Raises:
+        ValueError: a file that is no image or is cut short.
+    """
+    try:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image)  # cameras store the sensor's view and note how it was held
+            if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert(mode)
+    # Pillow reports damage within a file in many ways; a broken PNG is a SyntaxError.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
+
+
 def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     """Decodes files of any size and colour model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
 
@@ -42,15 +59,7 @@ def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     channels, height, width = shape
     arrays = []
     for file in files:
-        try:
-            with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image)  # cameras store the sensor's view and note how it was held
-                if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                converted = upright.convert("L" if channels == 1 else "RGB")
-                converted = converted.resize((width, height), Image.Resampling.BICUBIC)
-        # Pillow reports damage within a file in many ways; a broken PNG is a SyntaxError.
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
-        arrays.append(np.asarray(converted).reshape(height, width, channels))
+        image = open_image(file, "L" if channels == 1 else "RGB")
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        arrays.append(np.asarray(resized).reshape(height, width, channels))
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
