@@ -3,6 +3,7 @@
 from callbacks.accuracy_by_k import AccuracyByK
 from callbacks.confusion import ConfusionMatrix
 from callbacks.feature_maps import FeatureMaps
+from callbacks.generated_captions import GeneratedCaptions
 from callbacks.mistakes import ConfidentMistakes
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.neighbors import Neighbors
@@ -14,6 +15,7 @@ __all__ = [
     "ConfidentMistakes",
     "ConfusionMatrix",
     "FeatureMaps",
+    "GeneratedCaptions",
     "MistakesByClass",
     "Neighbors",
     "Templates",

@@ -3,7 +3,8 @@
 python -m pipelines.check --config svm --data.preprocessing whiten
 
 It takes what `pipelines.train fit` takes, builds the same model and data, and writes nothing. It ends with status 0 if
-all is well, 1 if a check failed, 2 if the command line can't be carried out. `sanity.py` explains each check.
+all is well, 1 if a check failed, 2 if the command line can't be carried out. `sanity.py` explains the checks of a
+classifier, `caption_sanity.py` those of a captioner.
 """
 
 import shutil
@@ -36,15 +37,18 @@ def check(arguments: list[str]) -> bool:
         raise ValueError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
     resolved, topic = resolve(["fit", *arguments])
     # They import torch and Lightning: four seconds that a typing error need not wait for.
+    from callbacks.generated_captions import WritesCaptions
+    from pipelines.caption_sanity import run_caption_checks
     from pipelines.sanity import Checkable, read_splits, run_checks
     from pipelines.untrained import build
 
     built = build(resolved, topic)
     model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
-    if not isinstance(model, Checkable):
+    writes = isinstance(model, WritesCaptions)
+    if not writes and not isinstance(model, Checkable):
         raise ValueError(
             f"{type(model).__name__} has no loss(logits, labels) and expected_initial_loss() that could be checked; "
-            "give a topic that classifies images, or add both to the model."
+            "give a topic that classifies or captions images, or add both to the model."
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
@@ -52,8 +56,11 @@ def check(arguments: list[str]) -> bool:
         flush=True,
     )
     passed = True
-    splits = read_splits(data)
-    for result in run_checks(model, splits, lambda batch: data.on_after_batch_transfer(batch, 0), _progress):
+    if writes:
+        results = run_caption_checks(model, data, _progress)
+    else:
+        results = run_checks(model, read_splits(data), lambda batch: data.on_after_batch_transfer(batch, 0), _progress)
+    for result in results:
         _progress()
         print(f"{result.name:<13} {_VERDICTS[result.passed]:<5} {result.figures}", flush=True)
         passed &= result.passed is not False

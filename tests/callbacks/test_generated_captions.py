@@ -1,0 +1,106 @@
+"""Captions of the same images each epoch, and where the model looked: what is drawn, and when."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from callbacks import GeneratedCaptions
+from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
+from callbacks.generated_captions import attended
+from datamodules import ShapeCaptions
+from modules import CaptionLSTM, SoftmaxRegression
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
+
+VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", "red", "square"]
+
+
+def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
+    return float((np.abs(picture.astype(int) - colour) < 60).all(2).mean())
+
+
+def test_a_caption_that_is_a_reference_is_green() -> None:
+    image = torch.zeros(1, 3, 8, 8)
+    right = caption_sheet(image, ["a red square"], [["a red square", "another"]], "")
+    wrong = caption_sheet(image, ["a red circle"], [["a red square"]], "")
+    green = (0, 128, 0)
+    assert share_of(right, green) > 0.0004 and share_of(wrong, green) == 0
+    assert wrong.shape == right.shape and right.dtype == np.uint8
+
+
+def test_the_image_stays_bright_where_the_model_looks() -> None:
+    attention = torch.full((2, 4), 1e-6)
+    attention[0, 0] = attention[1, 3] = 1  # the first word looks at the top left, the second at the bottom right
+    sheet = attention_sheet(torch.ones(3, 40, 40), ["one", "two"], attention).astype(float).mean(2)
+    height, panel = sheet.shape[0], sheet.shape[1] // 3
+    for word, (bright, dark) in ((1, ((0.45, 0.25), (0.85, 0.75))), (2, ((0.85, 0.75), (0.45, 0.25)))):
+        values = [sheet[int(y * height), int((word + x) * panel)] for y, x in (bright, dark)]
+        assert values[0] > values[1] + 100
+
+
+def test_pictures_of_different_widths_stand_one_below_the_other() -> None:
+    top, bottom = np.zeros((2, 3, 3), np.uint8), np.full((1, 5, 3), 7, np.uint8)
+    found = stacked([top, bottom])
+    assert found.shape == (3, 5, 3)
+    assert (found[:2, :3] == 0).all() and (found[:2, 3:] == 255).all() and (found[2] == 7).all()
+
+
+def test_attention_belongs_to_the_words_that_are_said() -> None:
+    torch.manual_seed(0)
+    model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=3).eval()
+    inputs = torch.randn(2, 4, 6)
+    for one, caption, (words, attention) in zip(inputs, model.caption(inputs), attended(model, inputs), strict=True):
+        assert words == [*caption.split(), "(end)"]
+        assert attention.shape == (len(words), 4)
+        torch.testing.assert_close(attention.sum(1), torch.ones(len(words)))
+        numbers = [1, *(VOCABULARY.index(word) for word in words[:-1])]
+        torch.testing.assert_close(attention, model.attention_maps(one[None], torch.tensor([numbers]))[0])
+
+
+def files(folder: Path) -> list[str]:
+    found: Iterable[Path] = folder.rglob("*.png")
+    return sorted(str(file.relative_to(folder)) for file in found)
+
+
+def test_a_run_leaves_a_sheet_of_captions_each_epoch_and_one_of_attention(tmp_path: Path) -> None:
+    data = ShapeCaptions(num_train=40, num_test=10, batch_size=12)
+    model = CaptionLSTM(data.input_shape, data.vocabulary, width=8, channels=(4, 4, 4), max_length=4)
+    trainer = L.Trainer(
+        max_epochs=3, callbacks=[GeneratedCaptions(4, 2, every_n_epochs=2)], default_root_dir=tmp_path, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    steps = len(data.train_dataloader())
+    assert files(tmp_path / "pictures") == [
+        f"attention/val/{3 * steps:08d}.png",
+        f"captions/val/{2 * steps:08d}.png",
+        f"captions/val/{3 * steps:08d}.png",
+    ]
+    width, height = Image.open(tmp_path / "pictures" / "captions" / "val" / f"{3 * steps:08d}.png").size
+    assert width > 2 * height  # four images in a row
+    trainer.test(model, data, verbose=False)
+    assert len(files(tmp_path / "pictures" / "captions" / "test")) == 1
+    assert len(files(tmp_path / "pictures" / "attention" / "test")) == 1
+
+
+def test_a_model_without_attention_shows_captions_alone(tmp_path: Path) -> None:
+    data = ShapeCaptions(num_train=20, num_test=10, batch_size=12)
+    model = CaptionLSTM(data.input_shape, data.vocabulary, 8, channels=(4, 4, 4), max_length=4, attention=False)
+    trainer = L.Trainer(
+        max_epochs=1, callbacks=[GeneratedCaptions(2)], default_root_dir=tmp_path, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    assert [file.split("/")[0] for file in files(tmp_path / "pictures")] == ["captions"]
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="num_images is 0, num_attention 3 and every_n_epochs 1; give at least"):
+        GeneratedCaptions(num_images=0)
+    with pytest.raises(ValueError, match="SoftmaxRegression writes no captions to show; take"):
+        GeneratedCaptions().setup(L.Trainer(logger=False), SoftmaxRegression((1, 8, 8), 10), "fit")
