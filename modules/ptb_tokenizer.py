@@ -1,0 +1,80 @@
+"""Words of a caption as the Penn Treebank cuts them, without punctuation: what coco-caption compares.
+
+coco-caption runs Stanford's tokenizer in Java (CoreNLP 3.4.1, `PTBTokenizer -preserveLines -lowerCase`) and drops the
+punctuation marks that it lists. This is one regular expression, made to print what that program prints:
+
+    the dog's tail, isn't it?          the dog 's tail is n't it              clitics are words
+    a 20-year-old's T-shirt            a 20-year-old 's t-shirt               hyphens hold words together
+    Mr. Lee on Main St. at 5 p.m.      mr. lee on main st. at 5 p.m.          abbreviations keep their points,
+    Lee J. has a plan B.               lee j. has a plan b                    so do letters within a sentence
+    two dogs.One sleeps.               two dogs.one sleeps                    a point without a space is a letter
+    (red & £5) for 3.5mm!!             -lrb- red & # 5 -rrb- for 3.5 mm !!    brackets, money and !! stay
+
+Sources: https://nlp.stanford.edu/software/tokenizer.shtml, https://github.com/tylin/coco-caption
+"""
+
+import re
+
+# Words that keep a point; only with a capital letter; only before a number.
+_ABBREVIATIONS = """
+    adj adm adv al ala alex apr ariz assn asst atty aug ave bhd bldg blvd brig bros capt cf cie cmdr co col colo conn
+    corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov govs hon inc ind insp
+    intl invt jan jos jr jul jun kan kans ky lt ltd maj mar md mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg
+    natl neb nev nov oct okla penn pfc ph ph.d plc pres prof pte pty pvt rd rep reps rev rt sen sens sep sept seq sfc
+    sgt spc sq sr st ste supt sys tel tenn thu tue tues univ va vs vt wed wis wisc wm wyo
+"""
+_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
+_NUMBERED = "no nos fig pp art"
+
+# A single letter keeps its point unless it ends a sentence: where the caption ends or one of these words follows.
+_STARTS = """
+    A About According After An As At But He Her Here However If In It Last Many More Now Once One Other Our She Since So
+    Some Such That The Their Then There These They This We What When While Yet You
+"""
+
+_L = r"[^\W\d_]"  # a letter
+_N = r"[^\W_]"  # a letter or digit
+_END = rf"(?!{_N})"
+
+
+def _either(words: str) -> str:
+    return "(?i:" + "|".join(map(re.escape, words.split())) + ")"
+
+
+# The first kind that fits is the next token; a character that fits none, an emoji say, is passed over.
+_KINDS = (
+    r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)\s)[A-Za-z]+(?=\s)",  # most words, found fast
+    rf"(?i:can)(?=(?i:not){_END})|(?i:gon|wan)(?=(?i:na){_END})",  # can not, gon na
+    rf"(?i:got)(?=(?i:ta){_END})|(?i:gim|lem)(?=(?i:me){_END})",
+    r"''",
+    rf"(?i:n['’]t)(?!{_L})|{_L}+(?=(?i:n['’]t)(?!{_L}))",  # is n't
+    rf"(?i:'(?:till?|em|cause|n'|n{_END}))|(?i:'t)(?=(?i:is|was))|'[2-9]0s{_END}|'\d\d(?=\s)",  # 'em, 't is
+    rf"(?i:['’](?:s|m|d|ll|re|ve)){_END}",  # dog 's
+    rf"(?i:ma'am|ne'er|[oe]'er|ol'){_END}|[CDLNOcdlno]['’]{_L}+|[JYjy]['’](?={_L})",  # o'clock, y' all
+    rf"(?:{_L}\.)+(?:-{_N}+)+|(?:{_L}\.){{2,}}{_END}",  # U.S.-based, p.m.
+    rf"{_L}\.{_END}(?!\s*$|\s+(?:{'|'.join(_STARTS.split())})(?:\s|$))",  # John F. Lee
+    rf"{_either(_ABBREVIATIONS)}\.{_END}|{_either(_NUMBERED)}\.(?=\s*\d)",  # Mr., no. 5
+    rf"(?:{'|'.join(f'{word[0]}(?i:{word[1:]})' for word in _CAPITALISED.split())})\.{_END}",
+    r"(?:https?://|www\.)[^\s\"<>]*[^\s\"<>.,!?)]|[\w.]+@\w+(?:\.\w+)*",
+    r"[A-Z]+&[A-Z]+|[A-Z]+\$",  # AT&T, US$
+    rf"{_N}+(?:-{_N}+)*\.(?=[,;:])",  # dogs.,
+    rf"{_L}{_N}*(?:[.!?]{_L}{_N}*)+(?:-{_N}+)*",  # dogs.One
+    rf"(?<=\d\s)\d+/\d+(?=-)|\d+(?:[.,]\d+)+(?:-{_L}{_N}*)+",  # 2 1/2, 2.5-inch
+    r"[-+]?\d*(?:[.,:]\d+)+|[-+]\d+",  # 1,000 and 5:30 and -5
+    rf"{_N}+(?:[-_/]{_N}+)*",  # words and numbers: 20-year-old, and/or
+    rf"[#@]{_L}+|</?{_L}[^<>]*>|>?[:;=]'?-?[()DPpOo]{_END}",  # #dog, :-)
+    r"[!?]{2,}|\*{2,}|_{2,}|\#{2,}|@{2,}|[^\s\u2012\U00010000-\U0010ffff]",
+)
+_TOKEN = re.compile(rf"\s*({'|'.join(_KINDS)})")  # with the space before it, where no kind need be tried
+
+_DROPPED = frozenset(["''", *"\"'’‘`“”«»‹›.?!,:;-–—―…"])
+_WRITTEN = str.maketrans(
+    {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+    | {"£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4"}
+)
+
+
+def ptb_tokenize(text: str) -> list[str]:
+    """Cuts a caption into lower-case tokens without punctuation marks."""
+    tokens = [token for token in _TOKEN.findall(text) if token not in _DROPPED]
+    return " ".join(tokens).lower().translate(_WRITTEN).split()
