@@ -178,6 +178,7 @@ class COCOCaptions(CaptionDataModule):
         """Computes or finds the features of the test images, or of the training and validation images together."""
         if split in self._features or self.backbone is None:
             return
+        self.vocabulary  # noqa: B018  # as when a model asks for it first: with the captions of unreadable images
         splits: list[Split] = ["test"] if split == "test" else ["train", "val"]
         used = torch.cat([self.rows(name) for name in splits]).sort().values  # in one order, however they are split
         files = [self._files[split != "test"][row] for row in used.tolist()]

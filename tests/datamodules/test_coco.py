@@ -197,8 +197,7 @@ def test_workers_bring_the_same_batches(tmp_path: Path) -> None:
     here, there = (list(coco(tmp_path, num_workers=n).train_dataloader()) for n in (0, 2))
     for ours, theirs in zip(here, there, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    data = coco(tmp_path)
-    fetch = data.train_dataloader().fetch
+    fetch: Any = coco(tmp_path).train_dataloader().fetch
     assert pickle.loads(pickle.dumps(fetch)).tokens.equal(fetch.tokens)  # where workers don't fork
 
 
