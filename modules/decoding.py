@@ -126,7 +126,7 @@ def beam_search(
         best = torch.where(better[:, None], ended_captions, best)
         ended += ending.isfinite().sum(1)
 
-        going_on = ends.int().argsort(1, stable=True)[:, :beam_size]  # the K best that don't end
+        going_on = ends.int().argsort(dim=1, stable=True)[:, :beam_size]  # the K best that don't end
         if length < max_length:
             scores = ranked.values.gather(1, going_on)
             rows = (image[:, None] * beam_size + beams.gather(1, going_on)).flatten()

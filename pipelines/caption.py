@@ -59,7 +59,9 @@ def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
         yield data.on_after_batch_transfer(batch, 0)
 
 
-def caption(path: str, images: list[str], out: Path | None, show: Path | None, search: dict[str, Any]) -> None:
+def caption(
+    path: str, images: list[str], out: Path | None, show: Path | None, search: dict[str, Any], seed: int = 0
+) -> None:
     """Captions the images, prints the captions, and writes what was asked for.
 
     Args:
@@ -68,6 +70,7 @@ def caption(path: str, images: list[str], out: Path | None, show: Path | None, s
         out: the JSON file to write, if any.
         show: the folder of pictures to write, if any.
         search: settings of the model's `caption`.
+        seed: of captions that are drawn at random.
 
     Raises:
         ValueError: a checkpoint of no captioner, image files that can't be read, or settings out of range.
@@ -92,6 +95,7 @@ def caption(path: str, images: list[str], out: Path | None, show: Path | None, s
         raise ValueError(f"{checkpoint} is a checkpoint of {type(model).__name__}, which writes no captions.")
     restore(model, data, checkpoint)
     data.images = images
+    torch.manual_seed(seed)
     attention = isinstance(model, ShowsAttention) and model.attends and "temperature" not in search
     said: list[str] = []
     with torch.inference_mode():
@@ -150,11 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         given = parser.parse_args(arguments)
         names = ("beam_size", "length_penalty", "max_length", "temperature", "top_k")
         search = {name: value for name in names if (value := getattr(given, name)) is not None}
-        if {"temperature", "top_k"} & search.keys():
-            import torch
-
-            torch.manual_seed(given.seed)
-        caption(given.checkpoint, given.images, given.out, given.show, search)
+        caption(given.checkpoint, given.images, given.out, given.show, search, given.seed)
 
 
 if __name__ == "__main__":
