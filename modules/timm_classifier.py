@@ -91,6 +91,7 @@ class TimmClassifier(Classifier):
         if freeze_backbone:
             self.network.requires_grad_(False)
             self._head.requires_grad_(True)
+            self.train()  # Lightning begins to train with every layer as it was built
         self.mix = self._mixup(mixup, cutmix) if mixup or cutmix else None
         self.to(memory_format=torch.channels_last)  # twice as fast in half precision, on GPUs and CPUs
         if compile:
