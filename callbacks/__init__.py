@@ -2,11 +2,13 @@
 
 from callbacks.accuracy_by_k import AccuracyByK
 from callbacks.confusion import ConfusionMatrix
+from callbacks.embedding_map import EmbeddingMap
 from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_captions import GeneratedCaptions
 from callbacks.mistakes import ConfidentMistakes
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.neighbors import Neighbors
+from callbacks.positive_pairs import PositivePairs
 from callbacks.templates import Templates
 from callbacks.training_health import TrainingHealth
 
@@ -14,10 +16,12 @@ __all__ = [
     "AccuracyByK",
     "ConfidentMistakes",
     "ConfusionMatrix",
+    "EmbeddingMap",
     "FeatureMaps",
     "GeneratedCaptions",
     "MistakesByClass",
     "Neighbors",
+    "PositivePairs",
     "Templates",
     "TrainingHealth",
 ]

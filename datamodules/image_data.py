@@ -107,10 +107,12 @@ class ImageDataModule(L.LightningDataModule):
             _check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
         if albumentations and flip:
             raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
-        own = {"crop_padding": crop_padding, "flip": flip, "cutout": cutout, "rotation": rotation}
+        own: dict[str, object] = {"crop_padding": crop_padding, "flip": flip, "cutout": cutout, "rotation": rotation}
         own |= {"albumentations": albumentations, "features": features}
         if two_views and (unfit := [f"{name} {value}" for name, value in own.items() if value]):
-            raise ValueError(f"two_views is set with {', '.join(unfit)}; leave that out: views are drawn of whole images.")
+            raise ValueError(
+                f"two_views is set with {', '.join(unfit)}; leave that out: views are drawn of whole images."
+            )
         if features is not None:
             pixels_alone: dict[str, object] = {
                 "crop_padding": crop_padding,

@@ -8,8 +8,10 @@ from modules.fast_convnet import FastConvNet
 from modules.fully_connected_net import FullyConnectedNet
 from modules.gan import GAN
 from modules.k_nearest_neighbors import KNearestNeighbors
+from modules.linear_probe import LinearProbe
 from modules.linear_svm import LinearSVM
 from modules.schedules import Triangular, WarmupCosine
+from modules.simclr import SimCLR
 from modules.softmax_regression import SoftmaxRegression
 from modules.timm_classifier import TimmClassifier
 from modules.two_layer_net import TwoLayerNet
@@ -23,7 +25,9 @@ __all__ = [
     "FastConvNet",
     "FullyConnectedNet",
     "KNearestNeighbors",
+    "LinearProbe",
     "LinearSVM",
+    "SimCLR",
     "SoftmaxRegression",
     "TimmClassifier",
     "Triangular",

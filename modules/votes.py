@@ -67,3 +67,19 @@ def votes(distances: Tensor, labels: Tensor, num_classes: int, weights: Weights)
     tied = counts == counts.amax(2, keepdim=True)
     winners = torch.where(tied, nearest[:, None], -1.0).argmax(2)
     return counts / counts.sum(2, keepdim=True), winners
+
+
+def similarity_votes(distances: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
+    """Votes of k neighbours that count exp(s_i / τ), s_i = 1 − d_i their cosine (Z. Wu et al., arXiv 1805.01978).
+
+    Args:
+        distances: cosine distances d (B, k), ascending.
+        labels: classes of the neighbours, (B, k) int64.
+        num_classes: K.
+        temperature: τ, above 0.
+
+    Returns:
+        Shares of the votes, (B, K) float64.
+    """
+    ballots = (-distances.double() / temperature).softmax(1)  # the factor exp(1 / τ) is the same for all
+    return ballots.new_zeros(len(labels), num_classes).scatter_add_(1, labels, ballots)

@@ -259,10 +259,12 @@ class TopicCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         as_given, mine = self.config, self.config[self.subcommand]
-        if mine.get("ckpt_path") and mine.get("model.init_args.pretrained"):
+        sources = [key for key in ("pretrained", "checkpoint") if mine.get(f"model.init_args.{key}")]
+        if mine.get("ckpt_path") and sources:
             # The checkpoint has all weights; the file or the network that they first came from may be gone.
             self.config = as_given.clone()
-            self.config[f"{self.subcommand}.model.init_args.pretrained"] = None
+            for key in sources:
+                self.config[f"{self.subcommand}.model.init_args.{key}"] = None
         try:
             super().instantiate_classes()
         except Exception as error:

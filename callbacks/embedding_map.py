@@ -1,0 +1,132 @@
+"""Shows where a network puts its images: a map of their features in two dimensions, coloured by class.
+
+    pca     the plane of the two directions in which the features vary most
+    tsne    neighbours stay neighbours, while distances between groups mean little (L. van der Maaten, G. Hinton,
+            "Visualizing data using t-SNE", Journal of Machine Learning Research, 2008); of unit vectors
+
+Source: https://cs231n.github.io/understanding-cnn/#tsne-embedding
+"""
+
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.pictures import figure_to_array, show
+
+Method = Literal["pca", "tsne"]
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A model that turns images into feature vectors."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) to features (B, F)."""
+
+
+class EmbeddingMap(Callback):
+    """A map of the first validation images at the end of `fit`, and of the first test images at the end of `test`.
+
+    Args:
+        count: images on the map, at least 3.
+        method: pca or tsne.
+
+    Raises:
+        ValueError: a value out of the range given above, or a model without features.
+    """
+
+    def __init__(self, count: int = 2000, method: Method = "tsne") -> None:
+        if count < 3:
+            raise ValueError(f"count is {count}; give at least 3 images.")
+        if method not in get_args(Method):
+            raise ValueError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+        self.count = count
+        self.method: Method = method
+        self._kept: list[tuple[Tensor, Tensor]] = []  # features (B, F) and labels (B,) of the latest evaluation
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, HasFeatures):
+            raise ValueError(
+                f"{type(pl_module).__name__} has no features to map; take callbacks.EmbeddingMap out of "
+                "trainer.callbacks."
+            )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._kept = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._kept = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        if sum(len(labels) for _, labels in self._kept) < self.count:
+            self._kept.append((batch[0].clone(), batch[1].clone()))
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer, pl_module, "test")
+
+    @torch.no_grad()
+    def _show(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        assert isinstance(pl_module, HasFeatures)
+        if sum(len(labels) for _, labels in self._kept) < 3:
+            return
+        training = pl_module.training
+        pl_module.eval()
+        features = torch.cat([pl_module.features(images).float().cpu() for images, _ in self._kept])[: self.count]
+        pl_module.train(training)
+        labels = torch.cat([labels for _, labels in self._kept])[: self.count].cpu()
+        self._kept = []
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        places = project(features, self.method)
+        title = f"{split}: features of {len(labels)} images, {'PCA' if self.method == 'pca' else 't-SNE'}"
+        show(trainer, f"embedding_map/{split}", draw_map(places, labels.numpy(), names, title), caption=split)
+
+
+def project(features: Tensor, method: Method) -> np.ndarray:
+    """Features (N, F) to places in the plane, (N, 2)."""
+    if method == "pca":
+        centred = features.double() - features.double().mean(0)
+        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        axes = directions[:2]
+        axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # a direction's sign is arbitrary
+        return (centred @ axes.mT).numpy()
+    from sklearn.manifold import TSNE
+
+    units = torch.nn.functional.normalize(features).numpy()
+    perplexity = min(30.0, (len(units) - 1) / 3)
+    places: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(units)
+    return places
+
+
+def draw_map(places: np.ndarray, labels: np.ndarray, names: tuple[str, ...] | None, title: str) -> np.ndarray:
+    """Points (N, 2) coloured by label (N,), with a legend of the classes: (height, width, 3) uint8."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6.5), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    classes = np.unique(labels)
+    palette = colormaps["tab10" if len(classes) <= 10 else "tab20"]
+    for number, label in enumerate(classes):
+        chosen = places[labels == label]
+        name = names[label] if names else str(label)
+        axis.scatter(
+            chosen[:, 0], chosen[:, 1], s=9, alpha=0.8, linewidths=0, color=palette(number % palette.N), label=name
+        )
+    axis.set_title(title)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, frameon=False)
+    return figure_to_array(figure)

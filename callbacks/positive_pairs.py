@@ -1,0 +1,48 @@
+"""Shows what contrastive learning calls the same: the two views of some training images, one above the other."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.pictures import image_grid, show
+
+
+class PositivePairs(Callback):
+    """A picture of the first training batch's views, when `fit` begins.
+
+    Each pair stands in one column, below the name of its class, which the training itself does not see.
+
+    Args:
+        pairs: how many, at least 1.
+
+    Raises:
+        ValueError: a value below 1, or batches that hold no pairs.
+    """
+
+    def __init__(self, pairs: int = 12) -> None:
+        if pairs < 1:
+            raise ValueError(f"pairs is {pairs}; give at least 1.")
+        self.pairs = pairs
+        self._shown = False
+
+    @torch.no_grad()
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._shown:
+            return
+        self._shown = True
+        views, labels = batch
+        if views.ndim != 5 or views.shape[1] != 2:
+            raise ValueError(
+                f"The training batches hold no pairs of views but {tuple(views.shape)}; give --data.two_views {{}}, or "
+                "take callbacks.PositivePairs out of trainer.callbacks."
+            )
+        data = getattr(trainer, "datamodule", None)
+        pairs = views[: self.pairs].transpose(0, 1)  # (2, pairs, C, H, W)
+        images = pairs.flatten(0, 1)
+        if preprocessing := getattr(data, "preprocessing", None):
+            images = preprocessing.inverse(images)
+        names = getattr(data, "class_names", None)
+        titles = [names[label] if names else str(label) for label in labels[: self.pairs].tolist()]
+        titles += [""] * len(titles)
+        show(trainer, "positive_pairs", image_grid(images, titles, pairs.shape[1], "Two views of each image"))
