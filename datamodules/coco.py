@@ -20,6 +20,7 @@ touches no image. Without it the images are decoded for every batch, augmented, 
 Shapes: M images of a split, S side of an image in pixels, L places of a grid, D features.
 """
 
+from functools import cached_property
 from os import scandir
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -129,11 +130,14 @@ class COCOCaptions(CaptionDataModule):
     def _karpathy(self) -> Path:
         return self.folder / "dataset_coco.json"
 
+    @cached_property
+    def _karpathy_images(self) -> dict[int, CocoImage]:
+        return read_karpathy(self._karpathy, self.bad)
+
     def _read_images(self, train: bool) -> dict[int, CocoImage]:
         """The official training or test images that have captions and are there; notes where their files are."""
         if self._karpathy.is_file():
-            everything = read_karpathy(self._karpathy, self.bad)
-            listed = {n: image for n, image in everything.items() if (image.split == "test") != train}
+            listed = {n: image for n, image in self._karpathy_images.items() if (image.split == "test") != train}
             folders = [f"train{self.year}", f"val{self.year}"]
         else:
             part = f"{'train' if train else 'val'}{self.year}"

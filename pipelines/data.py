@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipelines import caption_data
 from pipelines.errors import sentence, user_errors
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class DataSet(NamedTuple):
     shape: tuple[int, int, int]  # (C, H, W)
     megabytes: int  # to download; 0 for one that is built in
     folder: str  # of the files, below the root
-    files: tuple[str, ...]  # in the folder; those of MNIST may end in .gz as well
+    files: tuple[str, ...]  # in the folder; those of MNIST may end in .gz as well, and some of COCO are folders
+    captions: bool = False  # instead of ten classes
 
 
 _IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -49,12 +51,20 @@ _BATCHES = {  # with the md5 sums of the official files
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+_COCO = ("annotations/captions_train{0}.json", "annotations/captions_val{0}.json", "train{0}", "val{0}")
 DATA_SETS = {
     "cifar10": DataSet("CIFAR10", (50_000, 10_000), (3, 32, 32), 170, "cifar-10-batches-py", tuple(_BATCHES)),
     "mnist": DataSet("MNIST", (60_000, 10_000), (1, 28, 28), 12, "MNIST/raw", _IDX),
     "fashion_mnist": DataSet("FashionMNIST", (60_000, 10_000), (1, 28, 28), 31, "FashionMNIST/raw", _IDX),
     "digits": DataSet("Digits", (1_437, 360), (1, 8, 8), 0, "", ()),
     "shapes": DataSet("Shapes", (10_000, 2_000), (3, 32, 32), 0, "", ()),
+    "coco": DataSet(
+        "COCOCaptions", (118_287, 5_000), (3, 224, 224), 20_405, "coco", tuple(f.format(2017) for f in _COCO), True
+    ),
+    "coco2014": DataSet(
+        "COCOCaptions", (82_783, 40_504), (3, 224, 224), 20_408, "coco", tuple(f.format(2014) for f in _COCO), True
+    ),
+    "shape_captions": DataSet("ShapeCaptions", (20_000, 2_000), (3, 48, 48), 0, "", (), True),
 }
 
 
@@ -65,7 +75,8 @@ def find_name(name: str) -> str:
         ValueError: there is none, with the nearest name.
     """
     plain = name.lower().replace("-", "").replace("_", "")
-    names = {known.replace("_", ""): known for known in DATA_SETS}
+    names = {data_set.class_name.lower(): known for known, data_set in reversed(DATA_SETS.items())}
+    names |= {known.replace("_", ""): known for known in DATA_SETS}
     if plain in names:
         return names[plain]
     near = get_close_matches(plain, names, 1)
@@ -79,7 +90,7 @@ def state(name: str, root: Path) -> str:
     if not data_set.files:
         return "built in"
     folder = root / data_set.folder
-    present = sum((folder / file).is_file() or (folder / f"{file}.gz").is_file() for file in data_set.files)
+    present = sum((folder / file).exists() or (folder / f"{file}.gz").is_file() for file in data_set.files)
     if present in (0, len(data_set.files)):
         return "there" if present else "missing"
     return f"{present} of {len(data_set.files)} files"
@@ -92,7 +103,8 @@ def table(root: Path) -> str:
         sizes = [f"{size:,}" for size in data_set.sizes]
         shape = "×".join(map(str, data_set.shape))
         size = f"{data_set.megabytes} MB" if data_set.megabytes else "none"
-        rows.append((name, *sizes, shape, "10", size, state(name, root)))  # type: ignore[arg-type]
+        classes = "none" if data_set.captions else "10"
+        rows.append((name, *sizes, shape, classes, size, state(name, root)))  # type: ignore[arg-type]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     numbers = (1, 2, 4, 5)
     lines = (
@@ -122,7 +134,10 @@ def download(name: str, root: Path) -> None:
     if not DATA_SETS[name].files:
         print(f"{name}: built in, nothing to download.")
         return
-    make(name, root).prepare_data()
+    if DATA_SETS[name].captions:
+        caption_data.download(name, root)
+    else:
+        make(name, root).prepare_data()
     print(f"{name}: there, in {root / DATA_SETS[name].folder}.")
 
 
@@ -132,6 +147,9 @@ def verify(name: str, root: Path) -> None:
     Raises:
         ValueError: files that are missing or damaged.
     """
+    if DATA_SETS[name].captions:
+        print(caption_data.verify(name, root, DATA_SETS[name].sizes), flush=True)
+        return
     import numpy as np
 
     data = make(name, root)
@@ -208,6 +226,9 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
     """
     if not 1 <= count <= _MOST_IMAGES:
         raise ValueError(f"n is {count}; give 1 to {_MOST_IMAGES} images.")
+    if DATA_SETS[name].captions:
+        classified = ", ".join(known for known, data_set in DATA_SETS.items() if not data_set.captions)
+        raise ValueError(f"preview shows images by their classes, and {name} has captions; give one of {classified}.")
     import numpy as np
     import torch
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 import datamodules
 from datamodules import download as official
+from datamodules.coco_download import ARCHIVES
 from pipelines.data import _BATCHES, DATA_SETS, find_name, main, preview, state
 from tests.datamodules.official_files import write_cifar10, write_mnist
 
@@ -31,10 +32,19 @@ def failing(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) ->
 
 
 def test_the_list_agrees_with_the_datamodules() -> None:
-    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - {"ImageDataModule"}
+    bases = {"ImageDataModule", "CaptionDataModule"}
+    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - bases
     for data_set in DATA_SETS.values():
         made = getattr(datamodules, data_set.class_name)()
-        assert (made.official_sizes, made.image_shape, made.num_classes) == (data_set.sizes, data_set.shape, 10)
+        assert data_set.captions == isinstance(made, datamodules.CaptionDataModule)
+        if data_set.captions:
+            assert made.input_shape == data_set.shape
+        else:
+            assert (made.official_sizes, made.image_shape, made.num_classes) == (data_set.sizes, data_set.shape, 10)
+    assert datamodules.ShapeCaptions().official_sizes == DATA_SETS["shape_captions"].sizes
+    for name, year in (("coco", 2017), ("coco2014", 2014)):
+        sizes = [archive.download.size or 0 for archive in ARCHIVES[year]]
+        assert DATA_SETS[name].megabytes == sum(sizes) // 10**6
     assert DATA_SETS["mnist"].megabytes == round(sum(file.size or 0 for file in official.MNIST) / 1e6)
     assert DATA_SETS["fashion_mnist"].megabytes == round(sum(file.size or 0 for file in official.FASHION_MNIST) / 1e6)
     assert DATA_SETS["cifar10"].megabytes == (official.CIFAR10.size or 0) // 10**6
@@ -61,6 +71,9 @@ def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
         ["fashion_mnist", "60,000", "10,000", "1×28×28", "10", "31", "MB", "there"],
         ["digits", "1,437", "360", "1×8×8", "10", "none", "built", "in"],
         ["shapes", "10,000", "2,000", "3×32×32", "10", "none", "built", "in"],
+        ["coco", "118,287", "5,000", "3×224×224", "none", "20405", "MB", "missing"],
+        ["coco2014", "82,783", "40,504", "3×224×224", "none", "20408", "MB", "missing"],
+        ["shape_captions", "20,000", "2,000", "3×48×48", "none", "none", "built", "in"],
     ]
 
 
@@ -75,7 +88,7 @@ def test_mnist_is_there_packed_or_not(tmp_path: Path, packed: bool) -> None:
     [
         ("cifar10", "cifar10"), ("CIFAR10", "cifar10"), ("CIFAR-10", "cifar10"), ("Mnist", "mnist"),
         ("FashionMNIST", "fashion_mnist"), ("fashion_mnist", "fashion_mnist"), ("fashion-mnist", "fashion_mnist"),
-        ("DIGITS", "digits"), ("Shapes", "shapes"),
+        ("DIGITS", "digits"), ("Shapes", "shapes"), ("COCOCaptions", "coco"), ("ShapeCaptions", "shape_captions"),
     ],
 )  # fmt: skip
 def test_names_are_taken_in_any_case(given: str, meant: str) -> None:
@@ -118,7 +131,7 @@ def test_as_a_command() -> None:
 
     listed, unknown, nothing = run("list"), run("download", "mnits"), run()
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert listed.stdout.count("\n") == 6
+    assert listed.stdout.count("\n") == 9
     assert (unknown.returncode, unknown.stderr) == (2, "error: There is no data set 'mnits'; did you mean mnist?\n")
     assert nothing.returncode == 2
     assert "COMMAND" in nothing.stderr
