@@ -134,6 +134,8 @@ class CaptionMetric(Metric):
                 something else than a string.
         """
         _check(captions, references)
+        if not captions:
+            return
         self.images += len(captions)
         self._count(
             Sentences.of(captions, self.tokenize),

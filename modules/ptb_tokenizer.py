@@ -35,6 +35,7 @@ _STARTS = """
 _L = r"[^\W\d_]"  # a letter
 _N = r"[^\W_]"  # a letter or digit
 _END = rf"(?!{_N})"
+_WHOLE = rf"(?!-?{_N})"
 
 
 def _either(words: str) -> str:
@@ -44,8 +45,7 @@ def _either(words: str) -> str:
 # The first kind that fits is the next token; a character that fits none, an emoji say, is passed over.
 _KINDS = (
     r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)\s)[A-Za-z]+(?=\s)",  # most words, found fast
-    rf"(?i:can)(?=(?i:not){_END})|(?i:gon|wan)(?=(?i:na){_END})",  # can not, gon na
-    rf"(?i:got)(?=(?i:ta){_END})|(?i:gim|lem)(?=(?i:me){_END})",
+    rf"(?i:can(?=not{_WHOLE})|(?:gon|wan)(?=na{_WHOLE})|got(?=ta{_WHOLE})|(?:gim|lem)(?=me{_WHOLE}))",  # can not
     r"''",
     rf"(?i:n['’]t)(?!{_L})|{_L}+(?=(?i:n['’]t)(?!{_L}))",  # is n't
     rf"(?i:'(?:till?|em|cause|n'|n{_END}))|(?i:'t)(?=(?i:is|was))|'[2-9]0s{_END}|'\d\d(?=\s)",  # 'em, 't is
@@ -70,7 +70,7 @@ _TOKEN = re.compile(rf"\s*({'|'.join(_KINDS)})")  # with the space before it, wh
 _DROPPED = frozenset(["''", *"\"'’‘`“”«»‹›.?!,:;-–—―…"])
 _WRITTEN = str.maketrans(
     {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-    | {"£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4"}
+    | {"£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4", "’": "'"}
 )
 
 
