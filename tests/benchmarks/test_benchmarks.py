@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
-from benchmarks import features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
+from benchmarks import captioning, features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
 from tests.datamodules.official_files import write_cifar10
 
@@ -120,3 +120,15 @@ def test_networks_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytes
     comparisons = networks.main(["--root", str(tmp_path), "--models", "small", "--steps", "1", "--rounds", "1"])
     names = {networks.BARE, networks.KEPT, networks.OURS}
     assert_all_printed(comparisons["small"], names, capsys.readouterr().out)
+
+
+def test_captioning_gives_a_figure_for_every_variant(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, small in {"WIDTH": 16, "HIDDEN": 16, "LAYERS": 1, "WORDS": 50, "GRID": (4, 8), "BATCH_SIZE": 4}.items():
+        monkeypatch.setattr(captioning, name, small)
+    monkeypatch.setattr(captioning.RandomCaptions, "input_shape", (4, 8))
+    comparisons = captioning.main(["--rounds", "1", "--steps", "2", "--images", "2"])
+    printed = capsys.readouterr().out
+    assert_all_printed(comparisons["training"], {"bare loop", "bare loop, our batches", "this project"}, printed)
+    assert_all_printed(comparisons["search"], {captioning.CACHED, captioning.UNCACHED}, printed)

@@ -1,0 +1,234 @@
+"""Speed of captioning: words a second of training the Transformer, and captions a second of beam search.
+
+    python -m benchmarks.captioning [--rounds R] [--steps N] [--images N]
+
+**Training.** The bare loop is what one writes without this project: nn.TransformerDecoder of the same size (width 256,
+3 layers, 4 heads, 1,024 hidden units, pre-norm) with sinusoids, a mask, Adam and clipping, on shuffled batches of 64
+captions padded to the longest. It has no figures, logs or checkpoints; our side has all that `pipelines.train fit` has.
+`bare loop, our batches` is the same loop on our batches of captions of about equal length, so that what is left is the
+model's and the Trainer's. Both see grid features (49, 320) of no real image and captions of random words whose lengths
+are spread as COCO's are. Words are real ones and END, without padding.
+
+**Beam search** with a beam of 3 to captions of exactly 20 words, with keys and values kept, and without: then each step
+reads all words so far anew. Both write the same captions, or the benchmark ends with an error.
+
+One thread, CPU time, alternating rounds. The metrics have a benchmark of their own, `caption_metrics.py`.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
+from benchmarks.trainer_overhead import Stopwatch, tracked
+from callbacks import TrainingHealth
+from datamodules.caption_batches import StoredInputs
+from datamodules.captions import CaptionDataModule, Captioned
+from modules import CaptionTransformer, WarmupCosine
+from modules.caption_transformer import sinusoids
+from modules.decoding import Memory, State, beam_search
+from modules.vocabulary import END, PAD
+from pipelines.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.cli import quiet
+from pipelines.schedule_length import ScheduleLength, configure_optimizers
+
+BARE, GROUPED, OURS = "bare loop", "bare loop, our batches", "this project"
+CACHED, UNCACHED = "beam of 3, keys and values kept", "beam of 3, all read anew"
+WIDTH, LAYERS, HEADS, HIDDEN, KEEP = 256, 3, 4, 1024, 0.9
+GRID = (49, 320)  # places and features: EfficientNet-Lite0's on images of 224 pixels
+BATCH_SIZE, WORDS, BEAM, LENGTH = 64, 5000, 3, 20
+WARM_UP = 10  # steps before the clock starts, as in the Stopwatch
+
+
+class RandomCaptions(CaptionDataModule):
+    """Grid features of no image, with captions of random words; lengths as in COCO, 10.5 words on average."""
+
+    input_shape = GRID
+
+    def __init__(self, images: int) -> None:
+        super().__init__(batch_size=BATCH_SIZE, max_length=LENGTH, val_fraction=0.01)
+        self.number = images
+
+    def read(self, train: bool) -> Captioned:
+        chance = torch.Generator().manual_seed(0)
+        lengths = (8 + torch.empty(self.number).exponential_(0.4, generator=chance)).long().clamp(max=LENGTH)
+        # Frequent words are more frequent, as in any language: ranks drawn from a law close to Zipf's.
+        words = (WORDS ** torch.rand(self.number, LENGTH, generator=chance)).long()
+        rows = zip(words.tolist(), lengths.tolist(), strict=True)
+        return Captioned([[" ".join(f"w{word}" for word in row[:length])] for row, length in rows])
+
+    def inputs(self, split: str, training: bool) -> StoredInputs:
+        chance = torch.Generator().manual_seed(1)
+        pool = torch.randn(256, *GRID, generator=chance).half()
+        return StoredInputs(pool[torch.arange(len(self.rows("train" if split == "train" else "val"))) % 256])
+
+
+class Bare(nn.Module):
+    """A captioner of torch's own layers."""
+
+    places: Tensor
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(GRID[1], WIDTH)
+        self.embedding = nn.Embedding(vocabulary, WIDTH)
+        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, 1 - KEEP, batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
+        self.output = nn.Linear(WIDTH, vocabulary)
+        self.register_buffer("places", sinusoids(torch.arange(LENGTH + 2.0), WIDTH))
+
+    def forward(self, features: Tensor, words: Tensor) -> Tensor:
+        x = self.embedding(words) * WIDTH**0.5 + self.places[: words.shape[1]]
+        mask = nn.Transformer.generate_square_subsequent_mask(words.shape[1])
+        logits: Tensor = self.output(self.decoder(x, self.project(features), tgt_mask=mask, tgt_is_causal=True))
+        return logits
+
+
+class Counter(Stopwatch):
+    """Counts the words of the steps that are timed too."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self.words = 0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if self.first <= batch_idx < self.last:
+            self.words += int((batch[1][:, 1:] != PAD).sum())
+
+
+def bare(data: RandomCaptions, steps: int, grouped: bool) -> Rate:
+    """The loop that one would write."""
+    model = Bare(len(data.vocabulary)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    loader = data.train_dataloader()
+    if not grouped:
+        loader.lengths = None
+    batches = iter(loader)
+    words, started = 0, Clock.now()
+    for step in range(WARM_UP + steps):
+        if step == WARM_UP:
+            words, started = 0, Clock.now()
+        features, tokens = next(batches)
+        logits = model(features.float(), tokens[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        words += int((tokens[:, 1:] != PAD).sum())
+    return Rate.of(words, Clock.now() - started)
+
+
+def ours(data: RandomCaptions, steps: int) -> Rate:
+    """The trainer that `pipelines.train fit` builds."""
+    model = captioner(data.vocabulary)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    configured = configure_optimizers(model, optimizer, WarmupCosine(optimizer))
+    model.configure_optimizers = lambda: configured  # type: ignore
+    counter = Counter(steps)
+    with TemporaryDirectory() as folder, tracked(Path(folder)) as loggers:
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            gradient_clip_val=1.0,
+            logger=loggers,
+            callbacks=[
+                TrainingHealth(),
+                RandomState(),
+                ScheduleLength(),
+                ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+                counter,
+            ],
+        )
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        trainer.fit(model, data)
+    data.trainer = None
+    return Rate.of(counter.words, counter.time)
+
+
+def captioner(vocabulary: list[str]) -> CaptionTransformer:
+    return CaptionTransformer(
+        GRID, vocabulary, WIDTH, LAYERS, HEADS, HIDDEN, keep_prob=KEEP, tie_embeddings=False, max_length=LENGTH
+    )
+
+
+class Anew:
+    """A writer that keeps no keys and values: its state is the words so far."""
+
+    def __init__(self, model: CaptionTransformer) -> None:
+        self.model = model
+
+    def start(self, memory: Memory) -> State:
+        return (torch.empty(len(memory[0]), 0, dtype=torch.int64),)
+
+    def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
+        words = torch.cat([state[0], words[:, None]], 1)
+        return self.model.score(memory, words)[:, -1], (words,)
+
+
+def decoding(images: int, rounds: int) -> Comparison:
+    """Beam search with and without what is kept."""
+    torch.manual_seed(0)
+    model = captioner(["<pad>", "<start>", "<end>", "<unk>", *(f"w{i}" for i in range(WORDS))]).eval()
+    model.output.bias.data[END] = -1e4  # never ends: all captions have the full length
+    with torch.no_grad():
+        memory = model.remember(torch.randn(images, *GRID))
+    found: dict[str, Tensor] = {}
+
+    def measure(name: str, writer: Any) -> Rate:
+        started = Clock.now()
+        found[name], _ = beam_search(writer, memory, LENGTH, BEAM)
+        return Rate.of(images, Clock.now() - started)
+
+    writers: dict[str, Any] = {CACHED: model, UNCACHED: Anew(model)}
+    comparison = Comparison({name: Variant(partial(measure, name, w)) for name, w in writers.items()}, rounds)
+    if not torch.equal(found[CACHED], found[UNCACHED]):
+        raise RuntimeError("Beam search writes other captions with keys and values kept than without.")
+    return comparison
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
+    parser = argparse.ArgumentParser(description="Words a second in training, and captions a second of beam search.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="training steps per measurement")
+    parser.add_argument("--images", type=int, default=16, help="images captioned at once by beam search")
+    options = parser.parse_args(arguments)
+    quiet()
+    data = RandomCaptions(BATCH_SIZE * (WARM_UP + options.steps + 40))
+    data.setup("fit")
+    ways: dict[str, Callable[[], Rate]] = {
+        BARE: partial(bare, data, options.steps, grouped=False),
+        GROUPED: partial(bare, data, options.steps, grouped=True),
+        OURS: partial(ours, data, options.steps),
+    }
+    with one_thread():
+        training = Comparison({name: Variant(way) for name, way in ways.items()}, options.rounds)
+        print(f"{'training':<34}{'words/s':>9}   of the bare loop        of the {GROUPED}")
+        for name in ways:
+            against = [str(training.ratio(name, reference)) for reference in (BARE, GROUPED)]
+            print(f"{name:<34}{training.rate(name):>9,.0f}   {against[0]:<24}{against[1]}", flush=True)
+        print(f"\n{options.images} captions of {LENGTH} words{'':<13}captions/s   times as fast")
+        search = decoding(options.images, options.rounds)
+        for name in search.variants:
+            print(f"{name:<34}{search.rate(name):>9,.2f}   {search.ratio(name, UNCACHED)}")
+    return {"training": training, "search": search}
+
+
+if __name__ == "__main__":
+    main()
