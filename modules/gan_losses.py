@@ -1,0 +1,111 @@
+"""Losses of adversarial training: what the discriminator D minimises, and what the generator G does in return.
+
+Both are means over a batch of scores, r = D(x) of real images x and f = D(G(z)) of generated ones; σ is the sigmoid.
+
+                  discriminator                                  generator        source
+    bce           −log σ(r) − log(1 − σ(f))                      −log σ(f)        I. Goodfellow et al., arXiv 1406.2661
+    least_squares ½ (r − 1)² + ½ f²                              ½ (f − 1)²       X. Mao et al., arXiv 1611.04076
+    hinge         max(0, 1 − r) + max(0, 1 + f)                  −f               J. H. Lim, J. C. Ye, arXiv 1705.02894
+    wasserstein   f − r                                          −f               M. Arjovsky et al., arXiv 1701.07875
+
+`bce` is the paper's non-saturating form: a generator that minimised log(1 − σ(f)) would get no gradient from fakes that
+are easily told. log σ is computed from the score, so that it neither overflows nor becomes log 0.
+
+`wasserstein` holds for critics whose slope is nowhere steeper than 1. WGAN-GP asks for it by a penalty on D's gradient
+at points on the way from a fake image to a real one:
+
+    λ (‖∇D(x̂)‖ − 1)²,    x̂ = ε x + (1 − ε) G(z),    ε uniform in [0, 1], one an image
+
+It is a statement on each image alone, so D must not have batch normalisation, which mixes the images of a batch.
+Source: I. Gulrajani et al., arXiv 1704.00028.
+
+Shapes: B images in a batch, C channels, H×W pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["bce", "least_squares", "hinge", "wasserstein"]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """A row of the table above.
+
+    Attributes:
+        discriminator: scores of real and of generated images, (B,) each, to a scalar.
+        generator: scores of generated images (B,) to a scalar.
+        boundary: the score at which D takes an image for as likely real as generated; None if there is no such score.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    boundary: float | None
+
+
+LOSSES: dict[LossName, AdversarialLoss] = {
+    "bce": AdversarialLoss(
+        discriminator=lambda real, fake: -F.logsigmoid(real).mean() - F.logsigmoid(-fake).mean(),
+        generator=lambda fake: -F.logsigmoid(fake).mean(),
+        boundary=0.0,
+    ),
+    "least_squares": AdversarialLoss(
+        discriminator=lambda real, fake: 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(),
+        generator=lambda fake: 0.5 * (fake - 1).square().mean(),
+        boundary=0.5,
+    ),
+    "hinge": AdversarialLoss(
+        discriminator=lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
+        generator=lambda fake: -fake.mean(),
+        boundary=0.0,
+    ),
+    "wasserstein": AdversarialLoss(
+        discriminator=lambda real, fake: fake.mean() - real.mean(),
+        generator=lambda fake: -fake.mean(),
+        boundary=None,
+    ),
+}
+
+
+def adversarial_loss(name: LossName) -> AdversarialLoss:
+    """The loss of that name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"loss is {name!r}; give one of {', '.join(LOSSES)}.")
+    return LOSSES[name]
+
+
+def accuracies(loss: AdversarialLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of real images that are taken for real, and of generated ones that are not: scores (B,) to two scalars.
+
+    Where a loss has no boundary, it lies halfway between the mean scores.
+    """
+    boundary = loss.boundary if loss.boundary is not None else (real.mean() + fake.mean()) / 2
+    return (real > boundary).float().mean(), (fake <= boundary).float().mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """Mean of (‖∇D(x̂)‖ − 1)², to be multiplied by λ.
+
+    Args:
+        critic: D, images (B, C, H, W) to scores (B,).
+        real: images (B, C, H, W).
+        fake: as many generated images.
+        mix: ε, (B,) in [0, 1].
+
+    Returns:
+        A scalar through which gradients reach the critic's weights.
+    """
+    points = torch.lerp(fake, real, mix.reshape(-1, 1, 1, 1)).detach().requires_grad_()  # x̂
+    (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
+    # Unlike √Σg², vector_norm has a gradient where all g are 0.
+    lengths = torch.linalg.vector_norm(gradients.flatten(1), dim=1)  # (B,)
+    return (lengths - 1).square().mean()
