@@ -126,6 +126,8 @@ class FastConvNet(Classifier):
         self.save_hyperparameters(logger=False)
         self.label_smoothing, self.views = label_smoothing, views
         self.network = FastNetwork(input_shape, num_classes, widths, convs_per_group, residual, whitening, dirac)
+        if optimizer == "muon":
+            normalise(self.network.filters())
         self.example_input_array = torch.zeros(2, *input_shape)
         self.compiled = compile
         if compile:
@@ -191,7 +193,6 @@ class FastConvNet(Classifier):
         )
         optimizer: Optimizer = sgd
         if muon:
-            normalise(network.filters())
             optimizer = Together(filter_muon(network.filters(), given["filter_lr"], given["filter_momentum"]), sgd)
         schedule = Triangular(optimizer, given["schedule_start"], given["schedule_peak"], given["schedule_end"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

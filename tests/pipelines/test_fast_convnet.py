@@ -1,0 +1,84 @@
+"""The fast recipe from the command line: exact resume with all that belongs to a step, two processes, bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.command_line import PROJECT, run_pipeline
+
+FIT = [
+    "fit", "--config", "fast_convnet", "--data", "Digits", "--data.batch_size", "128", "--model.widths", "[6,8]",
+    "--model.whitening_bias_epochs", "2", "--trainer.max_epochs", "4", "--trainer.callbacks", "[TrainingHealth]",
+    "--trainer.log_every_n_steps", "3", "--trainer.logger", "false",
+]  # fmt: skip
+SGD = ["--model.optimizer", "sgd", "--model.lookahead", "5", "--model.schedule_peak", "0.2", "--model.lr", "3"]
+
+
+def last(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.glob("logs/fast_convnet/*/checkpoints/last.ckpt")
+    stored: dict[str, torch.Tensor] = torch.load(file, weights_only=True)["state_dict"]
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("settings", "kill"), [([], 14), (SGD, 23), (SGD, 34)], ids=["muon", "lookahead", "frozen bias"]
+)  # 10 steps an epoch; the checkpoints are in the middle of epochs and of lookahead's five steps
+def test_killed_and_continued(tmp_path: Path, settings: list[str], kill: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    assert run_pipeline("train", [*FIT, *settings], whole).code == 0
+    often = ["--last_checkpoint.every_n_train_steps", "4"]
+    killer = f"[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
+    killed = run_pipeline("train", [*FIT, *settings, *often, "--trainer.callbacks", killer], parts)
+    assert killed.code == -9, killed.err
+    (run,) = parts.glob("logs/fast_convnet/*")
+    again = run_pipeline("train", ["fit", "--ckpt_path", str(run), "--trainer.callbacks", "[TrainingHealth]"], parts)
+    assert again.code == 0, again.err
+    expected, found = last(whole), last(parts)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[name]), name
+
+
+def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    assert run_pipeline("train", [*FIT, *SGD], tmp_path / "one").code == 0
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    two += ["--data.batch_size", "64", "--trainer.callbacks", "[TrainingHealth,tests.same_weights.SameWeights]"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines.train", *FIT, *SGD, *two]
+    (tmp_path / "two").mkdir()
+    done = subprocess.run(command, cwd=tmp_path / "two", env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, both = last(tmp_path / "one"), last(tmp_path / "two")
+    assert torch.equal(one["network.first.weight"], both["network.first.weight"])
+    # Each process normalises its own half of a batch, so the other weights agree nearly.
+    bias = [weights["network.first.bias"] for weights in (one, both)]
+    assert torch.cosine_similarity(*bias, dim=0) > 0.9
+    assert one["network.groups.0.convs.0.weight"].shape == both["network.groups.0.convs.0.weight"].shape == (6, 72)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["--trainer.max_epochs", "1"], "whitening_bias_epochs is 2, longer than the run's 1; give at most that"),
+        (["--data.preprocessing", "pca"], "takes images (C, H, W), but the data has shape (64,)"),
+        (["--trainer.precision", "16-true"], "CPUs train in no float16, but precision is 16-true"),
+        (["--model.schedule_peak", "1.5"], "peak is 1.5; give a share of the run from 0 up to, but not, 1."),
+        (
+            ["--optimizer", "SGD", "--lr_scheduler", "Triangular", "--lr_scheduler.total_steps", "50"],
+            "total_steps of the schedule is 50, but the run has 40 steps",
+        ),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(tmp_path: Path, settings: list[str], sentence: str) -> None:
+    finished = run_pipeline("train", [*FIT, *settings], tmp_path)
+    assert finished.code == 2, finished.err
+    assert sentence in finished.err
+    assert "Traceback" not in finished.err
+    assert len(finished.err.strip().splitlines()) == 1
