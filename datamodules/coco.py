@@ -14,12 +14,15 @@ since the official test set has no public captions.
 Two ways in. With `backbone` a frozen network turns each image into features once (`image_features.py`), and training
 touches no image. Without it the images are decoded for every batch, augmented, and the model brings its own network.
 
+Computing features is a matter of decoding: set num_workers to the number of cores the first time.
+
     python -m pipelines.data download coco
     python -m pipelines.train fit --config caption_transformer --data COCOCaptions --data.backbone resnet50
 
 Shapes: M images of a split, S side of an image in pixels, L places of a grid, D features.
 """
 
+import warnings
 from functools import cached_property
 from os import scandir
 from pathlib import Path
@@ -208,6 +211,11 @@ class COCOCaptions(CaptionDataModule):
     def num_unreadable(self) -> int:
         """Images that were skipped because they can't be read, as far as they were met."""
         return sum(int(inputs.unreadable.sum()) for inputs in self._inputs) + self.left_out["images that can't be read"]
+
+    def teardown(self, stage: str) -> None:
+        """Says at the end of a run how many images were skipped while they were decoded."""
+        if self.backbone is None and self.num_unreadable:
+            warnings.warn(f"{self.num_unreadable:,} images could not be read and were skipped.", stacklevel=2)
 
     def predict_inputs(self) -> Any:
         return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.image_files, self.backbone)

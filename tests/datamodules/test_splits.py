@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.splits import stratified_folds, stratified_sample
+from datamodules.splits import split_by_image, stratified_folds, stratified_sample
 
 
 def random_labels(seed: int) -> Tensor:
@@ -76,3 +76,34 @@ def test_torchs_own_random_stream_stays_where_it_was() -> None:
 def test_what_is_missing_goes_to_the_largest_remainders() -> None:
     labels = torch.tensor([0] * 5 + [1] * 4 + [2])  # shares of three: 1.5, 1.2 and 0.3
     assert torch.bincount(labels[stratified_sample(labels, 3, 0)], minlength=3).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("held_out", [None, [0, 4, 9]])
+def test_images_are_split_into_disjoint_sorted_parts_and_a_subset_leaves_the_validation_alone(
+    held_out: list[int] | None,
+) -> None:
+    train, val = split_by_image(10, held_out, 0.3, None, seed=0)
+    assert sorted(train.tolist() + val.tolist()) == list(range(10))
+    assert len(val) == 3
+    assert train.tolist() == sorted(train.tolist())
+    assert held_out is None or val.tolist() == held_out
+    few, same = split_by_image(10, held_out, 0.3, 4, seed=0)
+    assert len(few) == 4
+    assert set(few.tolist()) < set(train.tolist())
+    assert few.tolist() == sorted(few.tolist())
+    assert torch.equal(same, val)
+    assert {tuple(split_by_image(10, None, 0.3, None, seed)[1].tolist()) for seed in range(20)} - {tuple(val.tolist())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((4, None, 0.9, None, 0), r"val_fraction is 0\.9, which leaves none of 4 images to train on; give less"),
+        ((4, None, 0.5, 3, 0), "subset is 3, but there are 2 training images after 2 were held out .* at most 2"),
+    ],
+)
+def test_image_splits_that_cannot_be_are_named(
+    arguments: tuple[int, None, float, int | None, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_by_image(*arguments)
