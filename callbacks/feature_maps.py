@@ -1,8 +1,12 @@
 """Shows what a convolutional network makes of an image: the strongest feature maps of each stage.
 
+A model says itself what its stages are, or its layers are watched from outside: by default what each stage ends with,
+the last layer of each size of maps.
+
 Source: https://cs231n.github.io/understanding-cnn/#vislayer
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
+from modules.layers import evaluating, feature_maps, find_layer, map_layers, stage_layers
 
 
 @runtime_checkable
@@ -29,22 +34,33 @@ class FeatureMaps(Callback):
     Args:
         num_images: rows, at least 1.
         maps_per_stage: how many maps of each stage to show, at least 1.
+        layers: names of the layers to show instead, such as stages.0.3; None leaves it to the model.
 
     Raises:
-        ValueError: a value below 1, or a model without feature maps.
+        ValueError: a value below 1, a layer that does not exist, or a model without feature maps.
     """
 
-    def __init__(self, num_images: int = 6, maps_per_stage: int = 6) -> None:
+    def __init__(self, num_images: int = 6, maps_per_stage: int = 6, layers: Sequence[str] | None = None) -> None:
         if num_images < 1 or maps_per_stage < 1:
             raise ValueError(
                 f"num_images is {num_images} and maps_per_stage is {maps_per_stage}; give at least 1 for each."
             )
         self.num_images = num_images
         self.maps_per_stage = maps_per_stage
+        self.layers = layers
         self._images: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, HasFeatureMaps):
+        example = pl_module.example_input_array
+        if isinstance(example, Tensor):
+            example = example[:1].to(pl_module.device)
+            with evaluating(pl_module):
+                for name in self.layers or []:
+                    find_layer(pl_module, name, example)
+                found = isinstance(pl_module, HasFeatureMaps) or bool(map_layers(pl_module, example))
+        else:
+            found = isinstance(pl_module, HasFeatureMaps)
+        if not found:
             raise ValueError(
                 f"{type(pl_module).__name__} has no feature maps to show; take callbacks.FeatureMaps out of "
                 "trainer.callbacks."
@@ -58,12 +74,14 @@ class FeatureMaps(Callback):
 
     @torch.no_grad()
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, HasFeatureMaps)
         if self._images is None:
             return
-        pl_module.eval()
-        maps = pl_module.feature_maps(self._images)
-        pl_module.train()
+        with evaluating(pl_module):
+            if self.layers is None and isinstance(pl_module, HasFeatureMaps):
+                maps = pl_module.feature_maps(self._images)
+            else:
+                names = self.layers or stage_layers(pl_module, self._images[:1])
+                maps = feature_maps(pl_module, names, self._images)
         data = getattr(trainer, "datamodule", None)
         preprocessing = getattr(data, "preprocessing", None)
         images = preprocessing.inverse(self._images) if preprocessing else self._images

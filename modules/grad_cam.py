@@ -40,7 +40,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: str | None
         captured([find_layer(model, layer, images[:1])]) as outputs,
     ):
         # Gradients flow to the layer even where its weights are frozen.
-        scores = class_scores(model, images.clone().requires_grad_(), labels)
+        scores = class_scores(model, images.clone().requires_grad_(), labels.clone())
         (maps,) = outputs  # (B, M, h, w)
         assert maps is not None
         gradient = None

@@ -149,6 +149,7 @@ class KNearestNeighbors(Classifier):
         distances, places = self.neighbours(images, self.k_max)
         return votes(distances, self.labels[places], self.num_classes, self.weights)
 
+    @torch.no_grad()  # a vote changes by leaps: there is no gradient
     def forward(self, images: Tensor) -> Tensor:
         """The logarithm of the vote shares, (B, K); before anything is memorised all classes share alike."""
         if not len(self.images):

@@ -41,10 +41,10 @@ def score_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: a model whose scores have no gradient with respect to the images.
     """
-    # Lightning's validation hooks run in inference mode, whose tensors have no gradients: hence the clone outside it.
+    # Lightning's validation hooks run in inference mode, whose tensors have no gradients: hence the clones outside it.
     with torch.inference_mode(False), torch.enable_grad():
         inputs = images.clone().requires_grad_()
-        scores = class_scores(model, inputs, labels)
+        scores = class_scores(model, inputs, labels.clone())
         found = None
         if scores.requires_grad:
             (found,) = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)

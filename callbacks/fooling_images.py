@@ -1,0 +1,47 @@
+"""Shows how little it takes to make a network see another class in some validation images, as training goes on."""
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.attribution_pictures import fooling_picture
+from callbacks.pictures import show
+from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
+from modules.fooling import fool
+
+
+class FoolingImages(PixelPictures):
+    """Images, the changed ones and the change magnified, every `every_n_epochs` epochs and at the end.
+
+    The target is the class after the predicted one; the caption says how many were fooled and by what change.
+
+    Args:
+        every_n_epochs: epochs between two pictures, at least 1.
+        num_images: of the first validation batch, at least 1.
+        step: change in one step, root mean square, above 0.
+        max_steps: give an image up after so many, at least 1.
+
+    Raises:
+        ValueError: a value out of the range given above, or a model that is not given images.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, num_images: int = 8, step: float = 0.001, max_steps: int = 100) -> None:
+        super().__init__(every_n_epochs, num_images)
+        if not step > 0 or max_steps < 1:
+            raise ValueError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
+        self.step = step
+        self.max_steps = max_steps
+
+    def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:
+        before = probabilities(model, images)
+        names = class_names(trainer, before.shape[1])
+        result = fool(model, images, (before.argmax(1) + 1) % before.shape[1], self.step, self.max_steps)
+        after = probabilities(model, result.images)
+        titles = [
+            (f"{names[int(one.argmax())]} {one.max():.0%}", f"{names[int(other.argmax())]} {other.max():.0%}")
+            for one, other in zip(before, after, strict=True)
+        ]
+        picture = fooling_picture(result.images - result.change, result.images, titles, columns=2)
+        fooled = (
+            f"{int(result.succeeded.sum())} of {len(images)} fooled, median L∞ {float(result.largest.median()):.4f}"
+        )
+        show(trainer, "fooling", picture, caption=f"{fooled}, {when}")

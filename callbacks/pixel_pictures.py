@@ -1,0 +1,90 @@
+"""What the callbacks that look inside a network share: when they draw, on which images, and the network on pixels."""
+
+from abc import abstractmethod
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from modules.layers import evaluating, taking_pixels
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A preprocessing of images that can be undone for display."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Pixels from 0 to 255, (B, C, H, W), to what the model takes."""
+
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """What the model takes to pixels in [0, 1], (B, C, H, W)."""
+
+
+class PixelPictures(Callback):
+    """Draws every `every_n_epochs` epochs and at the end of `fit`; a topic is a subclass that says `draw`.
+
+    While it draws, the model is in evaluation mode and takes pixels in [0, 1]: the data's preprocessing stands before
+    it. No random number of the training is used up.
+
+    Args:
+        every_n_epochs: epochs between two pictures, at least 1.
+        num_images: of the first validation batch to draw, at least 1.
+
+    Raises:
+        ValueError: a value below 1, or a model that is not given images.
+    """
+
+    def __init__(self, every_n_epochs: int, num_images: int) -> None:
+        if every_n_epochs < 1 or num_images < 1:
+            raise ValueError(
+                f"every_n_epochs is {every_n_epochs} and num_images is {num_images}; give at least 1 for each."
+            )
+        self.every_n_epochs = every_n_epochs
+        self.num_images = num_images
+        self._batch: tuple[Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:
+        """Shows images (B, C, H, W) in [0, 1] of classes (B,); `when` says after which epoch."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(getattr(data, "preprocessing", None), Invertible):
+            raise ValueError(
+                f"{type(data).__name__} gives no images whose preprocessing can be undone, so there is nothing to "
+                f"show; take callbacks.{type(self).__name__} out of trainer.callbacks."
+            )
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: tuple[Tensor, Tensor], *_: object
+    ) -> None:
+        if self._batch is None:
+            images, labels = batch
+            self._batch = images[: self.num_images].clone(), labels[: self.num_images].clone()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or trainer.should_stop or epoch == trainer.max_epochs
+        if not due or self._batch is None:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        preprocessing = data.preprocessing
+        images, labels = (tensor.to(pl_module.device) for tensor in self._batch)
+        pixels = preprocessing.inverse(images)
+        if pixels.ndim != 4:
+            return  # features, not pixels: nothing to look at
+        with evaluating(pl_module), taking_pixels(pl_module, lambda shown: preprocessing(255 * shown)):
+            self.draw(trainer, pl_module, pixels, labels, f"after epoch {epoch}")
+
+
+def class_names(trainer: Trainer, number: int) -> list[str]:
+    """The data's names of the classes, or their numbers."""
+    return list(getattr(getattr(trainer, "datamodule", None), "class_names", map(str, range(number))))
+
+
+@torch.no_grad()
+def probabilities(model: LightningModule, images: Tensor) -> Tensor:
+    """Of the classes, (B, K), for images (B, C, H, W)."""
+    shares: Tensor = model(images).float().softmax(1)
+    return shares

@@ -1,0 +1,41 @@
+"""Shows which pixels matter for the correct class of some validation images, as training goes on."""
+
+from typing import Literal, get_args
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.attribution_pictures import saliency_picture
+from callbacks.pictures import show
+from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
+from modules.grad_cam import grad_cam
+from modules.saliency import saliency, smooth_grad
+
+Method = Literal["gradient", "smoothgrad", "grad_cam"]
+
+
+class SaliencyMaps(PixelPictures):
+    """Images, their maps and both together, every `every_n_epochs` epochs and at the end.
+
+    Args:
+        every_n_epochs: epochs between two pictures, at least 1.
+        num_images: of the first validation batch, at least 1.
+        method: gradient, smoothgrad or grad_cam.
+
+    Raises:
+        ValueError: a value out of the range given above, or a model that is not given images.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, num_images: int = 8, method: Method = "gradient") -> None:
+        super().__init__(every_n_epochs, num_images)
+        if method not in get_args(Method):
+            raise ValueError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+        self.method = method
+
+    def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:
+        find = {"gradient": saliency, "smoothgrad": smooth_grad, "grad_cam": grad_cam}[self.method]
+        maps: Tensor = find(model, images, labels)
+        shares = probabilities(model, images)
+        names = class_names(trainer, shares.shape[1])
+        titles = [f"{names[label]} {share[label]:.0%}" for share, label in zip(shares, labels.tolist(), strict=True)]
+        show(trainer, "saliency", saliency_picture(images, maps, titles, self.method, columns=2), caption=when)

@@ -1,0 +1,195 @@
+"""The callbacks that look inside a network draw at the right epochs, on pixels, and leave the training as it was."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor
+
+import callbacks.class_visualizations
+import callbacks.fooling_images
+import callbacks.saliency_maps
+from callbacks import ClassVisualization, FeatureMaps, FoolingImages, SaliencyMaps
+from callbacks.attribution_pictures import fooling_picture, heat, layers_picture, patches_picture, scaled
+from datamodules import Digits
+from modules import Classifier, ConvNet, SoftmaxRegression, TimmClassifier
+from modules.saliency import saliency
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
+
+
+def train(
+    folder: Path, watching: list[Callback], epochs: int = 3, linear: bool = False, **data: Any
+) -> tuple[Classifier, Digits]:
+    torch.manual_seed(0)
+    digits = Digits(batch_size=128, subset=256, **data)  # two steps an epoch
+    model: Classifier = ConvNet(digits.input_shape, 10, [4, 8], 1, keep_prob=0.5)
+    if linear:
+        model = SoftmaxRegression(digits.input_shape, 10, weight_scale=1.0)
+    L.Trainer(
+        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, callbacks=watching, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    ).fit(model, digits)  # fmt: skip
+    return model, digits
+
+
+class Shown:
+    """Stands in for a function that draws, and keeps what it is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        monkeypatch.setattr(module, name, self)
+
+    def __call__(self, *given: Any, **settings: Any) -> np.ndarray:
+        self.calls.append(given)
+        return np.zeros((2, 2, 3), np.uint8)
+
+
+def test_pictures_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
+    watching = [
+        SaliencyMaps(2, 1),
+        FoolingImages(2, 1, max_steps=3),
+        ClassVisualization(2, max_classes=1, steps=2),
+        SaliencyMaps(9, 1, "grad_cam"),
+    ]
+    train(tmp_path, watching)
+    for name in ("saliency", "fooling", "class_visualization"):
+        assert sorted(file.name for file in (tmp_path / "pictures" / name).iterdir()) == [
+            "00000004.png",
+            "00000006.png",
+        ]
+
+
+def test_the_training_is_as_it_would_be_without_them(tmp_path: Path) -> None:
+    watching = [
+        SaliencyMaps(1, 1, "smoothgrad"),
+        FoolingImages(1, 1, max_steps=3),
+        ClassVisualization(1, max_classes=1, steps=2),
+    ]
+    watched, _ = train(tmp_path / "watched", watching, 2)
+    alone, _ = train(tmp_path / "alone", [], 2)
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(watched.state_dict()[name], tensor), name
+    assert watched.training == alone.training
+
+
+@pytest.mark.parametrize("preprocessing", ["scale", "mean_image", "standardize"])
+def test_maps_are_of_the_shown_pixels_whatever_the_preprocessing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
+) -> None:
+    shown = Shown(monkeypatch, callbacks.saliency_maps, "saliency_picture")
+    model, data = train(tmp_path, [SaliencyMaps(1, 4)], 1, preprocessing=preprocessing)
+    ((pixels, maps, titles, method),) = shown.calls
+    images, labels = data.splits["val"]
+    torch.testing.assert_close(pixels, images[:4].float() / 255, atol=1e-5, rtol=0)
+    assert method == "gradient"
+    assert [title.split()[0] for title in titles] == [str(label) for label in labels[:4].tolist()]
+    # By the chain rule, a pixel in [0, 1] counts 255 times its scale.
+    of_inputs = saliency(model.eval(), data.preprocessing(images[:4]), labels[:4])
+    scale = float(data.preprocessing.fitted["scale"])
+    torch.testing.assert_close(maps, 255 * scale * of_inputs, rtol=1e-3, atol=1e-6)
+
+
+def test_fooling_shows_what_fools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, callbacks.fooling_images, "fooling_picture")
+    model, data = train(tmp_path, [FoolingImages(1, 4, step=0.01)], 2, linear=True)
+    before, after, titles = shown.calls[-1]
+    said = model.eval()(data.preprocessing(255 * after)).argmax(1)
+    was = model(data.preprocessing(255 * before)).argmax(1)
+    assert torch.equal(said, (was + 1) % 10)
+    assert [pair[0].split()[0] for pair in titles] == [str(label) for label in was.tolist()]
+    assert [pair[1].split()[0] for pair in titles] == [str(label) for label in said.tolist()]
+
+
+def test_class_visualisation_raises_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Shown(monkeypatch, callbacks.class_visualizations, "image_grid")
+    model, data = train(tmp_path, [ClassVisualization(5, max_classes=4, steps=60)], 4, linear=True)
+    ((images, titles, _, title),) = shown.calls
+    assert images.shape == (4, 1, 8, 8) and titles == list("0123") and title == "most typical images after epoch 4"
+    model.eval()
+    drawn, grey = (model(data.preprocessing(255 * shown)).diag() for shown in (images, torch.full_like(images, 0.5)))
+    assert (drawn > grey + 1).all()
+
+
+def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: Path) -> None:
+    from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+
+    data = Digits(batch_size=128, subset=256, features=["hog"], root=str(tmp_path))
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, callbacks=[SaliencyMaps()], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(SoftmaxRegression(data.input_shape, 10), data)
+    assert not (tmp_path / "pictures").exists()
+    with pytest.raises(ValueError, match=r"^BoringDataModule gives no images .* take callbacks\.SaliencyMaps out"):
+        trainer.fit(BoringModel(), BoringDataModule())
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: SaliencyMaps(0), "every_n_epochs is 0 and num_images is 8; give at least 1"),
+        (lambda: FoolingImages(num_images=0), "every_n_epochs is 5 and num_images is 0"),
+        (lambda: SaliencyMaps(method="guess"), "method is 'guess'; give one of gradient, smoothgrad, grad_cam"),  # type: ignore[arg-type]
+        (lambda: FoolingImages(step=0.0), "step is 0.0 and max_steps is 100"),
+        (lambda: ClassVisualization(max_classes=0), "max_classes is 0 and steps is 100"),
+    ],
+)
+def test_values_out_of_range(make: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_feature_maps_of_any_network_and_of_layers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import callbacks.feature_maps
+
+    shown = Shown(monkeypatch, callbacks.feature_maps, "feature_map_picture")
+    train(tmp_path, [FeatureMaps(2, layers=["stages.1.0", "stages.0"])], 1)
+    (images, maps, _) = shown.calls[-1]
+    assert images.shape == (2, 1, 8, 8)
+    assert {name: tuple(found.shape) for name, found in maps.items()} == {
+        "stages.1.0": (2, 8, 4, 4), "stages.0": (2, 4, 4, 4),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="ConvNet has no layer 'stages.9'; did you mean"):
+        train(tmp_path, [FeatureMaps(layers=["stages.9"])], 1)
+    network = TimmClassifier((1, 32, 32), 10, "resnet10t")
+    FeatureMaps().setup(L.Trainer(logger=False), network, "fit")
+    assert network.training
+
+
+def test_heat_is_scaled_by_the_99th_percentile_of_each_map() -> None:
+    maps = torch.arange(2 * 400.0).reshape(2, 20, 20)
+    maps[0, 0, 0] = 1e6
+    found = scaled(maps)
+    tops = np.quantile(maps.numpy().reshape(2, 400), 0.99, axis=1)
+    np.testing.assert_allclose(found.numpy(), np.clip(maps.numpy() / tops[:, None, None], 0, 1), rtol=1e-5)
+    colours = heat(torch.zeros(1, 4, 4))
+    assert colours.shape == (1, 3, 4, 4) and float(colours.max()) < 0.02  # black where nothing matters
+
+
+def shades(picture: np.ndarray, columns: int, column: int) -> np.ndarray:
+    """The colour in the middle of a cell, of one row of cells."""
+    width = picture.shape[1] / columns
+    return picture[2 * picture.shape[0] // 3, int((column + 0.5) * width)]
+
+
+def test_the_change_is_magnified_around_grey() -> None:
+    before = torch.full((1, 1, 8, 8), 0.5)
+    picture = fooling_picture(before, before + 10 / 255, [("cat 90%", "dog 80%")])
+    assert shades(picture, 3, 0).tolist() == [127] * 3
+    assert shades(picture, 3, 1).tolist() == [137] * 3
+    assert shades(picture, 3, 2)[0] in range(246, 250)  # 127.5 + 12 · 10: 12 is the most that stays below white
+
+
+def test_layers_and_patches_have_their_places() -> None:
+    maps = torch.zeros(3, 4, 4)
+    maps[1], maps[2] = 2.0, 1.0
+    picture = layers_picture(torch.zeros(3, 8, 8), {"one": maps}, 2)
+    assert [shades(picture, 3, i)[0] for i in range(3)] == [0, 255, 255]
+    rows: list[list[Tensor]] = [[torch.zeros(1, 4, 4), torch.full((1, 2, 4), 0.2)]]
+    patches = patches_picture(rows, [["a", "b"]])
+    assert [shades(patches, 2, i)[0] for i in range(2)] == [0, 51]
