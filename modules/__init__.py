@@ -2,6 +2,7 @@
 
 from modules.caption_lstm import CaptionLSTM
 from modules.caption_rnn import CaptionRNN
+from modules.caption_transformer import CaptionTransformer
 from modules.classifier import Classifier
 from modules.conv_net import ConvNet
 from modules.fast_convnet import FastConvNet
@@ -20,6 +21,7 @@ __all__ = [
     "GAN",
     "CaptionLSTM",
     "CaptionRNN",
+    "CaptionTransformer",
     "Classifier",
     "ConvNet",
     "FastConvNet",

@@ -15,7 +15,7 @@ Source: A. Vaswani et al., arXiv 1706.03762, with the image's grid in the place 
 Shapes: B images in a batch, T words, V words in the vocabulary, L places of the grid, D width, H heads of D_h = D/H.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class CaptionTransformer(Captioner):
     Raises:
         ValueError: a value out of range.
     """
+
+    attends: ClassVar[bool] = True  # whether `attention_maps` has something to show
 
     def __init__(
         self,

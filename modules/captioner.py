@@ -179,7 +179,7 @@ class Captioner(TrainingFigures):
         self.log_dict(self._figures("val"), prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
-        images = self.trainer.strategy.reduce(self.bleu.images.clone(), reduce_op="sum")
+        images = self.trainer.strategy.reduce(self.bleu.images.double(), reduce_op="sum")
         self.log_dict(self._figures("test") | {"test/images": images})
 
     def _figures(self, split: str) -> dict[str, Tensor]:
@@ -258,9 +258,12 @@ class Captioner(TrainingFigures):
         data = getattr(self.trainer, "datamodule", None)
         self._check_same_words(getattr(data, "vocabulary", self.vocabulary), "The data's vocabulary")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Beside the hyperparameters, where `load_from_checkpoint` overwrites it with a vocabulary that it is given.
+        checkpoint["vocabulary"] = self.vocabulary
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        stored = checkpoint.get("hyper_parameters", {}).get("vocabulary", self.vocabulary)
-        self._check_same_words(stored, "The checkpoint's vocabulary")
+        self._check_same_words(checkpoint["vocabulary"], "The checkpoint's vocabulary")
 
     def _check_same_words(self, others: Sequence[str], whose: str) -> None:
         if list(others) == self.vocabulary:
