@@ -72,13 +72,16 @@ class ImageEncoder(nn.Module):
             else:
                 self.network = create_backbone(backbone, 0, input_shape[0], pretrained, {})
             self.network.requires_grad_(not freeze_backbone).to(memory_format=torch.channels_last)
-        *grid, features = self._look(torch.zeros(1, *input_shape)).shape[1:]
+        self.eval()  # or looking at zeros would move running averages
+        with torch.no_grad():
+            *grid, features = self._look(torch.zeros(1, *input_shape)).shape[1:]
         # Where the places of flat features lie, nobody says: a square number of them is taken for a square.
         side = isqrt(grid[0])
         self.grid = (grid[0], grid[1]) if len(grid) == 2 else (side, side) if side**2 == grid[0] else (1, grid[0])
         self.project = nn.Linear(features, width)
         self.places = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
         self.norm = nn.LayerNorm(width)
+        self.train()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs (B, *input_shape) to a grid (B, L, D)."""
