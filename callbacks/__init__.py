@@ -7,8 +7,11 @@ from callbacks.feature_maps import FeatureMaps
 from callbacks.generated_captions import GeneratedCaptions
 from callbacks.mistakes import ConfidentMistakes
 from callbacks.mistakes_by_class import MistakesByClass
+from callbacks.nearest_training_images import NearestTrainingImages
 from callbacks.neighbors import Neighbors
 from callbacks.positive_pairs import PositivePairs
+from callbacks.sample_quality import SampleQuality
+from callbacks.samples import LatentWalk, SampleGrid
 from callbacks.templates import Templates
 from callbacks.training_health import TrainingHealth
 
@@ -19,9 +22,13 @@ __all__ = [
     "EmbeddingMap",
     "FeatureMaps",
     "GeneratedCaptions",
+    "LatentWalk",
     "MistakesByClass",
+    "NearestTrainingImages",
     "Neighbors",
     "PositivePairs",
+    "SampleGrid",
+    "SampleQuality",
     "Templates",
     "TrainingHealth",
 ]

@@ -156,6 +156,12 @@ class GAN(TrainingFigures):
                 f"A GAN makes images in [−1, 1], but preprocessing is {method}; give --data.preprocessing scale."
             )
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        # Lightning seeds anew when it sets up several processes, but not for one; this lets both begin with the same
+        # noise, which is not the numbers that weights were drawn from. A resumed run gets its state back after this.
+        torch.manual_seed(torch.initial_seed() ^ 1)
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images = batch[0]
         if len(images) < 2 * self.discriminator_steps:

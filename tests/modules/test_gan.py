@@ -74,7 +74,7 @@ def bare_loop(model: GAN, steps: int, p: int, q: int) -> list[tuple[Tensor, Tens
     source = data()
     source.setup("fit")
     batches, losses = iter(source.train_dataloader()), []
-    torch.manual_seed(3)
+    torch.manual_seed(2)  # 3 ^ 1
     for _ in range(steps):
         images = (next(batches)[0].float() * torch.tensor(2 / 255) - 1).double()
         total_d = total_g = torch.zeros(())
@@ -145,7 +145,7 @@ def test_accuracies_are_shares_of_the_images(tmp_path: Path) -> None:
     source = data()
     source.setup("fit")
     batches = iter(source.train_dataloader())
-    torch.manual_seed(3)
+    torch.manual_seed(2)
     real, fake = [], []
     with torch.no_grad():
         for _ in range(2):

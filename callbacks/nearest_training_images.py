@@ -1,0 +1,87 @@
+"""Shows samples beside the training images most like them: has the model learnt by heart what it was shown?
+
+A generator that memorises makes images that have a training image at distance 0, or nearly so. A single picture can't
+say what "nearly" is, so the distances are held against those of real images that the model never saw:
+
+    ratio = median over samples of the distance to the nearest training image
+            ÷ the same median over validation images
+
+About 1 means that samples are as far from the training images as new images of the same kind are; towards 0, memorised.
+A model that makes blurred or simple images can come below 1 too, so look at the picture.
+
+Distance: l2 of pixels in [0, 255], by exact search (`modules/nearest_neighbors.py`).
+
+Shapes: N images, C channels, H×W pixels, k neighbours.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.pictures import image_grid, show
+from callbacks.samples import Generates, check_generates
+from modules.nearest_neighbors import NearestNeighbors
+
+
+@runtime_checkable
+class HasSplits(Protocol):
+    """A data module that holds its images in memory."""
+
+    splits: dict[str, tuple[Tensor, Tensor]]  # of each split images (N, C, H, W) uint8 and labels (N,)
+
+
+class NearestTrainingImages(Callback):
+    """Rows of a sample and its nearest training images at the end of `fit`, with their distances and the ratio above.
+
+    Args:
+        rows: samples shown, at least 1.
+        neighbours: training images beside each, at least 1.
+        num_samples: samples, and at most as many validation images, behind the ratio, at least `rows`.
+        seed: of the samples' latents.
+
+    Raises:
+        ValueError: a value out of the range given above, a model that makes no images, or data not held in memory.
+    """
+
+    def __init__(self, rows: int = 8, neighbours: int = 7, num_samples: int = 1000, seed: int = 2) -> None:
+        if rows < 1 or neighbours < 1 or num_samples < rows:
+            raise ValueError(
+                f"rows is {rows}, neighbours is {neighbours} and num_samples is {num_samples}; give at least 1 row, "
+                "1 neighbour and a sample for each row."
+            )
+        self.rows = rows
+        self.neighbours = neighbours
+        self.num_samples = num_samples
+        self.seed = seed
+        self.ratio: float | None = None  # what the last picture says
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_generates(pl_module, self)
+        if not isinstance(trainer.datamodule, HasSplits):  # type: ignore[attr-defined]
+            raise ValueError(
+                "NearestTrainingImages looks through the images of a data module that holds them in memory, such as "
+                "MNIST; give one, or take callbacks.NearestTrainingImages out of trainer.callbacks."
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, Generates) and isinstance(data, HasSplits)
+        latents = pl_module.latents(self.num_samples, torch.Generator().manual_seed(self.seed))
+        samples = pl_module.generate(latents).cpu().mul(255).round().byte()
+        training, unseen = data.splits["train"][0].cpu(), data.splits["val"][0][: self.num_samples].cpu()
+        memory = NearestNeighbors(training)
+        count = min(self.neighbours, len(training))
+        distances, places = memory.search(samples, count)
+        title = "samples, left, and their nearest training images"
+        if len(unseen):
+            self.ratio = float(distances[:, 0].median() / memory.search(unseen, 1)[0].median().clamp(min=1e-12))
+            title += f"; distance {self.ratio:.2f} × that of new images"
+        shown = torch.cat([samples[: self.rows, None], training[places[: self.rows]]], 1).flatten(0, 1)
+        titles = [
+            text
+            for row in distances[: self.rows].tolist()
+            for text in ("sample", *(f"{distance:.0f}" for distance in row))
+        ]
+        show(trainer, "nearest_training_images", image_grid(shown.float() / 255, titles, 1 + count, title))

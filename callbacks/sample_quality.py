@@ -1,0 +1,134 @@
+"""Judges what a model generates by features of our own classifier: Fréchet distance, class histogram, confidence.
+
+    val/fid         Fréchet distance between N samples and the validation images
+    val/kl          KL of the samples' class histogram from the validation images'
+    val/confidence  mean over the samples of the classifier's largest probability
+    test/…          the same with the test images, after `test`
+
+`modules/sample_metrics.py` has the formulas, `judge.py` the classifier. "FID" here is of that classifier's features:
+such figures compare models on the same data, judged by the same classifier, and not with those of Inception's features.
+For a fixed N the distance is a little too large, by about the same amount for all models, so N is part of the figure.
+
+The samples come from latents of their own seed: the same ones each time in validation, and others in the test.
+
+Shapes: N samples, M real images, C channels, H×W pixels, D features, K classes, Z latent values.
+"""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.judge import Judge, find_or_train_judge, read_judge
+from modules.sample_metrics import frechet_distance, histogram_kl, mean_confidence
+
+_SEEDS = {"val": 0, "test": 1}
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that makes images."""
+
+    def sample(self, number: int, generator: torch.Generator | None = None) -> Tensor:
+        """New images (N, C, H, W), pixels in [0, 1]."""
+
+
+@runtime_checkable
+class LabelledImages(Protocol):
+    """A data module that holds its images in memory."""
+
+    root: Path
+    splits: dict[str, tuple[Tensor, Tensor]]  # of each split images (M, C, H, W) uint8 and labels (M,) int64
+
+    def setup(self, stage: str) -> None:
+        """Reads the splits of a stage, unless they are there."""
+
+
+class SampleQuality(Callback):
+    """Logs the figures above after every validation and test; the first process makes and judges all samples.
+
+    Args:
+        num_samples: N of validation, at least 100.
+        num_test_samples: N of the test, at least 100.
+        classifier: a checkpoint of modules.ConvNet trained on the same data, such as that of the topic mnist_convnet;
+            None trains one on first use and keeps it beside the data.
+
+    Raises:
+        ValueError: too few samples, a model that makes no images, or a checkpoint that is none of a ConvNet.
+    """
+
+    def __init__(self, num_samples: int = 5000, num_test_samples: int = 10_000, classifier: str | None = None) -> None:
+        if min(num_samples, num_test_samples) < 100:
+            raise ValueError(
+                f"num_samples is {num_samples} and num_test_samples is {num_test_samples}; give at least 100 for each, "
+                "or the figures mean nothing."
+            )
+        self.numbers = {"val": num_samples, "test": num_test_samples}
+        self.classifier = classifier
+        self._judge: Judge | None = None
+        self._real: dict[str, Tensor] = {}  # of each split the features (M, D)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(pl_module, Samples):
+            raise ValueError(
+                f"{type(pl_module).__name__} makes no images that could be judged; take callbacks.SampleQuality out of "
+                "trainer.callbacks."
+            )
+        if not isinstance(trainer.datamodule, LabelledImages):  # type: ignore[attr-defined]
+            raise ValueError(
+                "SampleQuality compares with the images of a data module that holds them in memory, such as MNIST; "
+                "give one, or take callbacks.SampleQuality out of trainer.callbacks."
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._prepare(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._prepare(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._prepare(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, pl_module, "test")
+
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sees to the judge before training, so that a long run does not find out later that there is none."""
+        if self._judge is None and trainer.is_global_zero:
+            data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+            if self.classifier is not None:
+                self._judge = read_judge(Path(self.classifier))
+            else:
+                data.setup("fit")
+                folder = Path(data.root) / type(data).__name__
+                self._judge = find_or_train_judge(folder, *data.splits["train"], lambda text: print(text, flush=True))
+            self._judge.to(pl_module.device)
+        trainer.strategy.barrier("judge")
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        figures = self._judged(trainer, pl_module, split) if trainer.is_global_zero else {}
+        # Every process must know them, since each asks by itself whether this is the best checkpoint.
+        figures = trainer.strategy.broadcast(figures)
+        pl_module.log_dict(figures, prog_bar=split == "val")
+
+    @torch.no_grad()
+    def _judged(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:
+        assert isinstance(pl_module, Samples) and self._judge is not None
+        data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+        images, labels = data.splits[split]
+        if split not in self._real:
+            self._real[split] = self._judge(images.float() / 255)[0]
+        chance = torch.Generator().manual_seed(_SEEDS[split])  # of its own: judging changes no later random number
+        samples = pl_module.sample(self.numbers[split], chance).mul(255).round().div(255)  # real images are in 8 bits
+        features, logits = self._judge(samples)
+        kl = histogram_kl(logits.argmax(1).cpu(), labels.cpu(), logits.shape[1])
+        return {
+            f"{split}/fid": frechet_distance(features, self._real[split]),
+            f"{split}/kl": kl,
+            f"{split}/confidence": mean_confidence(logits),
+        }

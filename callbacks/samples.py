@@ -1,0 +1,154 @@
+"""Shows what a model generates: samples from the same latents each epoch, how they came about, and walks between them.
+
+A walk from latent a to latent b goes along an arc, not along the straight line between them:
+
+    slerp(a, b; t) = [sin((1 − t) θ) a + sin(t θ) b] / sin θ,    θ the angle between a and b
+
+Normally distributed latents of many dimensions nearly all have the same length; points on the straight line are
+shorter, like no latent that the generator was trained on, while those on the arc keep the length. Where each picture of
+a walk is a plausible image and the change is smooth, the generator has learnt more than single images.
+
+Sources: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; T. White, arXiv 1609.04468.
+
+Shapes: N images, C channels, H×W pixels, Z latent values.
+"""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from callbacks.pictures import show
+
+_SECONDS = 8  # of an animation; the last picture stands for a quarter of them
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A model that makes images from latents."""
+
+    def latents(self, number: int, generator: torch.Generator | None = None) -> Tensor:
+        """Random latents (N, Z)."""
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Latents (N, Z) to images (N, C, H, W), pixels in [0, 1]."""
+
+
+class SampleGrid(Callback):
+    """A square of samples at the end of each epoch, from the same latents each time, and an animation after `fit`.
+
+    The animation is `<run folder>/pictures/samples.gif`, made of all pictures of the run, those before a resume too.
+
+    Args:
+        side: samples in a row, and rows, at least 1.
+        every_n_epochs: show them after every so many epochs, at least 1.
+        seed: of the latents.
+
+    Raises:
+        ValueError: a value out of the range given above, or a model that makes no images.
+    """
+
+    def __init__(self, side: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
+        if side < 1 or every_n_epochs < 1:
+            raise ValueError(f"side is {side} and every_n_epochs is {every_n_epochs}; give at least 1 for each.")
+        self.side = side
+        self.every_n_epochs = every_n_epochs
+        self.seed = seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_generates(pl_module, self)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        assert isinstance(pl_module, Generates)
+        latents = pl_module.latents(self.side**2, torch.Generator().manual_seed(self.seed))
+        show(trainer, "samples", tiles(pl_module.generate(latents), self.side))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
+        if trainer.is_global_zero:
+            animate(sorted((folder / "samples").glob("*.png")), folder / "samples.gif")
+
+
+class LatentWalk(Callback):
+    """Rows of images at the end of `fit`, each from one random latent to another along an arc.
+
+    Args:
+        rows: walks, at least 1.
+        steps: images of a walk, both ends included, at least 2.
+        seed: of the latents.
+
+    Raises:
+        ValueError: a value out of the range given above, or a model that makes no images.
+    """
+
+    def __init__(self, rows: int = 6, steps: int = 10, seed: int = 1) -> None:
+        if rows < 1 or steps < 2:
+            raise ValueError(f"rows is {rows} and steps is {steps}; give at least 1 row and 2 steps.")
+        self.rows = rows
+        self.steps = steps
+        self.seed = seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        check_generates(pl_module, self)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Generates)
+        ends = pl_module.latents(2 * self.rows, torch.Generator().manual_seed(self.seed))
+        start, end = ends.chunk(2)
+        walks = slerp(start, end, torch.linspace(0, 1, self.steps, device=ends.device))  # (rows, steps, Z)
+        show(trainer, "latent_walk", tiles(pl_module.generate(walks.flatten(0, 1)), self.steps))
+
+
+def check_generates(module: LightningModule, callback: Callback) -> None:
+    """Refuses a model that makes no images from latents, in the name of a callback that shows them."""
+    if not isinstance(module, Generates):
+        raise ValueError(
+            f"{type(module).__name__} makes no images to show; take callbacks.{type(callback).__name__} out of "
+            "trainer.callbacks."
+        )
+
+
+def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+    """Points on the arcs between latents (N, Z) and (N, Z), at shares (S,) of the way: (N, S, Z)."""
+    cosine = torch.cosine_similarity(start, end, dim=1).clamp(-1 + 1e-6, 1 - 1e-6)  # sin θ must not be 0
+    angle, t = cosine.acos()[:, None, None], shares[None, :, None]
+    return (((1 - t) * angle).sin() * start[:, None] + (t * angle).sin() * end[:, None]) / angle.sin()
+
+
+def tiles(images: Tensor, columns: int, zoom: int = 2, gap: int = 2) -> np.ndarray:
+    """Images side by side, without titles.
+
+    Args:
+        images: (N, C, H, W) in [0, 1], C being 1 or 3.
+        columns: images in a row, at least 1.
+        zoom: screen pixels for the side of one of theirs.
+        gap: pixels between them.
+
+    Returns:
+        The picture, (height, width, 3) uint8.
+    """
+    pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().byte().expand(-1, 3, -1, -1)
+    pixels = pixels.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)  # (N, 3, height, width)
+    height, width = (side + gap for side in pixels.shape[2:])
+    rows = -(-len(pixels) // columns)
+    picture = np.full((rows * height - gap, columns * width - gap, 3), 255, np.uint8)
+    for place, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+        top, left = place // columns * height, place % columns * width
+        picture[top : top + height - gap, left : left + width - gap] = image
+    return picture
+
+
+def animate(pictures: list[Path], out: Path) -> None:
+    """An animated GIF of picture files, one after the other, for ever; none if there are fewer than two."""
+    if len(pictures) < 2:
+        return
+    frames = [Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE) for file in pictures]
+    each = max(20, 750 * _SECONDS // len(frames))  # milliseconds
+    durations = [each] * (len(frames) - 1) + [250 * _SECONDS]
+    frames[0].save(out, save_all=True, append_images=frames[1:], duration=durations, loop=0)
