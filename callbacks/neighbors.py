@@ -80,7 +80,10 @@ class Neighbors(Callback):
             return
         queries, labels = self.first
         count = min(self.count, len(pl_module.images))
+        training = pl_module.training
+        pl_module.eval()
         distances, places = pl_module.neighbours(queries, count)
+        pl_module.train(training)
         found = pl_module.images[places]  # (Q, count, *input_shape)
         images = torch.cat([queries[:, None], found], 1).flatten(0, 1).cpu()
         if preprocessing := getattr(data, "preprocessing", None):

@@ -1,0 +1,165 @@
+"""SimCLR's two views of an image, and NT-Xent, against what one would write or install otherwise.
+
+    python -m benchmarks.simclr [--root data] [--images N] [--rounds R] [--batch_size B] [--threads T]
+
+views      images a second of which two views are made, shuffled and standardised: torchvision's RandomResizedCrop,
+           RandomHorizontalFlip, ColorJitter, RandomGrayscale, ToTensor and Normalize on each image twice, in a
+           DataLoader with none and with two workers, against our batches on two threads (--threads); CIFAR-10, or
+           drawn Shapes if its files are not there. By wall time, from the first batch on.
+NT-Xent    forward and backward passes a second at 2N = 1024 and d = 128, by CPU time on one thread, against lightly's
+           loss, which is no requirement of the project and left out if it is not installed. Before that both values and
+           gradients are compared.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from benchmarks.input_pipeline import InMemory, Ours
+from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
+from datamodules import CIFAR10, ImageDataModule, Shapes
+from datamodules.download import CIFAR10_MEMBERS
+from datamodules.two_views import TwoViews
+from modules.nt_xent import NTXent
+
+NO_WORKERS, TWO_WORKERS, OURS = "torchvision, 0 workers", "torchvision, 2 workers", "ours"
+LIGHTLY = "lightly"
+_IMAGES, _WIDTH, _PASSES = 512, 128, 20  # N and d of NT-Xent, and passes of one measurement
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
+    parser = argparse.ArgumentParser(description="Speed of two views and of NT-Xent.")
+    parser.add_argument("--root", default="data", help="folder of the data files")
+    parser.add_argument("--images", type=int, default=5_000, help="images of one measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2, help="threads of our views")
+    options = parser.parse_args(arguments)
+    comparisons = {"views": views(options), "NT-Xent": nt_xent(options.rounds)}
+    report("views", "images/s", comparisons["views"], (NO_WORKERS, TWO_WORKERS))
+    report("NT-Xent", "passes/s", comparisons["NT-Xent"], (LIGHTLY,))
+    return comparisons
+
+
+def views(options: argparse.Namespace) -> Comparison:
+    """Images a second, of each of which two views are made."""
+    present = all(
+        (CIFAR10(root=options.root).root / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_MEMBERS
+    )
+    if not present:
+        print(f"No CIFAR-10 files in {options.root}: measuring on drawn Shapes images instead.")
+    settings: dict[str, Any] = {"batch_size": options.batch_size, "two_views": TwoViews()}
+    data: ImageDataModule = CIFAR10(root=options.root, **settings) if present else Shapes(**settings)
+    ours = Ours(data)
+    twice = Twice(data)
+    measured = {
+        NO_WORKERS: partial(images_a_second, by_image(data, twice, options.batch_size, 0), options, threads=1),
+        TWO_WORKERS: partial(images_a_second, by_image(data, twice, options.batch_size, 2), options, threads=1),
+        OURS: partial(images_a_second, ours, options, threads=options.threads),
+    }
+    check({name: next(iter(loader)) for name, loader in ((NO_WORKERS, measured[NO_WORKERS].args[0]), (OURS, ours))})
+    return Comparison({name: Variant(measure, by_wall=True) for name, measure in measured.items()}, options.rounds)
+
+
+class Twice:
+    """torchvision's transforms on one image, two times over: (2, 3, 32, 32)."""
+
+    def __init__(self, data: ImageDataModule) -> None:
+        scale, shift = (data.preprocessing.fitted[name].flatten() for name in ("scale", "shift"))
+        std = 1 / (255 * scale)
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(data.image_shape[-1]),
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+                transforms.RandomGrayscale(0.2),
+                transforms.ToTensor(),
+                transforms.Normalize((-shift * std).tolist(), std.tolist()),
+            ]
+        )
+
+    def __call__(self, image: Any) -> Tensor:
+        return torch.stack([self.transform(image), self.transform(image)])
+
+
+def by_image(data: ImageDataModule, twice: Twice, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """What one would write with torchvision."""
+    images = InMemory(*data.splits["train"], twice)
+    return DataLoader(
+        images, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+
+
+def images_a_second(batches: Iterable[tuple[Tensor, Tensor]], options: argparse.Namespace, threads: int) -> Rate:
+    """From the first batch on, so that starting workers is left out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        source = iter(batches)
+        next(source)
+        started, count = Clock.now(), 0
+        for images, _ in islice(source, max(1, options.images // options.batch_size)):
+            count += len(images)
+        return Rate.of(count, Clock.now() - started)
+    finally:
+        torch.set_num_threads(before)
+
+
+def check(batches: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Compares shape, mean and standard deviation of the views.
+
+    Raises:
+        AssertionError: views that differ by more than chance.
+    """
+    (theirs, _), (mine, _) = batches[NO_WORKERS], batches[OURS]
+    assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, "the batches differ in kind"
+    assert abs(mine.mean() - theirs.mean()) < 0.25 and abs(mine.std() - theirs.std()) < 0.25, "the views differ"
+
+
+def nt_xent(rounds: int) -> Comparison:
+    """Forward and backward passes a second."""
+    torch.manual_seed(0)
+    first, second = (torch.randn(_IMAGES, _WIDTH, requires_grad=True) for _ in range(2))
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {OURS: NTXent(0.5)}
+    try:
+        from lightly.loss import NTXentLoss  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        losses[LIGHTLY] = NTXentLoss(temperature=0.5)
+    except ImportError:
+        print("lightly is not installed and left out; pip install lightly, in an environment of its own, to compare.")
+
+    def passes(loss: Callable[[Tensor, Tensor], Tensor]) -> Rate:
+        started = Clock.now()
+        for _ in range(_PASSES):
+            first.grad = second.grad = None
+            loss(first, second).backward()
+        return Rate.of(_PASSES, Clock.now() - started)
+
+    values = {}
+    with one_thread():
+        for name, loss in losses.items():
+            passes(loss)
+            assert first.grad is not None
+            values[name] = torch.cat([loss(first, second).detach()[None], first.grad.flatten() * _IMAGES])
+        if LIGHTLY in values:
+            torch.testing.assert_close(values[OURS], values[LIGHTLY], rtol=1e-4, atol=1e-4)
+        return Comparison({name: Variant(partial(passes, loss)) for name, loss in losses.items()}, rounds)
+
+
+def report(title: str, unit: str, comparison: Comparison, references: Sequence[str]) -> None:
+    known = [name for name in references if name in comparison.variants]
+    print(f"\n{title:<24}{unit:>10}   " + "".join(f"× {name:<26}" for name in known))
+    for name in comparison.variants:
+        ratios = (f"{comparison.ratio(name, other)!s:<28}" for other in known)
+        print(f"{name:<24}{comparison.rate(name):>10,.1f}   " + "".join(ratios))
+
+
+if __name__ == "__main__":
+    main()
