@@ -52,7 +52,8 @@ def of_run(path: str) -> Subject:
     """The network of a checkpoint, or of a run's folder, with its preprocessing.
 
     Raises:
-        ValueError: no checkpoint there, one that is no classifier of images, or one whose data is not pixels.
+        ValueError: no checkpoint there, one that is no classifier of images, or one without gradients
+            with respect to pixels.
     """
     run, checkpoint = find_run(path)
     model, data = untrained(run)
@@ -66,6 +67,11 @@ def of_run(path: str) -> Subject:
         raise ValueError(
             f"{checkpoint} classifies features ({preprocessing.method}), which have no gradient with respect to the "
             "pixels; give a run whose network takes images."
+        )
+    if preprocessing.method == "pixels":
+        raise ValueError(
+            f"{checkpoint} holds {type(model).__name__}, which compares pixels as whole numbers and has no gradient "
+            "with respect to them; give a run of a network."
         )
     restore(model, data, checkpoint)
     _put_before(model, lambda pixels: preprocessing(255 * pixels))

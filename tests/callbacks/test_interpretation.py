@@ -1,5 +1,6 @@
 """The callbacks that look inside a network draw at the right epochs, on pixels, and leave the training as it was."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 
 def train(
-    folder: Path, watching: list[Callback], epochs: int = 3, linear: bool = False, **data: Any
+    folder: Path, watching: Sequence[Callback], epochs: int = 3, linear: bool = False, **data: Any
 ) -> tuple[Classifier, Digits]:
     torch.manual_seed(0)
     digits = Digits(batch_size=128, subset=256, **data)  # two steps an epoch
@@ -31,7 +32,7 @@ def train(
     if linear:
         model = SoftmaxRegression(digits.input_shape, 10, weight_scale=1.0)
     L.Trainer(
-        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, callbacks=watching, logger=False,
+        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, callbacks=list(watching), logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     ).fit(model, digits)  # fmt: skip
     return model, digits
@@ -154,7 +155,7 @@ def test_feature_maps_of_any_network_and_of_layers_by_name(tmp_path: Path, monke
     assert {name: tuple(found.shape) for name, found in maps.items()} == {
         "stages.1.0": (2, 8, 4, 4), "stages.0": (2, 4, 4, 4),
     }  # fmt: skip
-    with pytest.raises(ValueError, match="ConvNet has no layer 'stages.9'; did you mean"):
+    with pytest.raises(ValueError, match=r"ConvNet has no layer 'stages\.9'; did you mean"):
         train(tmp_path, [FeatureMaps(layers=["stages.9"])], 1)
     network = TimmClassifier((1, 32, 32), 10, "resnet10t")
     FeatureMaps().setup(L.Trainer(logger=False), network, "fit")

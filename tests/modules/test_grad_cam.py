@@ -27,7 +27,7 @@ class TwoLayers(nn.Module):
 
 def by_hand(model: TwoLayers, image: np.ndarray, label: int, after_relu: bool) -> np.ndarray:
     """Image (2, 6, 8) to the coarse map (4, 6)."""
-    weight, bias = (tensor.detach().numpy() for tensor in (model.conv.weight, model.conv.bias))
+    weight, bias = (tensor.detach().numpy() for tensor in model.conv.parameters())
     maps = np.zeros((5, 4, 6))
     for m in range(5):
         for row in range(4):

@@ -69,5 +69,5 @@ def test_the_strongest_unit_of_each_image() -> None:
 
 
 def test_a_layer_that_does_not_exist() -> None:
-    with pytest.raises(ValueError, match="ConvNet has no layer 'stages.7'; did you mean"):
+    with pytest.raises(ValueError, match=r"ConvNet has no layer 'stages\.7'; did you mean"):
         receptive_fields(ConvNet((3, 8, 8), 4, [4], 1), "stages.7", (3, 8, 8), [(0, 0)])
