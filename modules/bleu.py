@@ -9,16 +9,17 @@ below a line, as coco-caption does.
 
 Source: K. Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002.
 
-Shapes: N images, R references of all images.
+Shapes: N images, R references of all images, P n-grams, U different ones.
 """
 
 import torch
 from torch import Tensor
 
-from modules.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer, ngram_counts
+from modules.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer
 from modules.ptb_tokenizer import ptb_tokenize
 
 _TINY, _SMALL = 1e-15, 1e-9
+_APART = -7046029254386353131  # an odd number: image · _APART sets the n-grams of images apart
 
 
 class BLEU(CaptionMetric):
@@ -42,11 +43,12 @@ class BLEU(CaptionMetric):
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         image = torch.arange(len(per_image)).repeat_interleave(per_image)  # of each reference, (R,)
-        for n, one in enumerate(ngram_counts(captions, references, image)):
-            ours, theirs = one.count.tensor_split([len(one.caption)])
-            most = torch.zeros(len(ours) + 1, dtype=torch.int64).scatter_reduce(0, one.twin, theirs, "amax")[:-1]
-            self.matches[n] += torch.minimum(ours, most).sum()
-            self.ngrams[n] += ours.sum()
+        number = torch.arange(len(image)) - (per_image.cumsum(0) - per_image)[image]  # among its image's, (R,)
+        pairs = zip(captions.ngrams(), references.ngrams(), strict=True)
+        for n, ((grams, caption), (others, reference)) in enumerate(pairs):
+            grams, others = grams + caption * _APART, others + image[reference] * _APART
+            self.matches[n] += _matches(grams, others, number[reference])
+            self.ngrams[n] += len(grams)
         self.length += captions.lengths.sum()
         self.reference_length += _closest(captions.lengths, references.lengths, image).sum()
 
@@ -55,6 +57,24 @@ class BLEU(CaptionMetric):
         ratio = (self.length.double() + _TINY) / (self.reference_length.double() + _SMALL)
         roots = 1 / torch.arange(1, LONGEST + 1, dtype=torch.float64, device=precisions.device)
         return (1 - 1 / ratio).clamp(max=0).exp() * precisions.cumprod(0) ** roots
+
+
+def _matches(grams: Tensor, others: Tensor, number: Tensor) -> Tensor:
+    """Captions' n-grams that references have too, each at most as often as one reference has it.
+
+    Args:
+        grams: n-grams of the captions, (P,), which differ between images.
+        others: n-grams of the references, (P',).
+        number: in which of its image's references each of these is, (P',).
+    """
+    different, counts = grams.unique(return_counts=True)  # (U,)
+    if not len(different) or not len(others):
+        return torch.tensor(0)
+    place = torch.searchsorted(different, others).clamp_(max=len(different) - 1)
+    known = different[place] == others
+    width = int(number.max()) + 1
+    table = torch.bincount(place[known] * width + number[known], minlength=len(different) * width)
+    return torch.minimum(counts, table.view(-1, width).amax(1)).sum()
 
 
 def _closest(wanted: Tensor, lengths: Tensor, image: Tensor) -> Tensor:

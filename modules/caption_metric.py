@@ -7,14 +7,12 @@ that wraps around:
 
 Of the 10 million n-grams of 240,000 captions two have the same hash with a probability of about 10⁻⁶.
 
-Shapes: N images, R references of all images, T words and Q different pairs of a sentence and an n-gram in it, of which
-the first C are the captions'.
+Shapes: N images, S sentences, T words in all of them, P n-grams in all of them.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import chain
 
@@ -32,8 +30,14 @@ Tokenizer = Callable[[str], Sequence[str]]
 
 
 @cache
-def _hash(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little", signed=True)
+def _hash(word: str) -> bytes:
+    return blake2b(word.encode(), digest_size=8).digest()
+
+
+@lru_cache(maxsize=2**16)
+def hashed_words(text: str, tokenize: Tokenizer) -> bytes:
+    """The words of a text. Kept, since three metrics read the same texts, and every epoch the same references."""
+    return b"".join(map(_hash, tokenize(text)))
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,13 @@ class Sentences:
 
     @staticmethod
     def of(texts: Iterable[str], tokenize: Tokenizer) -> "Sentences":
-        words, lengths = array("q"), array("q")  # int64
-        for text in texts:
-            tokens = tokenize(text)
-            words.extend(map(_hash, tokens))
-            lengths.append(len(tokens))
-        return Sentences(torch.from_numpy(np.array(words)), torch.from_numpy(np.array(lengths)))
+        sentences = [hashed_words(text, tokenize) for text in texts]
+        words = np.frombuffer(b"".join(sentences), np.int64).copy()
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences)) // words.itemsize
+        return Sentences(torch.from_numpy(words), torch.from_numpy(lengths))
 
     def ngrams(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Hashes of all n-grams and the places of their sentences, for n = 1, 2, 3, 4."""
+        """Hashes of all n-grams and the places of their sentences, (P,) each, for n = 1, 2, 3, 4."""
         grams, sentence = self.words, torch.arange(len(self.lengths)).repeat_interleave(self.lengths)  # (T,)
         yield grams, sentence
         for n in range(2, LONGEST + 1):
@@ -66,47 +68,6 @@ class Sentences:
             first, last = sentence[: len(grams)], sentence[n - 1 :]
             within = first == last
             yield grams[within], first[within]
-
-
-@dataclass(frozen=True)
-class NgramCounts:
-    """How often the captions and the references have each n-gram, for one n.
-
-    Attributes:
-        gram: n-grams as numbers below `kinds`, (Q,): first the captions', then the references'.
-        kinds: how many different n-grams there are.
-        count: how often the sentence has it, (Q,).
-        caption: which caption it is in, (C,).
-        reference: which reference it is in, (Q − C,).
-        twin: where the caption of the reference's image has the same n-gram, C if nowhere, (Q − C,).
-    """
-
-    gram: Tensor
-    kinds: int
-    count: Tensor
-    caption: Tensor
-    reference: Tensor
-    twin: Tensor
-
-
-def ngram_counts(captions: Sentences, references: Sentences, image: Tensor) -> Iterator[NgramCounts]:
-    """Counts for n = 1, 2, 3, 4; `image` is that of each reference, (R,)."""
-    images = len(captions.lengths)
-    together = Sentences(
-        torch.cat([captions.words, references.words]), torch.cat([captions.lengths, references.lengths])
-    )
-    for hashes, sentence in together.ngrams():
-        different, gram = hashes.unique(return_inverse=True)
-        kinds = max(len(different), 1)
-        pairs, count = (sentence * kinds + gram).unique(return_counts=True)  # (Q,)
-        sentence = pairs // kinds
-        gram = pairs - sentence * kinds
-        split = int(torch.searchsorted(sentence, images))  # C
-        reference = sentence[split:] - images
-        sought = image[reference] * kinds + gram[split:]
-        place = torch.searchsorted(pairs[:split], sought).clamp_(max=max(split - 1, 0))
-        twin = torch.where(pairs[place] == sought, place, split)
-        yield NgramCounts(gram, kinds, count, sentence[:split], reference, twin)
 
 
 class CaptionMetric(Metric):
@@ -169,13 +130,11 @@ def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None
             f"There are {len(captions)} captions, but references of {len(references)} images; give one caption and one "
             "list of references for each image."
         )
-    for place, (caption, of_image) in enumerate(zip(captions, references, strict=True)):
+    for place, of_image in enumerate(references):
         if isinstance(of_image, str) or not len(of_image):
             raise ValueError(
                 f"The references of image {place} are {of_image!r}; give a list of at least one string for each image."
             )
-        for text in (caption, *of_image):
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"A caption or reference of image {place} is {text!r}, a {type(text).__name__}; give strings."
-                )
+    for text in chain(captions, chain.from_iterable(references)):
+        if not isinstance(text, str):
+            raise ValueError(f"A caption or reference is {text!r}, a {type(text).__name__}; give strings.")

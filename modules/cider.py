@@ -9,8 +9,8 @@ image scores 0. |c| and |r| are counted in pairs of neighbouring words, as coco-
 
 Source: R. Vedantam, C. L. Zitnick, D. Parikh, "CIDEr: consensus-based image description evaluation", CVPR 2015.
 
-Shapes: N images, R references of all images, S = N + R sentences, G different n-grams, Q different pairs of a sentence
-and an n-gram in it, of which the first C are the captions'.
+Shapes: N images, R references of all images, S = N + R sentences; of n-grams P in all of them, G different ones, Q
+different pairs of one and its sentence, of which C are of captions.
 """
 
 from math import fsum, log
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from modules.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer, ngram_counts
+from modules.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer
 from modules.ptb_tokenizer import ptb_tokenize
 
 _SIGMA = 6.0
@@ -71,18 +71,55 @@ def _similarities(captions: Sentences, references: Sentences, image: Tensor) -> 
     """Sum of the clipped cosines over n, of each reference with its image's caption: (R,) float64."""
     images, total = len(captions.lengths), torch.zeros(len(image), dtype=torch.float64)
     idf = log(images) - torch.arange(images + 1).clamp(min=1).double().log()  # by the number of images
-    for one in ngram_counts(captions, references, image):
-        split = len(one.caption)  # C
-        in_images = (image[one.reference] * one.kinds + one.gram[split:]).unique()
-        documents = torch.bincount(in_images % one.kinds, minlength=one.kinds)
-        weights = one.count * idf[documents][one.gram]  # (Q,)
-        ours, theirs = weights[:split], weights[split:]
-        norms = torch.bincount(one.caption, ours.square(), images).sqrt()  # (N,)
-        reference_norms = torch.bincount(one.reference, theirs.square(), len(image)).sqrt()  # (R,)
-        clipped = torch.minimum(F.pad(ours, (0, 1))[one.twin], theirs)
-        products = torch.bincount(one.reference, clipped * theirs, len(image))
-        total += (products / (norms[image] * reference_norms)).nan_to_num()  # 0 / 0 where n-grams are none or common
+    sentences = Sentences(
+        torch.cat([captions.words, references.words]), torch.cat([captions.lengths, references.lengths])
+    )
+    for hashes, sentence in sentences.ngrams():
+        gram, sentence, count = _counts(hashes, sentence)  # (Q,)
+        in_caption = sentence < images
+        reference = sentence[~in_caption] - images  # (Q − C,)
+        sought = gram[~in_caption] * images + image[reference]  # sorted too
+        documents = torch.bincount(sought.unique_consecutive() // images, minlength=len(gram))  # at least (G,)
+        weights = count * idf[documents[gram]]
+        ours, theirs = weights[in_caption], weights[~in_caption]
+        norms = torch.bincount(sentence, weights.square(), images + len(image)).sqrt()  # (S,)
+        places = gram[in_caption] * images + sentence[in_caption]  # (C,)
+        twins = _find(places, sought)  # of references' n-grams in captions
+        clipped = torch.minimum(F.pad(ours, (0, 1))[twins], theirs)
+        products = torch.bincount(reference, clipped * theirs, len(image))  # (R,)
+        total += (products / (norms[image] * norms[images:])).nan_to_num()  # 0 / 0 where no n-gram has a weight
     return total
+
+
+def _counts(hashes: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts each sentence's n-grams.
+
+    Args:
+        hashes: of all n-grams, (P,).
+        sentence: where each of them is, (P,), sorted.
+
+    Returns:
+        n-grams as numbers below G, the sentences that they are in, and how often: (Q,) each, sorted by both.
+    """
+    hashes, order = hashes.sort(stable=True)  # so the sentences stay sorted within an n-gram
+    sentence = sentence[order]
+    new_gram = _changes(hashes)
+    first = (new_gram | _changes(sentence)).nonzero().flatten()
+    count = first.diff(append=first.new_tensor([len(hashes)]))
+    return new_gram.cumsum(0)[first] - 1, sentence[first], count
+
+
+def _changes(values: Tensor) -> Tensor:
+    """Where a value differs from the one before it; the first does."""
+    changed = torch.ones(len(values), dtype=torch.bool)
+    torch.ne(values[1:], values[:-1], out=changed[1:])
+    return changed
+
+
+def _find(places: Tensor, sought: Tensor) -> Tensor:
+    """Where among sorted numbers each of the sought is; behind the last if it is none of them."""
+    found = torch.searchsorted(places, sought)
+    return torch.where(F.pad(places, (0, 1), value=-1)[found] == sought, found, len(places))
 
 
 def _penalties(differences: Tensor) -> Tensor:
