@@ -1,0 +1,92 @@
+"""Saliency means something: of a network that has learned drawn shapes it lies on the shape, of an untrained one not.
+
+The top 5 % of the map's pixels are counted over 500 test images. An edge is seen from both of its sides, so a pixel
+next to the box counts as on the shape; how many lie strictly inside is asserted too. Shapes are near the middle more
+often than not, and so is any network's gradient, since padding weakens it at the border: chance is what a network's
+maps get with the boxes of other images.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules.shape_drawing import draw_shapes
+from modules import ConvNet
+from modules.saliency import saliency
+
+TEST = draw_shapes(500, seed=1)
+
+
+class Shares(NamedTuple):
+    """Of the top 5 % of saliency, the part that lies somewhere."""
+
+    inside: float
+    at_most_a_pixel_away: float
+    chance: float
+
+
+def pixels(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).float() / 127.5 - 1
+
+
+def share_in(boxes: np.ndarray, maps: Tensor) -> float:
+    """Maps (N, 32, 32) and boxes (N, 4)."""
+    top = maps.flatten(1).topk(51).indices.numpy()  # 5 % of 1024
+    y, x = top // 32, top % 32
+    x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
+    return float(((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).mean())
+
+
+def shares(network: ConvNet) -> Shares:
+    maps = saliency(network.eval(), pixels(TEST.images), torch.from_numpy(TEST.labels))
+    wider = TEST.boxes + np.array([-1, -1, 1, 1])
+    return Shares(share_in(TEST.boxes, maps), share_in(wider, maps), share_in(np.roll(TEST.boxes, 1, 0), maps))
+
+
+@pytest.fixture(scope="module")
+def untrained() -> ConvNet:
+    torch.manual_seed(0)
+    return ConvNet((3, 32, 32), 10, [16, 32, 64], 1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> ConvNet:
+    """About 25 seconds of one core; it tells two thirds of the test shapes or more."""
+    drawn = draw_shapes(10_000, seed=0)
+    images, labels = pixels(drawn.images), torch.from_numpy(drawn.labels)
+    torch.manual_seed(0)
+    network = ConvNet((3, 32, 32), 10, [16, 32, 64], 1)
+    epochs, batch = 7, 64
+    steps = epochs * (len(images) // batch)
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(images)).split(batch)[: len(images) // batch]:
+            loss = F.cross_entropy(network(images[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+def test_the_trained_network_knows_shapes(trained: ConvNet) -> None:
+    with torch.no_grad():
+        predicted = trained(pixels(TEST.images)).argmax(1)
+    assert float((predicted == torch.from_numpy(TEST.labels)).float().mean()) > 0.6
+
+
+def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) -> None:
+    found, random = shares(trained), shares(untrained)
+    width, height = (TEST.boxes[:, i + 2] - TEST.boxes[:, i] for i in range(2))
+    area = float((width * height).mean()) / 1024
+    print(f"trained {found}, untrained {random}, area {area:.3f}")
+    assert found.at_most_a_pixel_away >= 0.80
+    assert found.inside >= 0.70 > 3 * area
+    assert found.inside - found.chance > 0.15
+    assert random.inside < 0.5 and random.inside - random.chance < 0.1
+    assert abs(random.chance - area) < 0.2
