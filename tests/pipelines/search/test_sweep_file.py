@@ -26,8 +26,12 @@ def _write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters(file: Path) -> None:
+    """And it looks at what its topic's checkpoints are chosen by."""
     sweep = read_sweep(file)
-    assert sweep.goal == "maximize" and sweep.metric == "val/accuracy"
+    topic = sweep.command[sweep.command.index("--config") + 1]
+    checkpoint = yaml.safe_load((PROJECT / "pipelines" / "configs" / f"{topic}.yaml").read_text())["checkpoint"]
+    assert sweep.metric == checkpoint["monitor"]
+    assert sweep.goal == {"max": "maximize", "min": "minimize"}[checkpoint["mode"]]
     check_parameters(sweep)
 
 
