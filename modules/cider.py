@@ -43,7 +43,11 @@ class CIDEr(CaptionMetric):
         super().__init__(tokenize)
         for name in ("caption_words", "caption_lengths", "reference_words", "reference_lengths", "per_image"):
             self.add_state(name, [], dist_reduce_fx="cat")
-        self.set_dtype(torch.int64)  # of the nothing that a process without images adds, too
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the states, and so of the nothing which a process without images adds to them."""
+        return torch.int64
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         self.caption_words.append(captions.words.to(self.device))

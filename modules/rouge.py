@@ -41,7 +41,11 @@ class ROUGE(CaptionMetric):
     def __init__(self, tokenize: Tokenizer = ptb_tokenize) -> None:
         super().__init__(tokenize)
         self.add_state("scores", [], dist_reduce_fx="cat")
-        self.set_dtype(torch.float64)  # of the nothing that a process without images adds, too
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the states, and so of the nothing which a process without images adds to them."""
+        return torch.float64
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         image = torch.arange(len(per_image)).repeat_interleave(per_image)  # of each reference, (R,)

@@ -124,7 +124,7 @@ def count_in_processes(rank: int, folder: Path, texts: Corpus) -> None:
     found = {}
     for cut in CUTS:
         for metric in METRICS:
-            counting = metric(str.split)
+            counting = metric(str.split).to("cpu")  # as a trainer moves a module
             for image in (range(cut, len(texts[0])), range(cut))[rank]:
                 counting.update([texts[0][image]], [texts[1][image]])
             found[f"{metric.__name__}, {cut}"] = counting.compute()
