@@ -16,6 +16,7 @@ Shapes: B images, C channels, H×W pixels, M channels of a layer, h×w positions
 
 from collections.abc import Sequence
 from copy import deepcopy
+from itertools import count
 from typing import NamedTuple
 
 import torch
@@ -90,37 +91,52 @@ def _extents(
     model: nn.Module, layer: str, image_shape: tuple[int, int, int], axis: int, places: Sequence[int]
 ) -> list[tuple[int, int]]:
     """First pixel along an axis of the image (2 down, 3 across) that each place in the map sees, and past the last."""
-    side = image_shape[axis - 1]
-    low = torch.zeros(2, len(places), dtype=torch.int64)  # pixels that need not be NaN, from the start and from the end
-    high = torch.full_like(low, side - 1)
-    while bool((low < high).any()):
-        middle = (low + high) // 2
-        seen = torch.stack(
-            [_becomes_nan(model, layer, image_shape, axis, places, middle[end], bool(end)) for end in (0, 1)]
-        )
-        high, low = torch.where(seen, middle, high), torch.where(seen, low, middle + 1)
-    return [(int(first), side - int(last)) for first, last in zip(*low, strict=True)]
+    probe = _Probe(model, layer, image_shape, axis)
+    ends = []
+    for from_end in (False, True):
+        # In most networks fields are as far apart as the places: one field tells where the others are likely to be.
+        middle = places[len(places) // 2]
+        (known,) = probe.first_seen([middle], from_end, [0])
+        jump = -probe.jump if from_end else probe.jump
+        ends.append(probe.first_seen(places, from_end, [known + jump * (place - middle) for place in places]))
+    return [(first, image_shape[axis - 1] - last) for first, last in zip(*ends, strict=True)]
 
 
-def _becomes_nan(
-    model: nn.Module,
-    layer: str,
-    image_shape: tuple[int, int, int],
-    axis: int,
-    places: Sequence[int],
-    reach: Tensor,
-    from_end: bool,
-) -> Tensor:
-    """Whether each place in the map is NaN, (U,), if the pixels 0 to `reach` (U,) from one end of the image are."""
-    found = []
-    for chunk, reached in zip(torch.tensor(places).split(_CHUNK), reach.split(_CHUNK), strict=True):
-        pixels = torch.arange(image_shape[axis - 1])
-        broken = (pixels.flip(0) if from_end else pixels) <= reached[:, None]  # (u, side)
-        images = torch.zeros(len(chunk), *image_shape, dtype=torch.float64)
-        images.movedim(axis, 1)[broken] = torch.nan
-        maps = _run_until(model, layer, images).movedim(axis, 1)  # (u, side of the map, M, other side)
-        found.append(maps[torch.arange(len(chunk)), chunk].isnan().flatten(1).any(1))
-    return torch.cat(found)
+class _Probe:
+    """Asks a layer which pixels along an axis of the image (2 down, 3 across) its places see."""
+
+    def __init__(self, model: nn.Module, layer: str, image_shape: tuple[int, int, int], axis: int) -> None:
+        self.model, self.layer, self.image_shape, self.axis = model, layer, image_shape, axis
+        self.side = image_shape[axis - 1]
+        maps = _run_until(model, layer, torch.zeros(1, *image_shape, dtype=torch.float64))
+        self.jump = round(self.side / maps.shape[axis])  # pixels from one place to the next
+
+    def first_seen(self, places: Sequence[int], from_end: bool, guesses: Sequence[int]) -> list[int]:
+        """How many pixels at one end of the image each place does not see; a right guess saves the bisection."""
+        low, high = torch.zeros(len(places), dtype=torch.int64), torch.full((len(places),), self.side - 1)
+        guessed = torch.tensor(guesses, dtype=torch.int64)
+        for attempt in count():
+            left = (low < high).nonzero().flatten()
+            if not len(left):
+                break
+            asked = guessed - attempt if attempt < 2 else (low + high) // 2  # a guess, and that nothing less will do
+            asked = asked.clamp(low, high - 1)
+            seen = torch.zeros(len(places), dtype=torch.bool)
+            seen[left] = self._becomes_nan(torch.tensor(places)[left], asked[left], from_end)
+            high, low = torch.where(seen, asked, high), torch.where((low < high) & ~seen, asked + 1, low)
+        return [int(first) for first in low]
+
+    def _becomes_nan(self, places: Tensor, reach: Tensor, from_end: bool) -> Tensor:
+        """Whether places (U,) in the map are NaN if the pixels 0 to `reach` (U,) from one end of the image are."""
+        found = []
+        for chunk, reached in zip(places.split(_CHUNK), reach.split(_CHUNK), strict=True):
+            pixels = torch.arange(self.side)
+            broken = (pixels.flip(0) if from_end else pixels) <= reached[:, None]  # (u, side)
+            images = torch.zeros(len(chunk), *self.image_shape, dtype=torch.float64)
+            images.movedim(self.axis, 1)[broken] = torch.nan
+            maps = _run_until(self.model, self.layer, images).movedim(self.axis, 1)  # (u, side of the map, M, other)
+            found.append(maps[torch.arange(len(chunk)), chunk].isnan().flatten(1).any(1))
+        return torch.cat(found)
 
 
 def _run_until(model: nn.Module, layer: str, images: Tensor) -> Tensor:
