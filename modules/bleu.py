@@ -19,6 +19,7 @@ from modules.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer
 from modules.ptb_tokenizer import ptb_tokenize
 
 _TINY, _SMALL = 1e-15, 1e-9
+_ENDS = 2**16
 _APART = -7046029254386353131  # an odd number: image · _APART sets the n-grams of images apart
 
 
@@ -67,12 +68,16 @@ def _matches(grams: Tensor, others: Tensor, number: Tensor) -> Tensor:
         others: n-grams of the references, (P',).
         number: in which of its image's references each of these is, (P',).
     """
-    different, counts = grams.unique(return_counts=True)  # (U,)
-    if not len(different) or not len(others):
+    if not len(grams) or not len(others):
         return torch.tensor(0)
+    different, counts = grams.unique(return_counts=True)  # (U,)
+    # Most n-grams of references are in no caption; a table of hashes' last bits shows that faster than a search.
+    ends = torch.zeros(_ENDS, dtype=torch.bool)
+    ends[different % _ENDS] = True
+    likely = ends[others % _ENDS].nonzero().flatten()
+    others, number, width = others[likely], number[likely], int(number.max()) + 1
     place = torch.searchsorted(different, others).clamp_(max=len(different) - 1)
     known = different[place] == others
-    width = int(number.max()) + 1
     table = torch.bincount(place[known] * width + number[known], minlength=len(different) * width)
     return torch.minimum(counts, table.view(-1, width).amax(1)).sum()
 

@@ -80,16 +80,15 @@ def _similarities(captions: Sentences, references: Sentences, image: Tensor) -> 
     )
     for hashes, sentence in sentences.ngrams():
         gram, sentence, count = _counts(hashes, sentence)  # (Q,)
-        in_caption = sentence < images
-        reference = sentence[~in_caption] - images  # (Q − C,)
-        sought = gram[~in_caption] * images + image[reference]  # sorted too
-        documents = torch.bincount(sought.unique_consecutive() // images, minlength=len(gram))  # at least (G,)
+        in_captions, in_references = (where.nonzero().flatten() for where in (sentence < images, sentence >= images))
+        caption, reference = sentence[in_captions], sentence[in_references] - images  # (C,), (Q − C,)
+        places = gram[in_captions] * images + caption
+        sought = gram[in_references] * images + image[reference]  # sorted as places are
+        documents = torch.bincount(gram[in_references[_changes(sought)]], minlength=len(gram))  # at least (G,)
         weights = count * idf[documents[gram]]
-        ours, theirs = weights[in_caption], weights[~in_caption]
         norms = torch.bincount(sentence, weights.square(), images + len(image)).sqrt()  # (S,)
-        places = gram[in_caption] * images + sentence[in_caption]  # (C,)
-        twins = _find(places, sought)  # of references' n-grams in captions
-        clipped = torch.minimum(F.pad(ours, (0, 1))[twins], theirs)
+        ours, theirs = weights[in_captions], weights[in_references]
+        clipped = torch.minimum(F.pad(ours, (0, 1))[_find(places, sought)], theirs)
         products = torch.bincount(reference, clipped * theirs, len(image))  # (R,)
         total += (products / (norms[image] * norms[images:])).nan_to_num()  # 0 / 0 where no n-gram has a weight
     return total
