@@ -23,26 +23,23 @@ if one had made the whole step; batch normalisation sees a device's share alone 
 Shapes: B images in a batch, C channels, H×W pixels, Z latent values, N images to make.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
+from modules.counted_steps import CountedSteps
 from modules.divergence import Divergence
 from modules.gan_losses import LossName, accuracies, adversarial_loss, gradient_penalty
 from modules.gan_networks import NetworkKind, new_discriminator, new_generator
 from modules.normalization import VectorNorm
-from modules.training_figures import TrainingFigures
 from modules.weight_average import WeightAverage
 
 _CHUNK = 1000  # images made at a time
 
 
-class GAN(TrainingFigures):
+class GAN(CountedSteps):
     """A generator and a discriminator that are trained against each other by Adam.
 
     Args:
@@ -115,7 +112,6 @@ class GAN(TrainingFigures):
                 "the penalty looks at one by one; give discriminator_norm layer or none."
             )
         self.save_hyperparameters(logger=False)
-        self.automatic_optimization = False
         self.losses = adversarial_loss(loss)
         self.latent_size = latent_size
         self.discriminator_steps, self.generator_steps = discriminator_steps, generator_steps
@@ -138,11 +134,6 @@ class GAN(TrainingFigures):
             for network, rate in zip(networks, self.rates, strict=True)
         ]
 
-    def setup(self, stage: str) -> None:
-        strategy = self.trainer.strategy
-        if isinstance(strategy, DDPStrategy):  # each backward pass is of one network, and DDP would wait for the other
-            strategy._ddp_kwargs["find_unused_parameters"] = True
-
     def on_fit_start(self) -> None:
         if len(self.trainer.optimizers) != 2:
             raise ValueError(
@@ -156,12 +147,6 @@ class GAN(TrainingFigures):
                 f"A GAN makes images in [−1, 1], but preprocessing is {method}; give --data.preprocessing scale."
             )
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        # Lightning seeds anew when it sets up several processes, but not for one; this lets both begin with the same
-        # noise, which is not the numbers that weights were drawn from. A resumed run gets its state back after this.
-        torch.manual_seed(torch.initial_seed() ^ 1)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images = batch[0]
         if len(images) < 2 * self.discriminator_steps:
@@ -174,16 +159,14 @@ class GAN(TrainingFigures):
         for turn in range(self.discriminator_steps):
             # Every P-th image, so that the step's images are the same however many processes share the batch.
             loss, real, fake = self._tell_apart(images[turn :: self.discriminator_steps])
-            self._step(discriminator_optimizer, loss)
+            self.take_step(discriminator_optimizer, loss)
             figures.append(torch.stack([loss.detach(), *accuracies(self.losses, real, fake)]))
         loss_d, accuracy_real, accuracy_fake = torch.stack(figures).mean(0)
         self.discriminator.requires_grad_(False)  # its gradients would be of no use here
-        losses = []
+        losses, number = [], len(images) // self.discriminator_steps
         for turn in range(self.generator_steps):
-            loss = self.losses.generator(
-                self.discriminator(self._fakes(len(images) // self.discriminator_steps)).float()
-            )
-            self._step(generator_optimizer, loss, counts=turn == self.generator_steps - 1)
+            loss = self.losses.generator(_full(self.discriminator(self._fakes(number))))
+            self.take_step(generator_optimizer, loss, counts=turn == self.generator_steps - 1)
             losses.append(loss.detach())
         self.discriminator.requires_grad_(True)
         loss_g = torch.stack(losses).mean()
@@ -206,32 +189,15 @@ class GAN(TrainingFigures):
             real, fake = _full(self.discriminator(images)), _full(self.discriminator(fakes))
         loss = self.losses.discriminator(real, fake)
         if self.gradient_penalty:
-            mix = self._draw(torch.rand, len(images))
-            with torch.autocast(
-                self.device.type, enabled=False
-            ):  # differentiated twice, which half precision is not up to
+            mix = self.draw(torch.rand, len(images))
+            with torch.autocast(self.device.type, enabled=False):  # half precision is not up to a second derivative
                 penalty = gradient_penalty(self.discriminator, _full(images), _full(fakes), mix)
             loss = loss + self.gradient_penalty * penalty
         return loss, real.detach(), fake.detach()
 
     def _fakes(self, number: int) -> Tensor:
-        images: Tensor = self.generator(self._draw(torch.randn, number, self.latent_size))
+        images: Tensor = self.generator(self.draw(torch.randn, number, self.latent_size))
         return images
-
-    def _draw(self, distribution: Callable[..., Tensor], number: int, *shape: int) -> Tensor:
-        """This process's share of numbers (N, …) that are drawn for all, by a generator that is the same on all."""
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        drawn = distribution(world_size * number, *shape, device=self.device)
-        return drawn[rank * number : (rank + 1) * number]
-
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor, counts: bool = False) -> None:
-        """One step of an optimizer; the run's `global_step` goes on by one only if it counts."""
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if counts:
-            optimizer.step()
-        else:  # what Lightning's wrapper does, but for the counting
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here gradients are as they will be used: averaged over processes, and no longer scaled for half precision.
