@@ -13,6 +13,9 @@ so that what Lightning costs is seen at its worst; `convnet` is a small network 
 
 `Lightning alone` is a Trainer with nothing switched on, around a module that returns its loss and does nothing else:
 what is left of the bare loop's speed there is all that a project on Lightning can have.
+
+`chunks of 50` goes round that: each batch that the Trainer sees is a list of 50, and the module takes the 50 steps for
+itself, by manual optimization. Nothing else is switched on there either. docs/fast_recipe.md says why no topic does so.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from importlib.util import find_spec
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,7 +51,8 @@ from pipelines.tracking import finish_wandb, start_wandb
 
 LOG_EVERY = 50
 WARM_UP = 10  # steps before the clock starts
-BARE, OURS, ALONE = "bare loop", "Lightning as we run it", "Lightning alone"
+BARE, OURS, ALONE, CHUNKS = "bare loop", "Lightning as we run it", "Lightning alone", "chunks of 50"
+CHUNK = 50  # batches
 
 
 class Convnet(Classifier):
@@ -87,6 +91,29 @@ class Alone(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return optimizer_of(self.model)
+
+
+class InChunks(Alone):
+    """A model that takes many steps in one `training_step`.
+
+    Args:
+        model: to train.
+        preprocess: what the datamodule does with a batch.
+    """
+
+    def __init__(self, model: Classifier, preprocess: Callable[[Any, int], tuple[Tensor, Tensor]]) -> None:
+        super().__init__(model)
+        self.automatic_optimization = False
+        self.preprocess = preprocess
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        for part in batch:
+            images, labels = self.preprocess(part, 0)
+            loss = self.model.loss(self.model(images), labels)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
 
 
 class Stopwatch(L.Callback):
@@ -169,6 +196,21 @@ class Bench:
         trainer = self._trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[])
         return self._fit(trainer, Alone(self.new_model()))
 
+    def chunks(self) -> Rate:
+        """Lightning with nothing switched on, which sees one batch where there are 50."""
+        trainer = self._trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[])
+        self.stopwatch.first, self.stopwatch.last = 1, 1 + max(1, self.steps // CHUNK)
+        self.data.trainer = None
+        loader = self.data.train_dataloader()
+
+        def in_chunks() -> Iterator[list[Any]]:
+            while True:
+                yield list(islice(batches, CHUNK))
+
+        batches = chain.from_iterable(repeat(loader))
+        trainer.fit(InChunks(self.new_model(), self.data.on_after_batch_transfer), in_chunks())
+        return Rate.of((self.stopwatch.last - 1) * CHUNK, self.stopwatch.time)
+
     def _trainer(self, callbacks: list[L.Callback], **settings: Any) -> L.Trainer:
         self.stopwatch = Stopwatch(self.steps)
         return L.Trainer(
@@ -223,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
         for name, new_model in models.items():
             bench = Bench(data, partial(seeded, new_model), steps[name], Path(folder), loggers)
             variants = {BARE: Variant(bench.bare), OURS: Variant(bench.ours), ALONE: Variant(bench.alone)}
+            if name == "linear":
+                variants[CHUNKS] = Variant(bench.chunks)
             comparisons[name] = Comparison(variants, options.rounds)
     report(comparisons)
     return comparisons

@@ -176,11 +176,15 @@ class FastConvNet(Classifier):
         self.slow_weights = Lookahead(self.hparams["lookahead"]) if self.hparams["lookahead"] else None
 
     def configure_optimizers(self) -> Any:
-        """One optimizer and its schedule, which begins when the length of the run is known."""
-        given = self.hparams
-        network = self.network
-        muon = given["optimizer"] == "muon"
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        batch_size = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        optimizer, schedule = self.optimizer_for(batch_size)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_for(self, batch_size: int) -> tuple[Optimizer, Triangular]:
+        """The optimizer for steps of `batch_size` images, and its schedule, which is to be told yet how long it is."""
+        given, network = self.hparams, self.network
+        muon = given["optimizer"] == "muon"
         sgd = decoupled_sgd(
             [
                 (network.other_weights() if muon else [*network.filters(), *network.other_weights()], 1.0),
@@ -189,13 +193,12 @@ class FastConvNet(Classifier):
             given["lr"],
             given["weight_decay"],
             given["momentum"],
-            data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches,
+            batch_size,
         )
         optimizer: Optimizer = sgd
         if muon:
             optimizer = Together(filter_muon(network.filters(), given["filter_lr"], given["filter_momentum"]), sgd)
-        schedule = Triangular(optimizer, given["schedule_start"], given["schedule_peak"], given["schedule_end"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer, Triangular(optimizer, given["schedule_start"], given["schedule_peak"], given["schedule_end"])
 
     @property
     def _fast_weights(self) -> list[Tensor]:
@@ -232,10 +235,14 @@ class FastConvNet(Classifier):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The optimizer's step and what belongs to it, so that any checkpoint has all of it or nothing."""
         super().optimizer_step(*args, **kwargs)
+        self.finish_step(self.global_step + 1, int(self._total_steps))
+
+    def finish_step(self, step: int, total_steps: int) -> None:
+        """What follows the optimizer's step `step`, counted from 1: the filters' length, lookahead."""
         if self.hparams["optimizer"] == "muon":
             normalise(self.network.filters())
         if self.slow_weights is not None:
-            self.slow_weights.after_step(self._fast_weights, self.global_step + 1, int(self._total_steps))
+            self.slow_weights.after_step(self._fast_weights, step, total_steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.slow_weights is not None:

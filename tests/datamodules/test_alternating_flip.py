@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Digits
-from datamodules.augmentation import WindowStore, sides
+from datamodules.augmentation import AugmentedImages, WindowStore, sides
 from datamodules.features import FeatureBatches
 from datamodules.loader import Batch, BatchLoader
 
@@ -112,7 +112,7 @@ def test_settings_reach_the_batches() -> None:
     loader = data.train_dataloader()
     ((first, _),), ((second, _),) = list(loader), list(loader)
     assert first.shape == second.shape == (1293, 1, 8, 8)
-    assert loader.fetch.store.flip == "alternate"
+    assert isinstance(loader.fetch, AugmentedImages) and loader.fetch.store.flip == "alternate"
     with pytest.raises(ValueError, match="crop_border is mirror; give zeros or reflect"):
         Digits(crop_border="mirror")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="flip is sometimes; give true, false or alternate"):

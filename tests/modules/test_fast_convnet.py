@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datamodules import Digits
 from modules import FastConvNet
+from modules.fast_network import ConvGroup
 from modules.precision import check_precision
 
 K = 4
@@ -53,6 +54,7 @@ def test_logits_equal_the_formula(whitening: bool, residual: bool) -> None:
     maps = convolution(images.numpy(), array(network.first.weight), "valid")
     maps = gelu(maps + array(network.first.bias).reshape(1, -1, 1, 1))
     for group in network.groups:
+        assert isinstance(group, ConvGroup)
         first = np.zeros(())
         for number, (conv, norm) in enumerate(zip(group.convs, group.norms, strict=True)):
             matrix = array(conv.weight)

@@ -1,0 +1,58 @@
+"""What a device can do at best, and what a step asks of it: matrix products a second, and FLOPs counted by torch."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+_SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
+_SECONDS = 1.0
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until a GPU has done all that it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def name_of(device: torch.device) -> str:
+    """For a table's head."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large square matrix product, the best of several seconds' worth."""
+    side = _SIDE.get(device.type, 2048)
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best, ends = 0.0, perf_counter() + _SECONDS
+    while best == 0.0 or perf_counter() < ends:
+        synchronise(device)
+        started = perf_counter()
+        for _ in range(5):
+            left @ right
+        synchronise(device)
+        best = max(best, 5 * 2 * side**3 / (perf_counter() - started))
+    return best
+
+
+def flops(step: Callable[[], Any]) -> float:
+    """FLOPs of the matrix products and convolutions in a step, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which Lightning runs a step of a mixed precision, or one that does nothing."""
+    dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision.endswith("mixed"))
+
+
+def to_device(batch: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """A batch where the model is."""
+    return tuple(tensor.to(device, non_blocking=True) for tensor in batch)
