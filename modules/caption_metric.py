@@ -31,7 +31,7 @@ Tokenizer = Callable[[str], Sequence[str]]
 
 @cache
 def _hash(word: str) -> bytes:
-    return blake2b(word.encode(), digest_size=8).digest()
+    return blake2b(word.encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 @lru_cache(maxsize=2**16)
