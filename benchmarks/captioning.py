@@ -1,6 +1,6 @@
 """Speed of captioning: words a second of training the Transformer, and captions a second of beam search.
 
-    python -m benchmarks.captioning [--rounds R] [--steps N] [--images N]
+    python -m benchmarks.captioning [--root data] [--rounds R] [--steps N] [--images N]
 
 **Training.** The bare loop is what one writes without this project: nn.TransformerDecoder of the same size (width 256,
 3 layers, 4 heads, 1,024 hidden units, pre-norm) with sinusoids, a mask, Adam and clipping, on shuffled batches of 64
@@ -11,6 +11,9 @@ are spread as COCO's are. Words are real ones and END, without padding.
 
 **Beam search** with a beam of 3 to captions of exactly 20 words, with keys and values kept, and without: then each step
 reads all words so far anew. Both write the same captions, or the benchmark ends with an error.
+
+**Padding**, the share of PAD among what the model is to predict, in batches of about equal length and in shuffled ones:
+of the captions of COCO in `root`, if there are any, and of those of random words.
 
 One thread, CPU time, alternating rounds. The metrics have a benchmark of their own, `caption_metrics.py`.
 """
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import Stopwatch, tracked
 from callbacks import TrainingHealth
+from datamodules import COCOCaptions
 from datamodules.caption_batches import StoredInputs
 from datamodules.captions import CaptionDataModule, Captioned
 from modules import CaptionTransformer, WarmupCosine
@@ -203,8 +207,35 @@ def decoding(images: int, rounds: int) -> Comparison:
     return comparison
 
 
+def padding(data: CaptionDataModule, grouped: bool) -> float:
+    """Share of PAD in the batches of an epoch, of this data's lengths as they are or in random order."""
+    loader = data.train_dataloader()
+    assert loader.lengths is not None
+    if grouped:
+        return loader.padding()
+    shuffled = loader.lengths[torch.randperm(len(loader.lengths), generator=torch.Generator().manual_seed(0))]
+    batches = shuffled.split(data.batch_size)[: len(loader)]
+    return 1 - sum(int(batch.sum()) for batch in batches) / sum(len(batch) * int(batch.max()) for batch in batches)
+
+
+def print_padding(root: str, random: RandomCaptions) -> None:
+    sets: dict[str, CaptionDataModule] = {"random words": random}
+    if (Path(root) / "coco" / "annotations").is_dir():
+        sets = {"COCO": COCOCaptions(root=root, image_size=32, val_fraction=0.0, min_count=1)} | sets
+    print(f"\n{'padding':<20}{'captions':>9}{'batch':>7}   grouped   shuffled")
+    for name, data in sets.items():
+        data.setup("fit")
+        for data.batch_size in (32, 64, 128):
+            lengths = data.train_dataloader().lengths
+            assert lengths is not None
+            shares = [f"{padding(data, grouped):8.1%}" for grouped in (True, False)]
+            print(f"{name:<20}{len(lengths):>9,}{data.batch_size:>7}  {shares[0]}  {shares[1]}", flush=True)
+        data.batch_size = BATCH_SIZE
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser = argparse.ArgumentParser(description="Words a second in training, and captions a second of beam search.")
+    parser.add_argument("--root", default="data", help="folder of the data files, COCO in it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="training steps per measurement")
     parser.add_argument("--images", type=int, default=16, help="images captioned at once by beam search")
@@ -217,9 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
         GROUPED: partial(bare, data, options.steps, grouped=True),
         OURS: partial(ours, data, options.steps),
     }
+    print_padding(options.root, data)
     with one_thread():
         training = Comparison({name: Variant(way) for name, way in ways.items()}, options.rounds)
-        print(f"{'training':<34}{'words/s':>9}   of the bare loop        of the {GROUPED}")
+        print(f"\n{'training':<34}{'words/s':>9}   of the bare loop        of the {GROUPED}")
         for name in ways:
             against = [str(training.ratio(name, reference)) for reference in (BARE, GROUPED)]
             print(f"{name:<34}{training.rate(name):>9,.0f}   {against[0]:<24}{against[1]}", flush=True)

@@ -129,7 +129,7 @@ def test_captioning_gives_a_figure_for_every_variant(
     for name, small in {"WIDTH": 16, "HIDDEN": 16, "LAYERS": 1, "WORDS": 50, "GRID": (4, 8), "BATCH_SIZE": 4}.items():
         monkeypatch.setattr(captioning, name, small)
     monkeypatch.setattr(captioning.RandomCaptions, "input_shape", (4, 8))
-    comparisons = captioning.main(["--rounds", "1", "--steps", "2", "--images", "2"])
+    comparisons = captioning.main(["--rounds", "1", "--steps", "2", "--images", "2", "--root", "nowhere"])
     printed = capsys.readouterr().out
     assert_all_printed(comparisons["training"], {"bare loop", "bare loop, our batches", "this project"}, printed)
     assert_all_printed(comparisons["search"], {captioning.CACHED, captioning.UNCACHED}, printed)

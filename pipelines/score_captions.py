@@ -1,0 +1,101 @@
+"""Scores captions as the field does: BLEU-1 to 4, ROUGE-L and CIDEr-D of a results file, without Java.
+
+python -m pipelines.score_captions captions.json data/coco/annotations/captions_val2017.json
+
+The first file is in COCO's format for results, as `pipelines.caption --out` writes it; the second holds the references,
+in COCO's format for annotations. Scored are the images of the results file. How the figures compare with those of
+coco-caption is in docs/caption_metrics.md.
+
+Source: https://cocodataset.org/#captions-eval
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import user_errors
+from pipelines.options import OptionParser
+
+_FORMAT = "give a list of objects with image_id, a number, and caption, a text"
+
+
+def usage() -> str:
+    """The help."""
+    return "\n".join(
+        [
+            "usage: python -m pipelines.score_captions RESULTS.json ANNOTATIONS.json",
+            "",
+            "RESULTS.json is what pipelines.caption --out writes; ANNOTATIONS.json has COCO's captions of the same images,",
+            "such as captions_val2017.json.",
+        ]
+    )
+
+
+def read_results(file: Path) -> dict[int, str]:
+    """Captions by image id, from a file in COCO's format for results.
+
+    Raises:
+        ValueError: a file that is missing or built otherwise, or two captions of one image.
+    """
+    if not file.is_file():
+        raise ValueError(f"There is no results file at {file}; give one that pipelines.caption --out has written.")
+    try:
+        rows: Any = json.loads(file.read_text(encoding="utf-8"))
+        captions = [(row["image_id"], row["caption"]) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} is not in COCO's format for results ({error!r}); {_FORMAT}.") from error
+    for number, text in captions:
+        if not isinstance(number, int) or not isinstance(text, str):
+            raise ValueError(f"{file} has image_id {number!r} with caption {text!r}; {_FORMAT}.")
+    found = dict(captions)
+    if not captions or len(found) < len(captions):
+        raise ValueError(f"{file} has {len(captions)} captions of {len(found)} images; give one for each image.")
+    return found
+
+
+def score(results: Path, annotations: Path) -> dict[str, float]:
+    """The figures by name, and `images`, the number of images scored.
+
+    Raises:
+        ValueError: a file that can't be used, or captions of images without references.
+    """
+    captions = read_results(results)
+    from datamodules.coco_files import BadSamples, read_captions  # torch: seconds that a typing error need not wait for
+    from modules.bleu import BLEU
+    from modules.cider import CIDEr
+    from modules.rouge import ROUGE
+
+    references = read_captions(annotations, BadSamples("skip"))
+    unknown = sorted(captions.keys() - references.keys())
+    if unknown:
+        raise ValueError(
+            f"{results} captions image {unknown[0]}, which has no captions in {annotations}, as {len(unknown)} of its "
+            f"{len(captions)} images; give the annotations of the same images."
+        )
+    known = [references[number].captions for number in captions]
+    bleu, rouge, cider = BLEU(), ROUGE(), CIDEr()
+    for metric in (bleu, rouge, cider):
+        metric.update(list(captions.values()), known)
+    figures = {f"bleu{n}": float(value) for n, value in enumerate(bleu.compute(), start=1)}
+    return figures | {"rouge_l": float(rouge.compute()), "cider": float(cider.compute()), "images": len(captions)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print(usage())
+        return
+    with user_errors():
+        parser = OptionParser(prog="python -m pipelines.score_captions", add_help=False, allow_abbrev=False)
+        parser.add_argument("results", type=Path)
+        parser.add_argument("annotations", type=Path)
+        given = parser.parse_args(arguments)
+        for name, value in score(given.results, given.annotations).items():
+            print(f"{name:<8} {value:.4f}" if name != "images" else f"{name:<8} {value:,}")
+
+
+if __name__ == "__main__":
+    main()
