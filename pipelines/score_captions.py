@@ -27,7 +27,7 @@ def usage() -> str:
         [
             "usage: python -m pipelines.score_captions RESULTS.json ANNOTATIONS.json",
             "",
-            "RESULTS.json is what pipelines.caption --out writes; ANNOTATIONS.json has COCO's captions of the same images,",
+            "RESULTS.json is what pipelines.caption --out writes; ANNOTATIONS.json has COCO's captions of these images,",
             "such as captions_val2017.json.",
         ]
     )
