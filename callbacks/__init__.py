@@ -1,15 +1,18 @@
 """What watches a run and shows it. Callbacks ask a model through small protocols, never through its class."""
 
 from callbacks.accuracy_by_k import AccuracyByK
+from callbacks.class_visualizations import ClassVisualization
 from callbacks.confusion import ConfusionMatrix
 from callbacks.embedding_map import EmbeddingMap
 from callbacks.feature_maps import FeatureMaps
+from callbacks.fooling_images import FoolingImages
 from callbacks.generated_captions import GeneratedCaptions
 from callbacks.mistakes import ConfidentMistakes
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.nearest_training_images import NearestTrainingImages
 from callbacks.neighbors import Neighbors
 from callbacks.positive_pairs import PositivePairs
+from callbacks.saliency_maps import SaliencyMaps
 from callbacks.sample_quality import SampleQuality
 from callbacks.samples import LatentWalk, SampleGrid
 from callbacks.templates import Templates
@@ -17,16 +20,19 @@ from callbacks.training_health import TrainingHealth
 
 __all__ = [
     "AccuracyByK",
+    "ClassVisualization",
     "ConfidentMistakes",
     "ConfusionMatrix",
     "EmbeddingMap",
     "FeatureMaps",
+    "FoolingImages",
     "GeneratedCaptions",
     "LatentWalk",
     "MistakesByClass",
     "NearestTrainingImages",
     "Neighbors",
     "PositivePairs",
+    "SaliencyMaps",
     "SampleGrid",
     "SampleQuality",
     "Templates",

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from datamodules.shape_drawing import draw_shapes
 from modules import ConvNet
-from modules.saliency import saliency
+from modules.saliency import integrated_gradients, saliency
 
 TEST = draw_shapes(500, seed=1)
 
 
 class Shares(NamedTuple):
-    """Of the top 5 % of saliency, the part that lies somewhere."""
+    """Of a map's top 5 %, the part that lies somewhere."""
 
     inside: float
     at_most_a_pixel_away: float
@@ -41,16 +41,18 @@ def share_in(boxes: np.ndarray, maps: Tensor) -> float:
     return float(((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).mean())
 
 
-def shares(network: ConvNet) -> Shares:
-    maps = saliency(network.eval(), pixels(TEST.images), torch.from_numpy(TEST.labels))
+def shares(maps: Tensor) -> Shares:
     wider = TEST.boxes + np.array([-1, -1, 1, 1])
     return Shares(share_in(TEST.boxes, maps), share_in(wider, maps), share_in(np.roll(TEST.boxes, 1, 0), maps))
+
+
+IMAGES, LABELS = pixels(TEST.images), torch.from_numpy(TEST.labels)
 
 
 @pytest.fixture(scope="module")
 def untrained() -> ConvNet:
     torch.manual_seed(0)
-    return ConvNet((3, 32, 32), 10, [16, 32, 64], 1)
+    return ConvNet((3, 32, 32), 10, [16, 32, 64], 1).eval()
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +78,12 @@ def trained() -> ConvNet:
 
 def test_the_trained_network_knows_shapes(trained: ConvNet) -> None:
     with torch.no_grad():
-        predicted = trained(pixels(TEST.images)).argmax(1)
-    assert float((predicted == torch.from_numpy(TEST.labels)).float().mean()) > 0.6
+        predicted = trained(IMAGES).argmax(1)
+    assert float((predicted == LABELS).float().mean()) > 0.6
 
 
 def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) -> None:
-    found, random = shares(trained), shares(untrained)
+    found, random = (shares(saliency(network, IMAGES, LABELS)) for network in (trained, untrained))
     width, height = (TEST.boxes[:, i + 2] - TEST.boxes[:, i] for i in range(2))
     area = float((width * height).mean()) / 1024
     print(f"trained {found}, untrained {random}, area {area:.3f}")
@@ -90,3 +92,16 @@ def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) ->
     assert found.inside - found.chance > 0.15
     assert random.inside < 0.5 and random.inside - random.chance < 0.1
     assert abs(random.chance - area) < 0.2
+
+
+def test_attributions_to_contrast_outline_the_shape_whatever_the_network_knows(
+    trained: ConvNet, untrained: ConvNet
+) -> None:
+    """Why such a map proves little: the difference from the mean colour, which it is multiplied by, finds the shape."""
+    plain = IMAGES.mean((2, 3), keepdim=True)
+    found, random = (
+        shares(integrated_gradients(network, IMAGES, LABELS, plain, 16).sum(1).abs())
+        for network in (trained, untrained)
+    )
+    print(f"trained {found}, untrained {random}")
+    assert found.inside > 0.75 and random.inside > 0.6
