@@ -27,7 +27,7 @@ def usage() -> str:
         [
             "usage: python -m pipelines.score_captions RESULTS.json ANNOTATIONS.json",
             "",
-            "RESULTS.json is what pipelines.caption --out writes; ANNOTATIONS.json has COCO's captions of these images,",
+            "RESULTS.json is what pipelines.caption --out writes; ANNOTATIONS.json has COCO's captions of them,",
             "such as captions_val2017.json.",
         ]
     )
