@@ -9,8 +9,9 @@
 with a learned vector p_l for each place, or nothing would tell a captioner that attends to places which of them lie
 left of which: attention is a sum over the grid in any order. Source: N. Carion et al., arXiv 2005.12872, section 3.2.
 
-The convolutions are those of a network of timm, by name, or else our own for drawn scenes: stages of 3×3 convolution,
-batch normalisation, 2×2 max pooling and ReLU, as in `conv_net.py`.
+The convolutions are those of a network of timm, by name, or else our own for drawn scenes: stages of a convolution with
+stride 2, batch normalisation and ReLU. The first convolution is 5×5, the others 3×3. A stride computes a quarter of
+what a convolution with pooling after it does.
 
 Shapes: B images in a batch, C channels, H×W pixels, h×w = L places of the grid, D′ numbers in a feature, D width.
 """
@@ -120,8 +121,11 @@ def _convolutions(input_shape: Sequence[int], channels: Sequence[int]) -> nn.Seq
             f"{input_shape[2]} pixels; give at most {min(input_shape[1:]).bit_length() - 1} channels."
         )
     layers: list[nn.Module] = []
-    for before, after in zip((input_shape[0], *channels), channels, strict=False):
-        conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    before = input_shape[0]
+    for after in channels:
+        size = 3 if layers else 5
+        conv = nn.Conv2d(before, after, size, stride=2, padding=size // 2, bias=False)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        layers += [conv, nn.BatchNorm2d(after), nn.MaxPool2d(2), nn.ReLU()]
+        layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
+        before = after
     return nn.Sequential(*layers)
