@@ -1,12 +1,15 @@
-"""What a device can do at best, and what a step asks of it: matrix products a second, and FLOPs counted by torch."""
+"""Timing steps on a device that works on while Python has gone ahead, and what that device could do at best."""
 
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import Clock
 
 _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 _SECONDS = 1.0
@@ -16,6 +19,33 @@ def synchronise(device: torch.device) -> None:
     """Waits until a GPU has done all that it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+class Timer(L.Callback):
+    """Times the steps from `first` on, to the last or to step `last`, where it ends the run."""
+
+    def __init__(self, first: int = 0, last: int | None = None) -> None:
+        self.first, self.last = first, last
+        self.steps = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.steps == self.first:
+            synchronise(pl_module.device)
+            self.started = Clock.now()
+        if self.steps == self.last:
+            self._stop(pl_module.device)
+            trainer.should_stop = True
+        self.steps += 1
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.last is None:
+            self._stop(pl_module.device)
+
+    def _stop(self, device: torch.device) -> None:
+        synchronise(device)
+        self.time = Clock.now() - self.started
 
 
 def name_of(device: torch.device) -> str:

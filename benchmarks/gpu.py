@@ -26,8 +26,8 @@ from typing import Any
 import lightning as L
 import torch
 
-from benchmarks.device import autocast, matmul_rate, name_of, synchronise, to_device
-from benchmarks.speedrun import Timer, speedrun
+from benchmarks.device import Timer, autocast, matmul_rate, name_of, synchronise, to_device
+from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
 from datamodules.download import CIFAR10_MEMBERS

@@ -136,7 +136,8 @@ class FastConvNet(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
-        logits: Tensor = self.network(images)
+        # A compiled network is for training alone: each shape and mode of an evaluation would be compiled anew.
+        logits: Tensor = self.network(images) if self.training else self.network.forward(images)
         return logits
 
     def test_logits(self, images: Tensor) -> Tensor:

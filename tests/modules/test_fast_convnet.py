@@ -35,8 +35,9 @@ def normalised(maps: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return (maps - mean) / np.sqrt(variance + 1e-5) + bias.reshape(1, -1, 1, 1)
 
 
-def array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
+def array(tensor: Any) -> np.ndarray:
+    found: np.ndarray = tensor.detach().numpy()
+    return found
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -215,3 +216,8 @@ def test_precisions_that_a_device_does_not_have_are_refused(monkeypatch: pytest.
 def test_refusals(shape: tuple[int, ...], settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         FastConvNet(shape, K, **settings)
+
+
+def test_a_compiled_network_keeps_the_names_of_its_weights() -> None:
+    plain, compiled = (FastConvNet((1, 8, 8), K, [4, 4], compile=compile) for compile in (False, True))
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
