@@ -22,9 +22,9 @@ from string import ascii_lowercase
 from typing import Any
 
 import torch
-from pycocoevalcap.bleu.bleu import Bleu  # type: ignore[import-untyped]  # it has no types
-from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
-from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-untyped]
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Figures, Rate, Variant, one_thread

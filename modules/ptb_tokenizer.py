@@ -44,11 +44,11 @@ def _either(words: str) -> str:
 
 # The first kind that fits is the next token; a character that fits none, an emoji say, is passed over.
 _KINDS = (
-    r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)\s)[A-Za-z]+(?=\s)",  # most words, found fast
+    r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)(?!\S))[A-Za-z]+(?!\S)",  # most words, found fast
     rf"(?i:can(?=not{_WHOLE})|(?:gon|wan)(?=na{_WHOLE})|got(?=ta{_WHOLE})|(?:gim|lem)(?=me{_WHOLE}))",  # can not
     r"''",
     rf"(?i:n['’]t)(?!{_L})|{_L}+(?=(?i:n['’]t)(?!{_L}))",  # is n't
-    rf"(?i:'(?:till?|em|cause|n'|n{_END}))|(?i:'t)(?=(?i:is|was))|'[2-9]0s{_END}|'\d\d(?=\s)",  # 'em, 't is
+    rf"(?i:'(?:till?|em|cause|n'|n{_END}))|(?i:'t)(?=(?i:is|was))|'[2-9]0s{_END}|'\d\d(?!\S)",  # 'em, 't is
     rf"(?i:['’](?:s|m|d|ll|re|ve)){_END}",  # dog 's
     rf"(?i:ma'am|ne'er|[oe]'er|ol'){_END}|[CDLNOcdlno]['’]{_L}+|[JYjy]['’](?={_L})",  # o'clock, y' all
     rf"(?:{_L}\.)+(?:-{_N}+)+|(?:{_L}\.){{2,}}{_END}",  # U.S.-based, p.m.
@@ -76,5 +76,5 @@ _WRITTEN = str.maketrans(
 
 def ptb_tokenize(text: str) -> list[str]:
     """Cuts a caption into lower-case tokens without punctuation marks."""
-    tokens = [token for token in _TOKEN.findall(text) if token not in _DROPPED]
+    tokens = [token for token in _TOKEN.findall(text.rstrip()) if token not in _DROPPED]
     return " ".join(tokens).lower().translate(_WRITTEN).split()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from pycocoevalcap.bleu.bleu import Bleu  # type: ignore[import-untyped]  # it has no types
-from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
-from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-untyped]
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 
 from modules.bleu import BLEU
 from modules.caption_metric import CaptionMetric
