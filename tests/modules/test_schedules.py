@@ -2,10 +2,11 @@
 
 from math import cos, pi
 
+import numpy as np
 import pytest
 import torch
 
-from modules import WarmupCosine
+from modules import Triangular, WarmupCosine
 
 
 def rates(warmup: float, steps: int, base: float = 0.2) -> list[float]:
@@ -54,3 +55,40 @@ def test_a_step_beyond_the_end_stays_at_zero_and_a_longer_run_has_its_own_schedu
 def test_refusals(warmup: float) -> None:
     with pytest.raises(ValueError, match=f"warmup is {warmup}; give a share"):
         rates(warmup, 10)
+
+
+def triangular(steps: int, start: float, peak: float, end: float) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    schedule = Triangular(optimizer, start, peak, end)
+    schedule.begin(steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return [*found, optimizer.param_groups[0]["lr"]]
+
+
+@pytest.mark.parametrize(("start", "peak", "end"), [(0.2, 0.23, 0.07), (1.0, 0.0, 0.0), (0.0, 0.5, 1.0)])
+def test_triangle_equals_interpolation(start: float, peak: float, end: float) -> None:
+    corners = ([0, 30 * peak, 30], [start, 1, end]) if peak else ([0, 30], [1, end])
+    expected = 0.2 * np.interp(np.arange(31), *corners)
+    assert triangular(30, start, peak, end) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("settings", [(1.1, 0.2, 0.0), (0.2, 0.2, -0.1), (0.2, 1.0, 0.0), (float("nan"), 0.2, 0.0)])
+def test_triangles_that_are_none(settings: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="give shares of the learning rate from 0 to 1|give a share of the run"):
+        triangular(10, *settings)
+
+
+def test_a_schedule_longer_than_the_run_is_refused_and_a_shorter_one_is_kept() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match="total_steps of the schedule is 50, but the run has 40 steps .*give at most"):
+        WarmupCosine(optimizer, 0.0, 50).begin(40)
+    schedule = Triangular(optimizer, 1.0, 0.0, 0.0, 4)
+    schedule.begin(40)
+    for _ in range(6):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] == 0
