@@ -17,11 +17,12 @@ import re
 
 # Words that keep a point; only with a capital letter; only before a number.
 _ABBREVIATIONS = """
-    adj adm adv al ala alex apr ariz assn asst atty aug ave bhd bldg blvd brig bros capt cf cie cmdr co col colo conn
-    corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov govs hon inc ind insp
-    intl invt jan jos jr jul jun kan kans ky lt ltd maj mar md mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt mtg
-    natl neb nev nov oct okla penn pfc ph ph.d plc pres prof pte pty pvt rd rep reps rev rt sen sens sep sept seq sfc
-    sgt spc sq sr st ste supt sys tel tenn thu tue tues univ va vs vt wed wis wisc wm wyo
+    adj adm adv al ala alex apr ariz assn assoc asst atty aug ave bancorp bhd bldg blvd brig bros calif capt cf cie cmdr
+    co col colo comdr conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov
+    govs hon inc ind insp intl invt jan jos jr jul jun kan kans ky lieut lt ltd maj mar md messrs mfg mich minn mlle mme
+    mo mon mont mr mrs ms msgr mt mtg natl neb nev nov oct okla penn pfc ph ph.d plc pres prof profs pte pty pvt rd rep
+    reps rev rt sen sens sep sept seq sfc sgt spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va
+    vs vt wed wis wisc wm wyo
 """
 _CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
 _NUMBERED = "no nos fig pp art"

@@ -49,6 +49,7 @@ PRINTED = [
         "mr. lee mrs. ray and dr. king vs. capt. hook jr. inc. etc.",
     ),
     ("John F. Kennedy, J.K. Rowling and R. Mutt", "john f. kennedy j.k. rowling and r. mutt"),
+    ("Profs. Lee and Ray of Calif. on a Thurs. night", "profs. lee and ray of calif. on a thurs. night"),
     ("Plan B.", "plan b"),
     ("This is plan C. The other is D. as in dog.", "this is plan c the other is d. as in dog"),
     ("The Miss. river is a near miss.", "the miss. river is a near miss"),
