@@ -16,7 +16,7 @@ Tell; K. Xu et al., arXiv 1502.03044, Show, Attend and Tell, with the scaled inn
     python -m pipelines.train fit --config caption_lstm
     python -m pipelines.train fit --config caption_lstm --model.attention false
 
-Shapes: B images in a batch, T words, V words in the vocabulary, L places of the grid, D width.
+Shapes: B images in a batch, K captions of an image, T words, V words in the vocabulary, L places of the grid, D width.
 """
 
 from typing import Any
@@ -87,10 +87,11 @@ class CaptionLSTM(Captioner):
         return torch.stack(states, 1)
 
     def _join(self, vectors: Tensor, hidden: Tensor, grid: Tensor) -> Tensor:
-        """Words' vectors (B, D) and what the states (B, D) look at in the grid (B, L, D): (B, 2D)."""
+        """Words' vectors (B·K, D) and what the states (B·K, D) look at in the grid (B, L, D): (B·K, 2D)."""
         heads = grid[:, None]  # (B, 1, L, D): the fused kernel wants heads, and there is one
-        seen = F.scaled_dot_product_attention(self.query(hidden)[:, None, None], heads, heads)  # (B, 1, 1, D)
-        return torch.cat([vectors, seen[:, 0, 0]], 1)
+        queries = self.query(hidden).unflatten(0, (len(grid), 1, -1))  # (B, 1, K, D)
+        seen = F.scaled_dot_product_attention(queries, heads, heads)
+        return torch.cat([vectors, seen.flatten(0, 2)], 1)
 
     def attention_maps(self, inputs: Tensor, words: Tensor) -> Tensor:
         """Where it looks before it says each next word: inputs and words (B, T) from START on to weights (B, T, L).

@@ -26,18 +26,24 @@ from torch import Tensor
 
 from modules.vocabulary import END, NEVER_SAID, PAD, START
 
-Memory = tuple[Tensor, ...]  # what a model keeps of the images; the batch comes first in each tensor
-State = tuple[Tensor, ...]  # what it keeps of the words so far; the batch comes first
+Memory = tuple[Tensor, ...]  # what a model keeps of the images, (B, ...) each
+State = tuple[Tensor, ...]  # what it keeps of the words so far, (B·K, ...) each
 
 
 class Writer(Protocol):
-    """A model that writes word by word."""
+    """A model that writes word by word, K captions of an image side by side."""
 
     def start(self, memory: Memory) -> State:
-        """The state before the first word."""
+        """The state before the first word, (B, ...): K is 1."""
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        """Reads the last words (B,), START at first: logits (B, V) of the words that come next, and the new state."""
+        """Reads the last words (B·K,), START at first, all K of an image after those of the image before.
+
+        The memory is not repeated K times: the beams of an image ask it together.
+
+        Returns:
+            Logits (B·K, V) of the words that come next, which may be written into, and the new state.
+        """
 
 
 @torch.no_grad()
@@ -98,7 +104,6 @@ def beam_search(
     check_search(max_length, beam_size, length_penalty)
     images, device = len(memory[0]), memory[0].device
     state = tuple(part.repeat_interleave(beam_size, 0) for part in writer.start(memory))
-    memory = tuple(part.repeat_interleave(beam_size, 0) for part in memory)
     words = _starts(images * beam_size, memory)
     captions = torch.full((images, beam_size, max_length), PAD, device=device)
     scores = _at_least_float32(memory[0]).new_full((images, beam_size), -torch.inf)  # log P of each beginning
@@ -110,12 +115,15 @@ def beam_search(
 
     for length in range(max_length + 1):
         logits, state = writer.step(words, state, memory)
-        log_probs = _sayable(logits).log_softmax(1).unflatten(0, (images, beam_size))  # (B, K, V)
+        log_probs = _sayable(logits).log_softmax(1)  # (B·K, V)
         if length == max_length:  # nothing but END can follow
-            log_probs[:, :, :END] = log_probs[:, :, END + 1 :] = -torch.inf
-        # Of the 2K best continuations at most K end, since each beam ends in one way: K are left to go on with.
-        ranked = (scores[:, :, None] + log_probs).flatten(1).topk(2 * beam_size)
-        beams, chosen = ranked.indices // logits.shape[1], ranked.indices % logits.shape[1]  # (B, 2K)
+            log_probs[:, :END] = log_probs[:, END + 1 :] = -torch.inf
+        # Of the 2K best continuations at most K end, since each beam ends in one way: K are left to go on with. None
+        # of the 2K is beyond the 2K best of its beam.
+        likely, likely_words = log_probs.topk(min(2 * beam_size, logits.shape[1]))  # (B·K, 2K)
+        ranked = (scores[:, :, None] + likely.unflatten(0, (images, beam_size))).flatten(1).topk(2 * beam_size)
+        beams = ranked.indices // likely.shape[1]  # (B, 2K)
+        chosen = likely_words.reshape(images, -1).gather(1, ranked.indices)
         ends = chosen == END
 
         ending = ranked.values.masked_fill(~ends, -torch.inf)[:, :beam_size]  # those among the K best
@@ -131,9 +139,9 @@ def beam_search(
             scores = ranked.values.gather(1, going_on)
             rows = (image[:, None] * beam_size + beams.gather(1, going_on)).flatten()
             words = chosen.gather(1, going_on).flatten()
-            captions = captions.flatten(0, 1)[rows].unflatten(0, (images, beam_size))
+            captions = captions.flatten(0, 1).index_select(0, rows).unflatten(0, (images, beam_size))
             captions[:, :, length] = words.unflatten(0, (images, beam_size))
-            state = tuple(part[rows] for part in state)
+            state = tuple(part.index_select(0, rows) for part in state)
         hope = scores[:, 0] / (max_length + 1) ** length_penalty
         done = done | (ended >= beam_size) | (hope <= best_score)
         if bool(done.all()):
@@ -160,8 +168,8 @@ def _starts(number: int, memory: Memory) -> Tensor:
 
 
 def _sayable(logits: Tensor) -> Tensor:
-    """Logits (B, V) without the words that are never said."""
-    logits = _at_least_float32(logits).clone()
+    """Logits (B, V) without the words that are never said, in place if they can be."""
+    logits = _at_least_float32(logits)
     for word in NEVER_SAID:
         logits[:, word] = -torch.inf
     return logits

@@ -58,7 +58,8 @@ class TransformerLayer(nn.Module):
 
         Args:
             x: (B, T, D).
-            memory: keys and values of what cross-attention asks, from its `project`.
+            memory: keys and values of what cross-attention asks, from its `project`; one of fewer sequences, a divisor
+                of B, is asked by as many neighbours each.
             past: keys and values of places that x follows, which self-attention asks too.
             causal: whether a place asks those before it and itself alone; with a past, T is 1 and there are no others.
 
@@ -68,7 +69,8 @@ class TransformerLayer(nn.Module):
         x, keys_values = self._ask_itself(x, past, causal)
         if self.cross_attention is not None:
             assert memory is not None
-            x = self._add(1, x, self.cross_attention(self._normed(1, x), memory))
+            asking = self._normed(1, x).reshape(len(memory[0]), -1, x.shape[2])  # all places of one memory together
+            x = self._add(1, x, self.cross_attention(asking, memory).reshape(x.shape))
         return self._add(-1, x, self.feed_forward(self._normed(-1, x))), keys_values
 
     def attention_weights(self, x: Tensor, memory: KeysValues) -> Tensor:

@@ -28,7 +28,8 @@ class Table:
         return (torch.full((len(memory[0]),), START),)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        return memory[0][torch.arange(len(words)), state[0], words], (words,)
+        image = torch.arange(len(memory[0])).repeat_interleave(len(words) // len(memory[0]))
+        return memory[0][image, state[0], words], (words,)
 
 
 class Uncached:
@@ -42,7 +43,8 @@ class Uncached:
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         so_far = torch.cat([state[0], words[:, None]], 1)
-        return self.model.score(memory, so_far)[:, -1], (so_far,)
+        repeated = tuple(part.repeat_interleave(len(words) // len(part), 0) for part in memory)
+        return self.model.score(repeated, so_far)[:, -1], (so_far,)
 
 
 def table(images: int, words: int, seed: int, spread: float = 2.0) -> Memory:
