@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.attribution_pictures import fooling_picture
@@ -92,7 +94,7 @@ def _levels(result: Fooled, i: int) -> int:
     return round(255 * float(result.largest[i]))
 
 
-def _picture(subject: Subject, batch: Photos, result: Fooled, after: torch.Tensor, i: int):  # type: ignore[no-untyped-def]
+def _picture(subject: Subject, batch: Photos, result: Fooled, after: Tensor, i: int) -> np.ndarray:
     before, reached = int(batch.predicted[i]), int(after[i].argmax())
     titles = (
         f"{short(subject.class_names[before])} {float(batch.probabilities[i, before]):.0%}",
