@@ -177,4 +177,6 @@ def test_refusals(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"SoftmaxRegression makes no images that could be judged; take callbacks\."):
         trainer(SampleQuality(), tmp_path).validate(SoftmaxRegression((1, 8, 8), 10), source(root))
     with pytest.raises(ValueError, match="holds them in memory, such as MNIST"):
-        trainer(SampleQuality(), tmp_path).validate(model, torch.utils.data.DataLoader([torch.zeros(1, 8, 8)]))
+        trainer(SampleQuality(), tmp_path).validate(
+            model, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(1, 1, 8, 8)))
+        )

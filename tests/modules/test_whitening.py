@@ -70,7 +70,10 @@ def test_filters_are_the_same_each_time_and_travel_in_the_checkpoint() -> None:
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (torch.zeros(3, 3, 3, 3), "more than 12 patches, one for each of their values, but the images have 12; give more"),
+        (
+            torch.zeros(3, 3, 3, 3),
+            "more than 12 patches, one for each of their values, but the images have 12; give more",
+        ),
         (torch.zeros(9, 3, 1, 8), "but the images have 0"),
         (torch.zeros(9, 1, 8, 8), r"takes images \(C, H, W\) with 3 channels, but these have shape \(1, 8, 8\)"),
         (torch.zeros(9, 192), r"but these have shape \(192,\)"),
