@@ -5,9 +5,8 @@
 In training the model reads the true words before each word (teacher forcing). In validation and test it reads its own:
 captions are written as `decoding.py` says, and scored as the field scores them.
 
-    val/cider, val/bleu1 … val/bleu4, val/rouge_l    `cider.py`, `bleu.py`, `rouge.py`
-    val/exact_match    share of the images whose caption is, word by word, one of the references
-    val/loss           of the first reference of each image, teacher forced, without label smoothing
+    val/cider and others    `caption_figures.py`
+    val/loss                of the first reference of each image, teacher forced, without label smoothing
 
 A topic says what it remembers of an image, and how it scores words, all at once (`score`) or one by one (`step`).
 Sources: O. Vinyals et al., arXiv 1411.4555; https://cs231n.github.io/rnn/; O. Press, L. Wolf, arXiv 1608.05859, for one
@@ -23,16 +22,14 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 
 from modules.affine import check_settings
-from modules.bleu import BLEU
-from modules.cider import CIDEr
+from modules.caption_figures import CaptionFigures
 from modules.decoding import Memory, State, beam_search, check_search, greedy, sample
 from modules.image_encoder import ImageEncoder
-from modules.rouge import ROUGE
 from modules.training_figures import TrainingFigures
-from modules.vocabulary import PAD, caption, check_vocabulary, words_of
+from modules.vocabulary import PAD, caption, check_same_words, check_vocabulary
 from modules.word_vectors import load_word_vectors
 
 CaptionBatch = tuple[Tensor, Tensor]  # inputs (B, ...), words (B, T + 1) from START to END and PAD
@@ -107,8 +104,7 @@ class Captioner(TrainingFigures):
         self.dropout = nn.Dropout(1 - keep_prob)
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
-        self.exact_match = MeanMetric().set_dtype(torch.float64)
-        self.bleu, self.rouge_l, self.cider = BLEU(), ROUGE(), CIDEr()
+        self.figures = CaptionFigures()
 
     def remember(self, inputs: Tensor) -> Memory:
         """What is needed of the inputs (B, *input_shape) while words are scored; the grid (B, L, D) comes first."""
@@ -167,34 +163,21 @@ class Captioner(TrainingFigures):
         loss = self.loss(self.score(memory, words[:, :-1]), words[:, 1:])
         self.eval_loss.update(loss.double(), (words[:, 1:] != PAD).sum())
         captions = self._write(memory, beam_size, self.length_penalty, self.max_length)
-        for metric in (self.bleu, self.rouge_l, self.cider):
-            metric.update(captions, references)
-        matches = [
-            float(words_of(said) in map(words_of, wanted)) for said, wanted in zip(captions, references, strict=True)
-        ]
-        self.exact_match.update(torch.tensor(matches, dtype=torch.float64, device=self.device))
+        self.figures.update(captions, references)
         return {"captions": captions}
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self._figures("val"), prog_bar=True)
+        self.log_dict(self._all_figures("val"), prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
-        images = self.trainer.strategy.reduce(self.bleu.images.double(), reduce_op="sum")
-        self.log_dict(self._figures("test") | {"test/images": images})
+        images = self.trainer.strategy.reduce(self.figures.images.double(), reduce_op="sum")
+        self.log_dict(self._all_figures("test") | {"test/images": images})
 
-    def _figures(self, split: str) -> dict[str, Tensor]:
+    def _all_figures(self, split: str) -> dict[str, Tensor]:
         """All figures by name, over all processes; starts counting anew."""
-        metrics: dict[str, Metric] = {
-            "loss": self.eval_loss,
-            "cider": self.cider,
-            "rouge_l": self.rouge_l,
-            "exact_match": self.exact_match,
-        }
-        figures = {f"{split}/{name}": metric.compute() for name, metric in metrics.items()}
-        figures |= {f"{split}/bleu{n}": value for n, value in enumerate(self.bleu.compute(), start=1)}
-        for metric in (*metrics.values(), self.bleu):
-            metric.reset()
-        return figures
+        figures = {"loss": self.eval_loss.compute()} | self.figures.compute()
+        self.eval_loss.reset()
+        return {f"{split}/{name}": value for name, value in figures.items()}
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> list[str]:
         """Captions of a batch of inputs and their places in the data."""
@@ -256,26 +239,14 @@ class Captioner(TrainingFigures):
 
     def setup(self, stage: str) -> None:
         data = getattr(self.trainer, "datamodule", None)
-        self._check_same_words(getattr(data, "vocabulary", self.vocabulary), "The data's vocabulary")
+        check_same_words(getattr(data, "vocabulary", self.vocabulary), self.vocabulary, "The data's vocabulary")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Beside the hyperparameters, where `load_from_checkpoint` overwrites it with a vocabulary that it is given.
         checkpoint["vocabulary"] = self.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._check_same_words(checkpoint["vocabulary"], "The checkpoint's vocabulary")
-
-    def _check_same_words(self, others: Sequence[str], whose: str) -> None:
-        if list(others) == self.vocabulary:
-            return
-        pairs = enumerate(zip(others, self.vocabulary, strict=False))
-        places = (
-            f"; word {place} is {theirs!r} there and {mine!r} here" for place, (theirs, mine) in pairs if theirs != mine
-        )
-        raise ValueError(
-            f"{whose} has {len(others)} words and the model's {len(self.vocabulary)}{next(places, '')}; use the data "
-            "and settings that the checkpoint was trained with."
-        )
+        check_same_words(checkpoint["vocabulary"], self.vocabulary, "The checkpoint's vocabulary")
 
 
 def _weight(number: Tensor) -> Tensor | float:

@@ -3,7 +3,8 @@
 Generator, from Z random numbers to an image in [−1, 1], M being its width:
 
     fully_connected   {affine – normalisation – ReLU} × 2, M units each  –  affine  –  tanh
-    convolutional     affine to 2M maps of H/4 × W/4  –  normalisation – ReLU
+    convolutional     affine to 8M units  –  normalisation – ReLU
+                      affine to 2M maps of H/4 × W/4  –  normalisation – ReLU
                       transposed convolution to M maps of H/2 × W/2  –  normalisation – ReLU
                       transposed convolution to C maps of H × W  –  tanh
 
@@ -11,15 +12,17 @@ Discriminator, from an image to one score, the larger the more real:
 
     fully_connected   affine – leaky ReLU  –  affine – normalisation – leaky ReLU, M units each  –  affine
     convolutional     convolution to M maps of H/2 × W/2  –  leaky ReLU
-                      convolution to 2M maps of H/4 × W/4  –  normalisation – leaky ReLU  –  affine
+                      convolution to 2M maps of H/4 × W/4  –  normalisation – leaky ReLU
+                      affine to 8M units  –  normalisation – leaky ReLU  –  affine
 
 All convolutions have 4×4 kernels and move by 2 pixels: strides instead of pooling, so that the networks learn how to
 shrink and to grow. 4 being a multiple of 2, a transposed convolution reaches every pixel by equally many of its
-weights, which spares the images a chequerboard. Neither the discriminator's first layer nor the layers at the ends are
-normalised. Weights start from a normal distribution with standard deviation 0.02, the leaky ReLU's slope is 0.2.
+weights, which spares the images a chequerboard. The hidden affine layers are what sees a whole image: two convolutions
+see 10 pixels across. Neither the discriminator's first layer nor the layers at the ends are normalised. Weights start
+from a normal distribution with standard deviation 0.02, the leaky ReLU's slope is 0.2.
 
-Sources: I. Goodfellow et al., arXiv 1406.2661; A. Radford, L. Metz, S. Chintala, arXiv 1511.06434;
-https://distill.pub/2016/deconv-checkerboard/.
+Sources: I. Goodfellow et al., arXiv 1406.2661; A. Radford, L. Metz, S. Chintala, arXiv 1511.06434; X. Chen et al.,
+arXiv 1606.03657 for convolutional networks of MNIST's size; https://distill.pub/2016/deconv-checkerboard/.
 
 Shapes: B images in a batch, C channels, H×W pixels, Z latent values, M width.
 """
@@ -63,7 +66,10 @@ def new_generator(
         _check_size(image_shape, "generator")
         channels, (height, length) = image_shape[0], (side // 4 for side in image_shape[1:])
         layers = [
-            nn.Linear(latent_size, 2 * width * height * length),
+            nn.Linear(latent_size, 8 * width),
+            vector_norm(norm, 8 * width),
+            nn.ReLU(),
+            nn.Linear(8 * width, 2 * width * height * length),
             nn.Unflatten(1, (2 * width, height, length)),  # (B, 2M, H/4, W/4)
             image_norm(norm, 2 * width, groups=1),
             nn.ReLU(),
@@ -101,7 +107,10 @@ def new_discriminator(kind: NetworkKind, image_shape: tuple[int, ...], width: in
             image_norm(norm, 2 * width, groups=1),
             nn.LeakyReLU(_SLOPE),
             nn.Flatten(),
-            nn.Linear(2 * width * prod(image_shape[1:]) // 16, 1),
+            nn.Linear(2 * width * prod(image_shape[1:]) // 16, 8 * width),
+            vector_norm(norm, 8 * width),
+            nn.LeakyReLU(_SLOPE),
+            nn.Linear(8 * width, 1),
         ]
     else:
         layers = [

@@ -29,6 +29,24 @@ def check_vocabulary(vocabulary: Sequence[str]) -> None:
         raise ValueError(f"The vocabulary has {twice!r} more than once; give each word once.")
 
 
+def check_same_words(others: Sequence[str], vocabulary: Sequence[str], whose: str) -> None:
+    """Refuses another vocabulary than a model's: every number would be taken for another word.
+
+    Raises:
+        ValueError: other words, or the same ones in another order.
+    """
+    if list(others) == list(vocabulary):
+        return
+    pairs = enumerate(zip(others, vocabulary, strict=False))
+    first = next(
+        (f"; word {n} is {theirs!r} there and {mine!r} here" for n, (theirs, mine) in pairs if theirs != mine), ""
+    )
+    raise ValueError(
+        f"{whose} has {len(others)} words and the model's {len(vocabulary)}{first}; use the data and settings that the "
+        "checkpoint was trained with."
+    )
+
+
 def caption(numbers: Sequence[int], vocabulary: Sequence[str]) -> str:
     """The words of a caption, with spaces between them: what lies before the first END or PAD, START left out."""
     words: list[str] = []

@@ -38,7 +38,7 @@ def test_weights_start_with_standard_deviation_002_and_biases_at_0(kind: Network
         new_discriminator(kind, (1, 28, 28), 256, "none"),
     ):
         layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
-        assert len(layers) == 3
+        assert len(layers) == (3 if kind == "fully_connected" else 4)
         for layer in layers:
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.15)
             assert layer.bias is not None and not layer.bias.any()
