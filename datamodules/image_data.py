@@ -246,7 +246,7 @@ class ImageDataModule(L.LightningDataModule):
         return torch.cat([self.preprocessing(chunk) for chunk in images.split(1000)]), labels
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), views or features; and labels."""
+        """Shuffled, augmented batches of the training split: uint8 images (B, C, H, W), views or features, labels."""
         self.fit_preprocessing()
         if "train" in self._features:
             stored, labels = self._on_device((self._features["train"], self.splits["train"][1]))
