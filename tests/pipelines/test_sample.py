@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected_images(run: Path, number: int, seed: int) -> np.ndarray:
     """By the average in the checkpoint, as 8-bit pixels (N, 8, 8)."""
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    model = GAN((1, 8, 8), latent_size=4, generator_width=4, discriminator_width=4)
+    model = GAN((1, 8, 8), latent_size=4, generator_width=4, discriminator_width=4, discriminator_norm="batch")
     model.load_state_dict(state)
     assert model.average is not None
     network = model.average.network.eval()
