@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from datamodules.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
-from datamodules.image_data import _check_range
+from datamodules.check_range import check_range
 from datamodules.image_files import find_images
 from datamodules.loader import Batch, BatchLoader
 from datamodules.splits import split_by_image
@@ -74,14 +74,14 @@ class CaptionDataModule(L.LightningDataModule):
         images: list[str] | None = None,
     ) -> None:
         super().__init__()
-        _check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
-        _check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
-        _check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
+        check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
+        check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
+        check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
         all_or_some = captions_per_image is None or captions_per_image >= 1
-        _check_range("captions_per_image", captions_per_image, all_or_some, "at least 1, or leave it out for all")
-        _check_range("min_count", min_count, min_count >= 1, "at least 1")
-        _check_range("max_length", max_length, max_length >= 1, "at least 1 word")
-        _check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
+        check_range("captions_per_image", captions_per_image, all_or_some, "at least 1, or leave it out for all")
+        check_range("min_count", min_count, min_count >= 1, "at least 1")
+        check_range("max_length", max_length, max_length >= 1, "at least 1 word")
+        check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.subset = subset

@@ -35,10 +35,10 @@ from torch import Tensor
 from datamodules.augmentation import Albumentations
 from datamodules.caption_batches import Inputs
 from datamodules.captions import CaptionDataModule, Captioned, Split
+from datamodules.check_range import check_range
 from datamodules.coco_files import Bad, BadSamples, CocoImage, read_captions, read_karpathy
 from datamodules.formats import DataFileError
 from datamodules.frozen_backbone import FeatureForm, FrozenBackbone
-from datamodules.image_data import _check_range
 from datamodules.image_features import FeaturesOfFiles, StoredFeatures, store_features
 from datamodules.image_inputs import ImageFileInputs, read_square
 
@@ -85,12 +85,12 @@ class COCOCaptions(CaptionDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(min_count=min_count, **kwargs)
-        _check_range("year", year, year in (2014, 2017), "2014 or 2017")
-        _check_range("features", features, features in get_args(FeatureForm), "grid or pooled")
-        _check_range("image_size", image_size, image_size >= 8, "at least 8 pixels")
-        _check_range("decode_size", decode_size, decode_size is None or decode_size >= 8, "at least 8 pixels")
+        check_range("year", year, year in (2014, 2017), "2014 or 2017")
+        check_range("features", features, features in get_args(FeatureForm), "grid or pooled")
+        check_range("image_size", image_size, image_size >= 8, "at least 8 pixels")
+        check_range("decode_size", decode_size, decode_size is None or decode_size >= 8, "at least 8 pixels")
         known = get_args(Normalization)
-        _check_range("normalization", normalization, normalization in known, "imagenet or scale")
+        check_range("normalization", normalization, normalization in known, "imagenet or scale")
         if backbone is None and weights is not None:
             raise ValueError(f"weights is {weights!r} without a backbone; name the backbone that they belong to.")
         if backbone is not None and albumentations:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
-from datamodules.download import Download, DownloadError, _locked, _writing, fetch
+from datamodules.download import Download, DownloadError, all_at_once, fetch, writing
 from datamodules.formats import DataFileError
 
 _MIRRORS: Final = ("https://s3.amazonaws.com/images.cocodataset.org/", "http://images.cocodataset.org/")
@@ -73,7 +73,7 @@ def download_coco(root: Path, year: int) -> None:
         return
     sizes = {archive.download.name: archive.download.size or 0 for archive in wanted}
     listed = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in sizes.items())
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     begun = sum(part.stat().st_size for name in sizes if (part := folder / f".{name}.part").is_file())
@@ -88,7 +88,7 @@ def download_coco(root: Path, year: int) -> None:
     for archive in wanted:
         file = fetch(archive.download, folder)
         extract_zip(file, folder / archive.folder, archive.members)
-        with _writing(file):
+        with writing(file):
             file.unlink()
 
 
@@ -117,24 +117,11 @@ def extract_zip(archive: Path, folder: Path, members: Collection[str] | None = N
             folder.
         DownloadError: the folder cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.part")
-    with _locked(folder.with_name(f".{folder.name}.lock")):
-        if folder.is_dir() if members is None else all((folder / name).is_file() for name in members):
-            return folder  # another process was here first
-        with _writing(temporary):
-            shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left one behind
-            temporary.mkdir()
-        try:
-            _unpack(archive, folder.name, temporary, members, max_bytes)
-            with _writing(folder):
-                if folder.is_dir():
-                    for path in temporary.iterdir():
-                        path.replace(folder / path.name)
-                else:
-                    temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return all_at_once(
+        folder,
+        lambda: folder.is_dir() if members is None else all((folder / name).is_file() for name in members),
+        lambda temporary: _unpack(archive, folder.name, temporary, members, max_bytes),
+    )
 
 
 def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None, max_bytes: int) -> None:
@@ -147,7 +134,7 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                 raise zipfile.BadZipFile(f"it unpacks to more than {max_bytes:,} bytes")
             for info in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
                 target = into / info.filename.rpartition("/")[2]
-                with content.open(info) as source, _writing(target), target.open("xb") as file:
+                with content.open(info) as source, writing(target), target.open("xb") as file:
                     shutil.copyfileobj(source, file)  # ends with an error if the CRC is wrong
     except DownloadError:
         raise

@@ -16,7 +16,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
@@ -150,7 +150,7 @@ def fetch(download: Download, folder: Path) -> Path:
             except _MirrorError as error:
                 failures.append(f"{url} ({error})")
                 continue
-            with _writing(target):
+            with writing(target):
                 os.replace(part, target)
             return target
     raise DownloadError(
@@ -180,21 +180,42 @@ def extract_tar(archive: Path, folder: Path, members: Collection[str] | None = N
             folder.
         DownloadError: the folder cannot be written.
     """
+    return all_at_once(
+        folder,
+        lambda: members is not None and all((folder / name).is_file() for name in members),
+        lambda temporary: _unpack(archive, folder.name, temporary, members, max_bytes),
+    )
+
+
+def all_at_once(folder: Path, there: Callable[[], bool], make: Callable[[Path], None]) -> Path:
+    """Fills a folder in such a way that all of its new files appear at once, or none; one process at a time.
+
+    Args:
+        folder: the folder to make or to add to.
+        there: whether nothing is left to do, asked when no other process is at it.
+        make: writes the files into a temporary folder beside it.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        DownloadError: the folder cannot be written.
+    """
     temporary = folder.with_name(f".{folder.name}.part")
     with _locked(folder.with_name(f".{folder.name}.lock")):
-        if members is not None and all((folder / name).is_file() for name in members):
+        if there():
             return folder
-        with _writing(temporary):
-            shutil.rmtree(temporary, ignore_errors=True)  # A killed process may have left one behind.
+        with writing(temporary):
+            shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left one behind
             temporary.mkdir()
         try:
-            _unpack(archive, folder.name, temporary, members, max_bytes)
-            with _writing(folder):
+            make(temporary)
+            with writing(folder):
                 if folder.is_dir():
                     for path in temporary.iterdir():
-                        os.replace(path, folder / path.name)
+                        path.replace(folder / path.name)
                 else:
-                    os.replace(temporary, folder)
+                    temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -214,7 +235,7 @@ def _matches(path: Path, checksum: str) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -228,7 +249,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turns the operating system's refusal to write into a sentence."""
     try:
         yield
@@ -300,7 +321,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
             raise _MirrorError(f"offers {total} bytes instead of {download.size}")
         total = total or download.size
         with (
-            _writing(part),
+            writing(part),
             part.open("ab" if start else "wb") as file,
             tqdm(
                 desc=download.name,
@@ -382,7 +403,7 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                     source = tar.extractfile(member)
                     if source is None or len(parts) != 2 or (members is not None and parts[1] not in members):
                         continue
-                    with _writing(into / parts[1]), (into / parts[1]).open("wb") as file:
+                    with writing(into / parts[1]), (into / parts[1]).open("wb") as file:
                         shutil.copyfileobj(source, file)
             while stream.read(_BLOCK_BYTES):
                 pass

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Albumentations, AugmentedImages, Border, Flip, WindowStore
+from datamodules.check_range import check_range
 from datamodules.features import FeatureBatches, FeatureName, Features, cached
 from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
@@ -89,22 +90,22 @@ class ImageDataModule(L.LightningDataModule):
         two_views: TwoViews | None = None,
     ) -> None:
         super().__init__()
-        _check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
-        _check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
-        _check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
-        _check_range("crop_padding", crop_padding, crop_padding >= 0, "0 pixels or more")
-        _check_range("crop_border", crop_border, crop_border in get_args(Border), "zeros or reflect")
+        check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
+        check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
+        check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
+        check_range("crop_padding", crop_padding, crop_padding >= 0, "0 pixels or more")
+        check_range("crop_border", crop_border, crop_border in get_args(Border), "zeros or reflect")
         reflectable = crop_border == "zeros" or crop_padding < min(self.image_shape[1:])
-        _check_range("crop_padding", crop_padding, reflectable, "fewer pixels than the image has, to reflect them")
-        _check_range("flip", flip, flip in (True, False, "alternate"), "true, false or alternate")
-        _check_range("cutout", cutout, cutout >= 0, "0 pixels or more")
-        _check_range("rotation", rotation, 0 <= rotation <= 180, "0 to 180 degrees")
-        _check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
+        check_range("crop_padding", crop_padding, reflectable, "fewer pixels than the image has, to reflect them")
+        check_range("flip", flip, flip in (True, False, "alternate"), "true, false or alternate")
+        check_range("cutout", cutout, cutout >= 0, "0 pixels or more")
+        check_range("rotation", rotation, 0 <= rotation <= 180, "0 to 180 degrees")
+        check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
         if (num_folds is None) != (fold is None):
             raise ValueError(f"num_folds is {num_folds} and fold is {fold}; give both or neither.")
         if num_folds is not None and fold is not None:
-            _check_range("num_folds", num_folds, num_folds >= 2, "at least 2")
-            _check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
+            check_range("num_folds", num_folds, num_folds >= 2, "at least 2")
+            check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
         if albumentations and flip:
             raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
         own: dict[str, object] = {"crop_padding": crop_padding, "flip": flip, "cutout": cutout, "rotation": rotation}
@@ -345,8 +346,3 @@ def _slice(images: Tensor, labels: Tensor, indices: Tensor) -> tuple[Tensor, Ten
     """Consecutive samples, as a view."""
     first, last = int(indices[0]), int(indices[-1])
     return images[first : last + 1], labels[first : last + 1]
-
-
-def _check_range(name: str, value: object, valid: bool, accepted: str) -> None:
-    if not valid:
-        raise ValueError(f"{name} is {value}; give {accepted}.")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from datamodules.caption_batches import Inputs, StoredInputs
 from datamodules.captions import CaptionDataModule, Captioned, Split
-from datamodules.image_data import _check_range
+from datamodules.check_range import check_range
 from datamodules.shape_scenes import COLOURS, KINDS, SIDE, SIZES, Layout, lay_out, paint_scenes
 
 
@@ -47,9 +47,9 @@ class ShapeCaptions(CaptionDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(max_length=max_length, **kwargs)
-        _check_range("num_train", num_train, num_train >= 10, "at least 10 scenes")
-        _check_range("num_test", num_test, num_test >= 10, "at least 10 scenes")
-        _check_range("draw_seed", draw_seed, draw_seed >= 0, "0 or more")
+        check_range("num_train", num_train, num_train >= 10, "at least 10 scenes")
+        check_range("num_test", num_test, num_test >= 10, "at least 10 scenes")
+        check_range("draw_seed", draw_seed, draw_seed >= 0, "0 or more")
         self.official_sizes = (num_train, num_test)
         self.draw_seed = draw_seed
         self._painted: dict[bool, Tensor] = {}  # images (N, 3, S, S) uint8 of the training and the test scenes
