@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
+from modules.layers import evaluating
 
 Method = Literal["pca", "tsne"]
 
@@ -82,10 +83,8 @@ class EmbeddingMap(Callback):
         assert isinstance(pl_module, HasFeatures)
         if sum(len(labels) for _, labels in self._kept) < 3:
             return
-        training = pl_module.training
-        pl_module.eval()
-        features = torch.cat([pl_module.features(images).float().cpu() for images, _ in self._kept])[: self.count]
-        pl_module.train(training)
+        with evaluating(pl_module):
+            features = torch.cat([pl_module.features(images).float().cpu() for images, _ in self._kept])[: self.count]
         labels = torch.cat([labels for _, labels in self._kept])[: self.count].cpu()
         self._kept = []
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.pictures import show
+from modules.layers import evaluating
 
 
 @runtime_checkable
@@ -114,10 +115,8 @@ class GeneratedCaptions(Callback):
         shows = isinstance(pl_module, ShowsAttention) and pl_module.attends and self.num_attention > 0
         if self._inputs is None or not shows:
             return
-        training = pl_module.training
-        pl_module.eval()
-        found = attended(pl_module, self._inputs[: self.num_attention])
-        pl_module.train(training)
+        with evaluating(pl_module):
+            found = attended(pl_module, self._inputs[: self.num_attention])
         images = self._images(trainer, split)
         sheets = [attention_sheet(image, *seen) for image, seen in zip(images, found, strict=False)]
         show(trainer, f"attention/{split}", stacked(sheets), caption="where it looks before each word")

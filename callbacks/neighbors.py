@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
+from modules.layers import evaluating
 
 
 @runtime_checkable
@@ -80,10 +81,8 @@ class Neighbors(Callback):
             return
         queries, labels = self.first
         count = min(self.count, len(pl_module.images))
-        training = pl_module.training
-        pl_module.eval()
-        distances, places = pl_module.neighbours(queries, count)
-        pl_module.train(training)
+        with evaluating(pl_module):
+            distances, places = pl_module.neighbours(queries, count)
         found = pl_module.images[places]  # (Q, count, *input_shape)
         images = torch.cat([queries[:, None], found], 1).flatten(0, 1).cpu()
         if preprocessing := getattr(data, "preprocessing", None):

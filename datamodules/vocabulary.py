@@ -57,7 +57,7 @@ def build_vocabulary(captions: Iterable[str], min_count: int = 1) -> list[str]:
 
 
 class Vocabulary:
-    """Turns captions into ids and back.
+    """Turns captions into ids.
 
     Args:
         words: all words by id, as `build_vocabulary` makes them.
@@ -86,13 +86,3 @@ class Vocabulary:
             ids = [self.ids.get(word, UNK) for word in split_words(caption)[:max_length]]
             row[: len(ids) + 2] = [START, *ids, END]
         return tokens
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The words of one caption's ids up to END, without START and PAD, joined by spaces."""
-        words = []
-        for i in ids:
-            if i == END:
-                break
-            if i not in (PAD, START):
-                words.append(self.words[i])
-        return " ".join(words)

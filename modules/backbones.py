@@ -53,27 +53,52 @@ def create_backbone(
     Raises:
         ValueError: an unknown name, arguments that the model refuses, or weights that are missing or don't fit.
     """
+    own: dict[str, Any] = {"in_chans": channels}
+    if pretrained is None:
+        own["num_classes"] = num_classes
+    network = timm_network(name, pretrained, options, reset_to=None if pretrained is None else num_classes, **own)
+    head = network.get_classifier()  # type: ignore[operator]
+    if isinstance(head, nn.Linear):
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+    return network
+
+
+def timm_network(
+    name: str, pretrained: str | None, options: Mapping[str, Any], reset_to: int | None = None, **arguments: Any
+) -> nn.Module:
+    """What timm.create_model gives, and a sentence where it refuses.
+
+    Args:
+        name: of the model in timm.
+        pretrained: hub, a file of weights, or None for random ones.
+        options: further arguments of timm.create_model, as a person gave them.
+        reset_to: outputs of a new last layer; timm checks that all weights fit only while the classes are the weights'
+            own, so it comes afterwards. None keeps the layer.
+        arguments: of timm.create_model too, given where `options` does not.
+
+    Raises:
+        ValueError: an unknown name, arguments that the model refuses, or weights that are missing or don't fit.
+    """
     import timm  # takes a second and a half to import
 
     if not timm.is_model(name.split(".")[0]):
         near = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
         raise ValueError(f"timm has no model {name!r}; {hint}")
-    arguments: dict[str, Any] = {"in_chans": channels, **options}
-    if pretrained is None:
-        arguments["num_classes"] = num_classes
-    elif pretrained != "hub":
-        if not Path(pretrained).is_file():
+    arguments |= options
+    if pretrained not in (None, "hub"):
+        if not Path(str(pretrained)).is_file():
             raise ValueError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
         arguments["pretrained_cfg_overlay"] = {"file": pretrained}
-    elif not timm.is_model_pretrained(name):
+    elif pretrained == "hub" and not timm.is_model_pretrained(name):
         raise ValueError(f"timm knows no pretrained weights for {name!r}; give a file of weights, or leave it out.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network: nn.Module = timm.create_model(name, pretrained=pretrained is not None, **arguments)
-            if pretrained is not None:  # timm checks that all weights fit only while the classes are the weights' own
-                network.reset_classifier(num_classes)  # type: ignore[operator]
+            if reset_to is not None:
+                network.reset_classifier(reset_to)  # type: ignore[operator]
     except Exception as error:  # timm, torch and the hub each raise what they please
         reason = " ".join(str(error).split())[:300].rstrip(".")
         if pretrained is not None:
@@ -81,10 +106,6 @@ def create_backbone(
                 f"The weights {pretrained!r} can't be used for {name}: {reason}; give weights of this very model."
             ) from error
         raise ValueError(f"timm can't make {name} with {dict(options)}: {reason}.") from error
-    head = network.get_classifier()  # type: ignore[operator]
-    if isinstance(head, nn.Linear):
-        nn.init.normal_(head.weight, std=0.01)
-        nn.init.zeros_(head.bias)
     return network
 
 

@@ -28,6 +28,7 @@ from modules.affine import check_settings
 from modules.caption_figures import CaptionFigures
 from modules.decoding import Memory, State, beam_search, check_search, greedy, sample
 from modules.image_encoder import ImageEncoder
+from modules.layers import evaluating
 from modules.training_figures import TrainingFigures
 from modules.vocabulary import PAD, caption, check_same_words, check_vocabulary
 from modules.word_vectors import load_word_vectors
@@ -206,9 +207,7 @@ class Captioner(TrainingFigures):
         Raises:
             ValueError: a value out of range.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self._write(
                 self.remember(inputs),
                 self.beam_size if beam_size is None else beam_size,
@@ -217,8 +216,6 @@ class Captioner(TrainingFigures):
                 temperature,
                 top_k,
             )
-        finally:
-            self.train(training)
 
     def _write(
         self,

@@ -33,6 +33,7 @@ from modules.counted_steps import CountedSteps
 from modules.divergence import Divergence
 from modules.gan_losses import LossName, accuracies, adversarial_loss, gradient_penalty
 from modules.gan_networks import NetworkKind, new_discriminator, new_generator
+from modules.layers import evaluating
 from modules.normalization import VectorNorm
 from modules.weight_average import WeightAverage
 
@@ -236,10 +237,8 @@ class GAN(CountedSteps):
     def generate(self, latents: Tensor) -> Tensor:
         """Latents (N, Z) to images (N, C, H, W), pixels in [0, 1], by the average of the generator."""
         network = self.generator if self.average is None else self.average
-        training = network.training
-        network.eval()
-        images = torch.cat([network(chunk) for chunk in latents.split(_CHUNK)])
-        network.train(training)
+        with evaluating(network):
+            images = torch.cat([network(chunk) for chunk in latents.split(_CHUNK)])
         return (_full(images) + 1) / 2
 
     def sample(self, number: int, generator: torch.Generator | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modules.vocabulary import UNK, caption
 from pipelines.sanity import Report, Result, check_gradients, check_parameters, training_loss, without_regularisation
 
 _CAPTIONS = 50
@@ -41,7 +42,7 @@ def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Re
     plain: Any = without_regularisation(model)
     plain.label_smoothing = 0.0
     longest = words.shape[1]
-    wanted = [_sentence(row, plain.vocabulary) for row in words.tolist()]
+    wanted = [caption(row, plain.vocabulary) for row in words.tolist()]
     best = ""
     for rate in _RATES:
         learner = deepcopy(plain)
@@ -64,12 +65,6 @@ def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Re
     return Result("overfitting", False, f"{best} (limits {_LOSS} and {_REPRODUCED:.0%})")
 
 
-def _sentence(numbers: list[int], vocabulary: list[str]) -> str:
-    """The words of a row of START w₁ … wₙ END PAD …"""
-    end = numbers.index(vocabulary.index("<end>"))
-    return " ".join(vocabulary[number] for number in numbers[1:end])
-
-
 def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -> Iterable[Result]:
     """All checks, one after the other, each result as soon as it is known, on the first training images.
 
@@ -87,5 +82,5 @@ def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -
     report("parameters")
     yield check_parameters(model, inputs, words)
     # A word that the vocabulary lacks is never said, so a caption with one can't be reproduced.
-    known = (words != model.vocabulary.index("<unk>")).all(1)
+    known = (words != UNK).all(1)
     yield check_learned_by_heart(model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"))

@@ -6,10 +6,8 @@ undone for a picture: the fitted one of a run, mean and standard deviation of ti
 Shapes: C channels, H×W pixels, K classes.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from datamodules import ImageDataModule
 from datamodules.image_files import open_image, read_images
 from datamodules.preprocessing import Preprocessing
 from modules import Classifier
+from modules.backbones import timm_network
 from pipelines.run_folder import find_run
 from pipelines.trained import restore, untrained
 
@@ -112,25 +111,9 @@ def of_timm(name: str, weights: Path | None) -> Subject:
 
 
 def _timm_model(name: str, weights: Path | None) -> Any:
-    import timm
-
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
-        raise ValueError(f"timm has no model {name!r}; {hint}")
     if weights is not None and not weights.is_file():
         raise ValueError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
-    overlay: dict[str, Any] = {} if weights is None else {"pretrained_cfg_overlay": {"file": str(weights)}}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = timm.create_model(name, pretrained=True, **overlay).eval()
-    except Exception as error:  # timm, torch and the hub each raise what they please
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ValueError(
-            f"The weights {str(weights) if weights else 'that timm names'} can't be used for {name}: {reason}; give "
-            "--weights a file of weights of this very model."
-        ) from error
+    model = timm_network(name, "hub" if weights is None else str(weights), {}).eval()
     if not getattr(model, "num_classes", 0):
         raise ValueError(f"{name} is no classifier; give a model of timm that has classes.")
     return model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datamodules import CaptionDataModule, COCOCaptions, ShapeCaptions
 from datamodules.captions import Captioned
-from datamodules.vocabulary import Vocabulary
+from modules.vocabulary import caption as decoded
 from tests.datamodules.coco_dataset import captions_of, write_coco
 
 
@@ -63,7 +63,7 @@ def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
         run = trainer(tmp_path)
         run.fit(model, data)
         run.test(model, data, verbose=False)
-        vocabulary = Vocabulary(data.vocabulary)
+        vocabulary = data.vocabulary
         for inputs, tokens in model.seen["train"]:
             assert inputs.dtype == torch.float32
             assert inputs.shape == (8, *data.input_shape)
@@ -80,7 +80,7 @@ def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
                 assert inputs.dtype == torch.float32
                 assert len(tokens) == len(references)
                 assert all(isinstance(text, str) for texts in references for text in texts)
-                first = vocabulary.decode(tokens[0].tolist()).split()
+                first = decoded(tokens[0].tolist(), vocabulary).split()
                 assert len(first) == len(references[0][0].split())
         if isinstance(data, COCOCaptions):
             indices = run.predict(model, data)

@@ -14,7 +14,8 @@ from PIL import Image
 from datamodules import COCOCaptions
 from datamodules.captions import Split
 from datamodules.loader import BatchLoader
-from datamodules.vocabulary import SPECIAL, Vocabulary, build_vocabulary, split_words
+from datamodules.vocabulary import SPECIAL, build_vocabulary, split_words
+from modules.vocabulary import caption as decoded
 from tests.datamodules.coco_dataset import annotations, captions_of, number_of, write_coco, write_json, write_karpathy
 
 SPLITS: list[Split] = ["train", "val", "test"]
@@ -152,14 +153,14 @@ def test_every_training_caption_comes_once_beside_its_own_image(tmp_path: Path) 
     write_coco(tmp_path)
     data = coco(tmp_path, batch_size=5)
     seen = []
-    vocabulary = Vocabulary(data.vocabulary)
+    vocabulary = data.vocabulary
     for images, tokens in data.train_dataloader():
         assert images.dtype == torch.uint8
         assert tokens.dtype == torch.int64
         for image, row in zip(images.numpy(), tokens.tolist(), strict=True):
             assert row[0] == 1
             assert row.count(2) == 1
-            seen.append((number_of(image / 255), vocabulary.decode(row)))
+            seen.append((number_of(image / 255), decoded(row, vocabulary)))
     own = [(n, " ".join(split_words(text))) for n in numbers(data, "train") for text in captions_of(n)]
     assert sorted(seen) == sorted(own)
 
@@ -174,7 +175,7 @@ def test_evaluation_batches_hold_each_image_once_with_raw_references(tmp_path: P
         references = [texts for batch in batches for texts in batch[2]]
         assert references == data.captions(split)  # type: ignore[arg-type]
         assert references == data.references(split, torch.arange(len(images)))  # type: ignore[arg-type]
-        first = [Vocabulary(data.vocabulary).decode(row) for batch in batches for row in batch[1].tolist()]
+        first = [decoded(row, data.vocabulary) for batch in batches for row in batch[1].tolist()]
         known = set(data.vocabulary)
         expected = [
             " ".join(w if w in known else "<unk>" for w in split_words(captions_of(number)[0])) for number in images

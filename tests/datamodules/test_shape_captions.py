@@ -9,7 +9,8 @@ import torch
 from datamodules import ShapeCaptions
 from datamodules.captions import Split
 from datamodules.shape_scenes import COLOURS, KINDS, paint_scenes
-from datamodules.vocabulary import Vocabulary, split_words
+from datamodules.vocabulary import split_words
+from modules.vocabulary import caption as decoded
 
 SHAPE = rf"a (small|large) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})"
 SENTENCE = re.compile(rf"{SHAPE} (left of|right of|above|below) {SHAPE}")
@@ -73,7 +74,7 @@ def test_no_caption_is_longer_than_the_limit(data: ShapeCaptions) -> None:
 
 
 def test_batches(data: ShapeCaptions) -> None:
-    vocabulary = Vocabulary(data.vocabulary)
+    vocabulary = data.vocabulary
     images, tokens = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert images.shape == (16, 3, 48, 48)
     assert images.dtype == torch.float32
@@ -81,13 +82,13 @@ def test_batches(data: ShapeCaptions) -> None:
     assert tokens.dtype == torch.int64
     train = data.references("train", torch.arange(180))
     flat = [text for texts in train for text in texts]
-    assert all(vocabulary.decode(row) in flat for row in tokens.tolist())
+    assert all(decoded(row, vocabulary) in flat for row in tokens.tolist())
     batches = list(data.val_dataloader())
     assert [len(batch[0]) for batch in batches] == [16, 4]
     seen = [texts for batch in batches for texts in batch[2]]
     assert seen == data.references("val", torch.arange(20)) == data.captions("val")
-    decoded = [vocabulary.decode(row) for batch in batches for row in batch[1].tolist()]
-    assert decoded == [texts[0] for texts in seen]
+    first = [decoded(row, vocabulary) for batch in batches for row in batch[1].tolist()]
+    assert first == [texts[0] for texts in seen]
     pixels = torch.cat([batch[0] for batch in batches]).float() / 255
     assert torch.equal(pixels, data.evaluation_images("val", torch.arange(20)))
     shown = data.on_after_batch_transfer(batches[0], 0)[0]
@@ -105,7 +106,7 @@ def test_images_stand_beside_their_own_captions(data: ShapeCaptions) -> None:
     captions = data.read(train=True).captions
     for images, tokens in data.train_dataloader():
         for image, row in zip(images.numpy(), tokens.tolist(), strict=True):
-            assert Vocabulary(data.vocabulary).decode(row) in captions[drawn[image.tobytes()]]
+            assert decoded(row, data.vocabulary) in captions[drawn[image.tobytes()]]
 
 
 def test_the_same_seed_draws_the_same_and_no_scene_is_in_two_splits(data: ShapeCaptions) -> None:

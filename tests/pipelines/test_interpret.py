@@ -288,7 +288,7 @@ def test_classes_by_name_and_index() -> None:
         ("saliency --timm resnet18 --weights w {digits} --out o", "There is no file of weights at w;"),
         (
             "saliency --timm resnet18 --weights {text} {digits} --out o",
-            "The weights {text} can't be used for resnet18: ",
+            "The weights '{text}' can't be used for resnet18: ",
         ),
         ("class_visualization {run} --steps 0 --out o", "steps is 0 and blur_every is 10; give at least 1"),
         ("saliency {run} {digits} --out {text}", "{text}: file exists; make it usable"),
