@@ -52,7 +52,8 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
 
 
 def quiet() -> None:
-    """Silences what Lightning and torch say that a user of this project can do nothing about."""
+    """Silences what Lightning and torch say that a user can do nothing about; other warnings are a line each."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of code too
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
