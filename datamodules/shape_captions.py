@@ -31,6 +31,8 @@ class ShapeCaptions(CaptionDataModule):
         num_test: test scenes to draw, at least 10.
         draw_seed: of the scenes, at least 0.
         max_length: words of the longest caption; the grammar's have 9 or 10.
+        captions_per_image: 1 trains on the sentence that begins on the left or above alone, so that a model need not
+            choose; None on both.
 
     Raises:
         ValueError: fewer than 10 scenes, or another value out of range.
@@ -44,9 +46,10 @@ class ShapeCaptions(CaptionDataModule):
         num_test: int = 2_000,
         draw_seed: int = 0,
         max_length: int = 10,
+        captions_per_image: int | None = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(max_length=max_length, **kwargs)
+        super().__init__(max_length=max_length, captions_per_image=captions_per_image, **kwargs)
         check_range("num_train", num_train, num_train >= 10, "at least 10 scenes")
         check_range("num_test", num_test, num_test >= 10, "at least 10 scenes")
         check_range("draw_seed", draw_seed, draw_seed >= 0, "0 or more")

@@ -92,7 +92,7 @@ def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_checkpoint_keeps_the_vocabulary_and_a_run_goes_on_with_the_very_next_batch(tmp_path: Path) -> None:
     def data(**settings: Any) -> ShapeCaptions:
-        return ShapeCaptions(num_train=40, num_test=10, batch_size=8, **settings)
+        return ShapeCaptions(num_train=40, num_test=10, batch_size=8, captions_per_image=None, **settings)
 
     whole, rest = Listener(), Listener()
     every_four = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
