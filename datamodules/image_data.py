@@ -235,13 +235,16 @@ class ImageDataModule(L.LightningDataModule):
         """Images of the split `val` or `test` by their places in it, (M,): pixels in [0, 1], (M, C, H, W)."""
         return self.splits[split][0][indices].float() / 255
 
-    def training_images(self) -> tuple[Tensor, Tensor]:
-        """The whole training split in order, unaugmented: preprocessed images (N, *input_shape) and labels (N,).
+    def training_images(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """The training split in order, unaugmented: preprocessed images (N, *input_shape) and labels (N,).
 
-        It is for models that need all images at once, such as nearest neighbours. Set up the stage `fit` before.
+        It is for models that need many images at once, such as nearest neighbours. Set up the stage `fit` before.
+
+        Args:
+            count: N, the first so many at most; None gives all.
         """
         self.fit_preprocessing()
-        images, labels = self._inputs("train")
+        images, labels = (part[:count] for part in self._inputs("train"))
         if self.preprocessing.method == "pixels":
             return images, labels
         return torch.cat([self.preprocessing(chunk) for chunk in images.split(1000)]), labels

@@ -49,8 +49,8 @@ class TrainingData(Protocol):
 
     batch_size: int  # of a process
 
-    def training_images(self) -> tuple[Tensor, Tensor]:
-        """The training split: images (N, C, H, W), preprocessed as the model sees them, and labels (N,) int64."""
+    def training_images(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """The first so many of the training split, or all: preprocessed images (N, C, H, W), labels (N,) int64."""
 
 
 class FastConvNet(Classifier):
@@ -173,7 +173,7 @@ class FastConvNet(Classifier):
             )
         check_precision(str(self.trainer.precision), self.trainer.strategy.root_device)
         if isinstance(self.network.first, Whitening):
-            self.network.first.fit(data.training_images()[0][:_FITTED_IMAGES])
+            self.network.first.fit(data.training_images(_FITTED_IMAGES)[0])
         self.slow_weights = Lookahead(self.hparams["lookahead"]) if self.hparams["lookahead"] else None
 
     def configure_optimizers(self) -> Any:
