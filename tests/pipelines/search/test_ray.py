@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,16 +96,21 @@ def _check_ended(folder: Path) -> None:
     assert left_over(folder) == []
 
 
+def _listening(processes: list[psutil.Process]) -> set[str]:
+    """Addresses on which they listen."""
+    addresses = set()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # Ray has short-lived processes; one may have ended since it was listed
+            found = process.net_connections("inet")
+            addresses |= {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    return addresses
+
+
 def test_ray_alone_listens_on_loopback_and_runs_every_trial_once(tmp_path: Path) -> None:
     _write(tmp_path, 0.5)
     process = start_sweep(tmp_path, "run", "fake.yaml", "--engine", "ray", "--parallel", "2", environment=_token())
     wait_for_starts(tmp_path, 2)
-    addresses = {
-        connection.laddr.ip
-        for member in psutil.Process(process.pid).children(recursive=True)
-        for connection in member.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    addresses = _listening(psutil.Process(process.pid).children(recursive=True))
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
     assert addresses and {address.removeprefix("::ffff:") for address in addresses} == {"127.0.0.1"}
