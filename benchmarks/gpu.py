@@ -30,7 +30,7 @@ from benchmarks.device import Timer, autocast, matmul_rate, name_of, synchronise
 from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
-from datamodules.download import CIFAR10_MEMBERS
+from datamodules.official_files import CIFAR10_MEMBERS
 from modules.nearest_neighbors import NearestNeighbors
 from pipelines.allocator import keep_freed_memory
 from pipelines.cli import quiet

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from datamodules import CIFAR10
-from datamodules.download import CIFAR10_MEMBERS
+from datamodules.official_files import CIFAR10_MEMBERS
 from datamodules.splits import stratified_folds
 from modules.nearest_neighbors import Metric, NearestNeighbors
 from modules.votes import votes

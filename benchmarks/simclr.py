@@ -25,7 +25,7 @@ from torchvision import transforms
 from benchmarks.input_pipeline import InMemory, Ours
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from datamodules import CIFAR10, ImageDataModule, Shapes
-from datamodules.download import CIFAR10_MEMBERS
+from datamodules.official_files import CIFAR10_MEMBERS
 from datamodules.two_views import TwoViews
 from modules.nt_xent import NTXent
 

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from callbacks import TrainingHealth
 from datamodules import CIFAR10, ImageDataModule, Shapes
-from datamodules.download import CIFAR10_MEMBERS
+from datamodules.official_files import CIFAR10_MEMBERS
 from modules import SoftmaxRegression
 from modules.classifier import Classifier
 from pipelines.checkpoints import AtomicCheckpointIO, RandomState

@@ -6,9 +6,12 @@ https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`,
 
 import numpy as np
 
-from datamodules import download
+from datamodules.archives import extract_tar
+from datamodules.download import fetch
 from datamodules.formats import read_cifar10
 from datamodules.image_data import ImageDataModule
+from datamodules.official_files import CIFAR10 as ARCHIVE
+from datamodules.official_files import CIFAR10_MEMBERS
 
 
 class CIFAR10(ImageDataModule):
@@ -21,10 +24,10 @@ class CIFAR10(ImageDataModule):
     def prepare_data(self) -> None:
         """Downloads and unpacks the batches (170 MB), unless they are there."""
         folder = self.root / "cifar-10-batches-py"
-        batches = set(download.CIFAR10_MEMBERS) - {"batches.meta"}  # the names of the classes are known
+        batches = set(CIFAR10_MEMBERS) - {"batches.meta"}  # the names of the classes are known
         if not all((folder / name).is_file() for name in batches):
-            archive = download.fetch(download.CIFAR10, self.root)
-            download.extract_tar(archive, folder, download.CIFAR10_MEMBERS)
+            archive = fetch(ARCHIVE, self.root)
+            extract_tar(archive, folder, CIFAR10_MEMBERS)
 
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         return read_cifar10(self.root / "cifar-10-batches-py", train)

@@ -6,7 +6,8 @@ Sources: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/; H. X
 
 import numpy as np
 
-from datamodules import download
+from datamodules import official_files
+from datamodules.download import fetch
 from datamodules.formats import read_mnist
 from datamodules.image_data import ImageDataModule
 
@@ -17,7 +18,7 @@ class MNIST(ImageDataModule):
     class_names: tuple[str, ...] = tuple("0123456789")
     image_shape = (1, 28, 28)
     official_sizes = (60_000, 10_000)
-    files = download.MNIST
+    files = official_files.MNIST
     download_name = "mnist"
 
     def prepare_data(self) -> None:
@@ -25,7 +26,7 @@ class MNIST(ImageDataModule):
         folder = self.root / type(self).__name__ / "raw"
         for file in self.files:
             if not (folder / file.name).is_file() and not (folder / file.name).with_suffix("").is_file():
-                download.fetch(file, folder)
+                fetch(file, folder)
 
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
         return read_mnist(self.root / type(self).__name__ / "raw", train, self.download_name)
@@ -37,5 +38,5 @@ class FashionMNIST(MNIST):
     class_names = (
         "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
     )  # fmt: skip
-    files = download.FASHION_MNIST
+    files = official_files.FASHION_MNIST
     download_name = "fashion_mnist"

@@ -165,7 +165,7 @@ def verify(name: str, root: Path) -> None:
 
 def _compare_bytes(name: str, root: Path) -> Iterator[str]:
     """Says of the files whose official checksum is known whether they are the official ones."""
-    from datamodules import download as official
+    from datamodules import official_files as official
 
     data_set = DATA_SETS[name]
     folder = root / data_set.folder

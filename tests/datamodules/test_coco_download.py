@@ -13,8 +13,9 @@ import pytest
 
 from datamodules import coco_download as module
 from datamodules.coco_download import ARCHIVES, download_coco, extract_zip
-from datamodules.download import Download, DownloadError
+from datamodules.download import Download
 from datamodules.formats import DataFileError
+from datamodules.whole_files import DownloadError
 from tests.datamodules.coco_dataset import write_coco
 
 FILES = {f"{i}.jpg": random.Random(i).randbytes(3_000) for i in range(3)}

@@ -20,17 +20,11 @@ from pathlib import Path
 import pytest
 
 from datamodules import download as module
-from datamodules.download import (
-    CIFAR10,
-    CIFAR10_MEMBERS,
-    FASHION_MNIST,
-    MNIST,
-    Download,
-    DownloadError,
-    extract_tar,
-    fetch,
-)
+from datamodules.archives import extract_tar
+from datamodules.download import Download, fetch
 from datamodules.formats import DataFileError
+from datamodules.official_files import CIFAR10, CIFAR10_MEMBERS, FASHION_MNIST, MNIST
+from datamodules.whole_files import DownloadError
 
 CONTENT = random.Random(231).randbytes(300_000)
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 import datamodules
-from datamodules import download as official
+from datamodules import official_files as official
 from datamodules.coco_download import ARCHIVES
+from datamodules.download import Download
 from pipelines.data import _BATCHES, DATA_SETS, find_name, main, preview, state
 from tests.datamodules.official_files import write_cifar10, write_mnist
 
@@ -144,7 +145,7 @@ def test_download_prepares_the_data_sets_below_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    monkeypatch.setattr(official, "fetch", lambda file, folder: asked.append((file, folder)))
+    monkeypatch.setattr("datamodules.mnist.fetch", lambda file, folder: asked.append((file, folder)))
     main(["download", "MNIST", "digits", "--root", str(tmp_path)])
     assert asked == [(file, tmp_path / "MNIST" / "raw") for file in official.MNIST]
     folder = tmp_path / "MNIST" / "raw"
@@ -155,7 +156,7 @@ def test_download_prepares_the_data_sets_below_the_root(
 def test_a_download_that_fails_ends_with_its_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nowhere = official.Download("file.gz", ("http://127.0.0.1:9/file.gz",), f"sha256:{'0' * 64}")
+    nowhere = Download("file.gz", ("http://127.0.0.1:9/file.gz",), f"sha256:{'0' * 64}")
     monkeypatch.setattr(datamodules.MNIST, "files", (nowhere,))
     said = failing(capsys, 2, "download", "mnist", "--root", str(tmp_path))
     assert said.startswith("error: file.gz could not be downloaded from http://127.0.0.1:9/file.gz")
@@ -184,7 +185,7 @@ def test_verify_knows_official_files_by_their_checksums(
     folder = tmp_path / "MNIST" / "raw"
     files = sorted(folder.iterdir())
     known = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
-    made = tuple(official.Download(name, ("http://x/",), f"sha256:{digest}") for name, digest in known)
+    made = tuple(Download(name, ("http://x/",), f"sha256:{digest}") for name, digest in known)
     monkeypatch.setattr(official, "MNIST", made)
 
     def said() -> str:
