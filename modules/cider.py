@@ -57,10 +57,10 @@ class CIDEr(CaptionMetric):
         self.per_image.append(per_image.to(self.device))
 
     def _score(self) -> Tensor:
-        scores = self._of_images().tolist()
+        scores = self.of_images().tolist()
         return torch.tensor(fsum(scores) / len(scores), dtype=torch.float64)  # fsum: the same in any order
 
-    def _of_images(self) -> Tensor:
+    def of_images(self) -> Tensor:
         """The score of each image, (N,). On the CPU, where sums are taken in one order."""
         captions = Sentences(dim_zero_cat(self.caption_words).cpu(), dim_zero_cat(self.caption_lengths).cpu())
         references = Sentences(dim_zero_cat(self.reference_words).cpu(), dim_zero_cat(self.reference_lengths).cpu())

@@ -3,6 +3,7 @@
 python -m pipelines.caption logs/caption_lstm/RUN photos/ --out captions.json
 python -m pipelines.caption RUN dog.jpg cat.jpg --beam 3 --show pictures/     # with captions and attention maps
 python -m pipelines.caption RUN photos/ --temperature 0.7 --top-k 20 --seed 1 # drawn at random
+python -m pipelines.caption RUN photos/ --consensus 20                        # the one of 20 draws that most agree with
 
 The file is in COCO's format for results, which its evaluation server and pycocotools take: a list of objects with
 `image_id`, the number at the end of the file's name (000000391895.jpg and COCO_val2014_000000391895.jpg are 391895) or,
@@ -38,6 +39,7 @@ def usage() -> str:
             "  --length-penalty A    of the beam; default: the model's",
             "  --max-length N        words at most; default: the model's",
             "  --temperature T       draw words at random instead; --top-k K among the K most probable alone",
+            "  --consensus N         draw N captions of each image and take the one that is most like the others",
             "  --seed N              of the draws; default 0",
         ]
     )
@@ -60,7 +62,13 @@ def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def caption(
-    path: str, images: list[str], out: Path | None, show: Path | None, search: dict[str, Any], seed: int = 0
+    path: str,
+    images: list[str],
+    out: Path | None,
+    show: Path | None,
+    search: dict[str, Any],
+    seed: int = 0,
+    draws: int | None = None,
 ) -> None:
     """Captions the images, prints the captions, and writes what was asked for.
 
@@ -71,12 +79,17 @@ def caption(
         show: the folder of pictures to write, if any.
         search: settings of the model's `caption`.
         seed: of captions that are drawn at random.
+        draws: how many captions of each image to draw and choose from by consensus; None writes one.
 
     Raises:
         ValueError: a checkpoint of no captioner, image files that can't be read, or settings out of range.
         OSError: a file can't be written.
     """
     run, checkpoint = find_run(path)
+    if draws is not None:
+        if draws < 1:
+            raise ValueError(f"--consensus is {draws}; give at least 1 caption to choose from, such as 20.")
+        search = {"temperature": 1.0, **search}
     if out is not None and out.is_dir():
         raise ValueError(f"{out} is a folder; give --out the name of a file in it.")
     if show is not None:
@@ -99,8 +112,12 @@ def caption(
     attention = isinstance(model, ShowsAttention) and model.attends and "temperature" not in search
     said: list[str] = []
     with torch.inference_mode():
+        chosen = None if draws is None else _by_consensus(model, data, search, draws)
         for inputs, places in _batches(data):
-            captions = model.caption(inputs, **search)
+            if chosen is None:
+                captions = model.caption(inputs, **search)
+            else:
+                captions = [chosen[place] for place in places.tolist()]
             said += captions
             for row, (place, text) in enumerate(zip(places.tolist(), captions, strict=True)):
                 file = data.image_files[place]
@@ -120,6 +137,17 @@ def caption(
     if out is not None:
         _write(out, files, said)
         print(f"{len(files):,} captions in {as_typed(out)}")
+
+
+def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> dict[int, str]:
+    """The caption of each image, by its place; all images are read first, since they say which words are rare."""
+    from modules.consensus import consensus
+
+    drawn: dict[int, tuple[str, ...]] = {}
+    for inputs, places in _batches(data):
+        captions = [model.caption(inputs, **search) for _ in range(draws)]
+        drawn.update(zip(places.tolist(), zip(*captions, strict=True), strict=True))
+    return dict(zip(drawn, consensus(list(drawn.values())), strict=True))
 
 
 def _write(out: Path, files: Sequence[Path], captions: Sequence[str]) -> None:
@@ -150,11 +178,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument("--max-length", type=int)
         parser.add_argument("--temperature", type=float)
         parser.add_argument("--top-k", type=int)
+        parser.add_argument("--consensus", type=int)
         parser.add_argument("--seed", type=int, default=0)
         given = parser.parse_args(arguments)
         names = ("beam_size", "length_penalty", "max_length", "temperature", "top_k")
         search = {name: value for name in names if (value := getattr(given, name)) is not None}
-        caption(given.checkpoint, given.images, given.out, given.show, search, given.seed)
+        caption(given.checkpoint, given.images, given.out, given.show, search, given.seed, given.consensus)
 
 
 if __name__ == "__main__":

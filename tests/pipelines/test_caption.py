@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from datamodules import ShapeCaptions
+from modules.consensus import consensus
 from pipelines.caption import image_ids
 from pipelines.run_folder import find_run
 from pipelines.trained import restore, untrained
@@ -74,6 +75,21 @@ def test_draws_follow_the_seed(run: Path) -> None:
     assert said[0] == said[1] != said[2]
 
 
+def test_consensus_takes_the_draw_that_is_most_like_the_others(run: Path) -> None:
+    folder = run.parents[2]
+    options = ["--consensus", "5", "--temperature", "2", "--seed", "1", "--out", "chosen.json"]
+    finished = run_pipeline("caption", [str(run), "photos", *options], folder)
+    assert finished.code == 0, finished.err
+    model, data = untrained(find_run(str(run))[0])
+    restore(model, data, find_run(str(run))[1])
+    data.images = [str(folder / "photos")]
+    inputs = torch.cat([data.on_after_batch_transfer(batch, 0)[0] for batch in data.predict_dataloader()])
+    torch.manual_seed(1)
+    drawn = zip(*(model.caption(inputs, temperature=2.0) for _ in range(5)), strict=True)
+    said = [row["caption"] for row in json.loads((folder / "chosen.json").read_text())]
+    assert said == consensus(list(drawn))
+
+
 def test_predict_writes_captions_beside_the_files(run: Path) -> None:
     folder = run.parents[2]
     finished = run_pipeline("train", ["predict", "--ckpt_path", str(run), "--images", "photos"], folder)
@@ -96,6 +112,7 @@ def test_numbers_come_from_names_or_else_from_places() -> None:
         (["RUN", "nothing.png"], "nothing.png does not exist"),
         (["RUN", "text.png"], "text.png can't be read as an image"),
         (["RUN", "photos", "--beam", "0"], "beam_size is 0; give at least 1"),
+        (["RUN", "photos", "--consensus", "0"], "--consensus is 0; give at least 1 caption"),
         (["RUN", "photos", "--temperature", "0"], "temperature is 0.0; give a number above 0"),
         (["RUN", "photos", "--top-k", "0"], "top_k is 0; give at least 1"),
         (["RUN", "photos", "--max-length", "0"], "max_length is 0; give at least 1"),
