@@ -63,6 +63,8 @@ class FastConvNet(Classifier):
         convs_per_group: convolutions of a group, at least 1.
         residual: add a group's first maps to its last ones.
         whitening: fit the first layer to the training patches and leave it so; otherwise it is drawn and learns.
+        whitening_epsilon: ε, below which a variance counts as none, at least 0. 5e-4 suits pixels as they were taken;
+            JPEG leaves next to nothing of colour's fine detail but its own errors, which 2e-2 keeps quiet.
         whitening_bias_epochs: for how many epochs its bias learns, at least 0 and at most those of the run.
         dirac: convolutions begin as the identity.
         optimizer: of the filters: muon or sgd.
@@ -94,6 +96,7 @@ class FastConvNet(Classifier):
         convs_per_group: int = 2,
         residual: bool = False,
         whitening: bool = True,
+        whitening_epsilon: float = 5e-4,
         whitening_bias_epochs: int = 3,
         dirac: bool = True,
         optimizer: Rule = "muon",
@@ -125,7 +128,9 @@ class FastConvNet(Classifier):
                 raise ValueError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
         self.save_hyperparameters(logger=False)
         self.label_smoothing, self.views = label_smoothing, views
-        self.network = FastNetwork(input_shape, num_classes, widths, convs_per_group, residual, whitening, dirac)
+        self.network = FastNetwork(
+            input_shape, num_classes, widths, convs_per_group, residual, whitening, dirac, whitening_epsilon
+        )
         if optimizer == "muon":
             normalise(self.network.filters())
         self.example_input_array = torch.zeros(2, *input_shape)

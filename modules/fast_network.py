@@ -67,6 +67,7 @@ class FastNetwork(nn.Module):
         residual: add a group's first maps to its last ones.
         whitening: whether the first layer is to be fitted; otherwise it is drawn and learns.
         dirac: whether convolutions begin as the identity.
+        whitening_epsilon: ε of the whitening.
 
     Raises:
         ValueError: a value out of the range given above, or inputs that are not images.
@@ -81,6 +82,7 @@ class FastNetwork(nn.Module):
         residual: bool,
         whitening: bool,
         dirac: bool,
+        whitening_epsilon: float,
     ) -> None:
         super().__init__()
         _check_images(input_shape, len(widths))
@@ -91,7 +93,7 @@ class FastNetwork(nn.Module):
             )
         channels = input_shape[0]
         self.first: Whitening | nn.Conv2d = (
-            Whitening(channels) if whitening else nn.Conv2d(channels, 8 * channels, 2)
+            Whitening(channels, epsilon=whitening_epsilon) if whitening else nn.Conv2d(channels, 8 * channels, 2)
         )  # as many filters
         groups, before = [], len(self.first.weight)
         for width in widths:

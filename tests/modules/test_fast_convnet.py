@@ -16,6 +16,7 @@ from datamodules import Digits
 from modules import FastConvNet
 from modules.fast_network import ConvGroup
 from modules.precision import check_precision
+from modules.whitening import Whitening
 
 K = 4
 
@@ -166,6 +167,13 @@ def test_training_follows_the_settings(tmp_path: Path, optimizer: Any) -> None:
     images, labels = data.splits["val"]
     right = (model.eval()(data.preprocessing(images)).argmax(1) == labels).float().mean()
     assert right > (0.8 if optimizer == "muon" else 0.5)  # after 4,800 images; SGD needs more of them
+
+
+def test_the_whitening_has_the_given_epsilon() -> None:
+    whitened = FastConvNet((1, 8, 8), 10, [4, 4], whitening_epsilon=0.25).network.first
+    assert isinstance(whitened, Whitening) and whitened.epsilon == 0.25
+    with pytest.raises(ValueError, match="epsilon is -1; give a variance"):
+        FastConvNet((1, 8, 8), 10, [4, 4], whitening_epsilon=-1)
 
 
 def test_without_whitening_the_first_layer_learns(tmp_path: Path) -> None:
