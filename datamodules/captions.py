@@ -28,6 +28,7 @@ from datamodules.caption_batches import EvaluationBatches, ImageFileBatches, Inp
 from datamodules.check_range import check_range
 from datamodules.image_files import find_images
 from datamodules.loader import Batch, BatchLoader
+from datamodules.number_format import in_format_of
 from datamodules.splits import split_by_image
 from datamodules.vocabulary import Vocabulary, build_vocabulary, split_words
 
@@ -254,7 +255,7 @@ class CaptionDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
         """Preprocesses on the device."""
-        return self.preprocess(batch[0]), *batch[1:]
+        return in_format_of(self.trainer, self.preprocess(batch[0])), *batch[1:]
 
     def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:
         """A loader of training batches if lengths are given, else of all samples in order."""

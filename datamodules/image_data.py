@@ -25,6 +25,7 @@ from datamodules.check_range import check_range
 from datamodules.features import FeatureBatches, FeatureName, Features, cached
 from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
+from datamodules.number_format import in_format_of
 from datamodules.preprocessing import Method, Preprocessing
 from datamodules.splits import stratified_folds, stratified_sample
 from datamodules.two_views import PairsOfViews, TwoViews
@@ -293,7 +294,7 @@ class ImageDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Preprocesses on the device: the images cross to it as uint8, a quarter of the bytes."""
         images, labels = batch
-        return self.preprocessing(images), labels
+        return in_format_of(self.trainer, self.preprocessing(images)), labels
 
     def state_dict(self) -> dict[str, Any]:
         """What was fitted to the training split, for the checkpoint."""
