@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules import CIFAR10, MNIST, Digits, FashionMNIST, ImageDataModule, Shapes, download
+from datamodules import CIFAR10, MNIST, Digits, FashionMNIST, ImageDataModule, Shapes, cifar10, mnist, official_files
+from datamodules.download import Download
 from datamodules.preprocessing import Method, Preprocessing
 from tests.datamodules.official_files import write_cifar10, write_mnist
 
@@ -372,13 +373,18 @@ def test_settings_that_do_not_fit_the_data_are_named(settings: dict[str, Any], m
 # -------------------------------------------------------------------------------------------------------------- files
 
 
+def refuse_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (cifar10, mnist):
+        monkeypatch.setattr(module, "fetch", lambda *_: pytest.fail("downloads what is there"))
+
+
 @pytest.mark.parametrize("kind", [CIFAR10, MNIST, FashionMNIST])
 def test_files_that_are_there_are_left_alone(
     kind: type[ImageDataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = made(kind, tmp_path)
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file()}
-    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("downloads what is there"))
+    refuse_downloads(monkeypatch)
     data.prepare_data()
     after = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in tmp_path.rglob("*") if file.is_file()}
     assert after == before
@@ -386,7 +392,7 @@ def test_files_that_are_there_are_left_alone(
 
 def test_unpacked_mnist_files_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(tmp_path, packed=False)
-    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("downloads what is there"))
+    refuse_downloads(monkeypatch)
     MNIST(root=str(tmp_path)).prepare_data()
 
 
@@ -399,7 +405,7 @@ def test_missing_mnist_files_are_downloaded_and_no_others(
     (folder / "t10k-images-idx3-ubyte.gz").unlink()
     (folder / "train-labels-idx1-ubyte.gz").unlink()
     fetched = []
-    monkeypatch.setattr(download, "fetch", lambda file, into: fetched.append((file.name, file.urls[0], into)))
+    monkeypatch.setattr(mnist, "fetch", lambda file, into: fetched.append((file.name, file.urls[0], into)))
     kind(root=str(tmp_path)).prepare_data()
     assert sorted((name, into) for name, _, into in fetched) == [
         ("t10k-images-idx3-ubyte.gz", folder),
@@ -414,15 +420,15 @@ def test_missing_cifar10_batches_are_downloaded_and_unpacked(tmp_path: Path, mon
     (folder / "data_batch_3").unlink()
     calls: list[Any] = []
 
-    def fetch(file: download.Download, into: Path) -> Path:
+    def fetch(file: Download, into: Path) -> Path:
         calls.append((file, into))
         return into / file.name
 
-    monkeypatch.setattr(download, "fetch", fetch)
-    monkeypatch.setattr(download, "extract_tar", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(cifar10, "fetch", fetch)
+    monkeypatch.setattr(cifar10, "extract_tar", lambda *arguments: calls.append(arguments))
     CIFAR10(root=str(tmp_path)).prepare_data()
     archive = tmp_path / "cifar-10-python.tar.gz"
-    assert calls == [(download.CIFAR10, tmp_path), (archive, folder, download.CIFAR10_MEMBERS)]
+    assert calls == [(official_files.CIFAR10, tmp_path), (archive, folder, official_files.CIFAR10_MEMBERS)]
 
 
 @pytest.mark.parametrize("kind", [Digits, Shapes])
