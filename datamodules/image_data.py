@@ -115,6 +115,11 @@ class ImageDataModule(L.LightningDataModule):
             raise ValueError(
                 f"two_views is set with {', '.join(unfit)}; leave that out: views are drawn of whole images."
             )
+        if two_views and two_views.size and preprocessing not in ("scale", "pixels", "standardize"):
+            raise ValueError(
+                f"two_views.size is {two_views.size} with preprocessing {preprocessing}, which is fitted to each pixel "
+                "of the image; give preprocessing standardize or scale, or leave the size out."
+            )
         if features is not None:
             pixels_alone: dict[str, object] = {
                 "crop_padding": crop_padding,

@@ -1,16 +1,19 @@
 """Two random views of every image of a batch, for contrastive learning: both show the same thing in different ways.
 
     crop         a share of the area uniform in [min_area, 1], sides in a ratio log-uniform in [¾, 4/3], anywhere in the
-                 image, enlarged to its size; of ten draws the first that fits, or else the whole image
+                 image, resized to `size` or the image's own; of ten draws the first that fits, or else the whole image
     mirror       left to right, with probability ½
     jitter       with its probability: brightness, contrast and saturation by factors uniform in 1 ± 0.8 s, hue by a
                  turn uniform in ± 0.2 s, s the strength; in an order that is drawn anew for each step's batch
     grayscale    with its probability
-    blur         with its probability, σ uniform in [0.1, 2] pixels, over a tenth of the image's height
+    blur         with its probability, σ uniform in [0.1, 2] pixels, over a tenth of the view's height
 
 Every image and view has parameters of its own. They are drawn for the step's global batch, so any number of processes
 sees the same views, and a resumed run those that it would have seen. Images with one channel are spared the operations
 on colours. How each works: `view_operations.py`.
+
+Enlarged to the image's size, a crop shows things larger than they are in the images that are judged later. Views of
+size √(mean area) times the image's show them as large as there, and cost less: H. Touvron et al., arXiv 1906.06423.
 
 Source: T. Chen et al., arXiv 2002.05709, appendix A, and B.9 for CIFAR-10 (s = ½, no blur).
 
@@ -39,6 +42,7 @@ class TwoViews:
 
     Args:
         min_area: smallest share of the image's area that a view shows, in (0, 1].
+        size: pixels along each side of a view; 0 gives it the image's size.
         flip: mirror half of the views; false for digits and letters.
         jitter: strength s of the changes of colour, 0 (none) to 1.
         jitter_probability: share of the views whose colours are changed, in [0, 1].
@@ -50,6 +54,7 @@ class TwoViews:
     """
 
     min_area: float = 0.08
+    size: int = 0
     flip: bool = True
     jitter: float = 0.5
     jitter_probability: float = 0.8
@@ -59,6 +64,8 @@ class TwoViews:
     def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
             raise ValueError(f"min_area is {self.min_area}; give a share of the area above 0, up to 1.")
+        if self.size < 0:
+            raise ValueError(f"size is {self.size}; give 1 pixel or more, or 0 for the images' own size.")
         for name in ("jitter", "jitter_probability", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 to 1.")
@@ -84,7 +91,7 @@ class TwoViews:
     def apply(self, images: Tensor, parameters: Tensor, order: list[int]) -> Tensor:
         """One view of float images (B, C, H, W) in [0, 1], colours changed in `order`, a permutation of 0 to 3."""
         top, left, rows, columns, mirrored, *factors, gray, blurred, sigma = parameters.unbind()
-        views = resized_crop(images, top, left, rows, columns, mirrored.bool())
+        views = resized_crop(images, top, left, rows, columns, mirrored.bool(), self.size)
         coloured = images.shape[1] == 3
         if self.jitter:
             for place in order if coloured else [place for place in order if place < 2]:
@@ -92,7 +99,7 @@ class TwoViews:
         if self.grayscale and coloured:
             views = torch.where(gray.bool()[:, None, None, None], luminance(views), views)
         if self.blur:
-            smooth = blur(views, sigma, max(1, images.shape[2] // 20))
+            smooth = blur(views, sigma, max(1, views.shape[2] // 20))
             views = torch.where(blurred.bool()[:, None, None, None], smooth, views)
         return views
 

@@ -1,8 +1,8 @@
 """Random crops and colours for a whole batch, every image with parameters of its own, on the images' device.
 
-    crop         rows y … y + h and columns x … x + w, resized to H×W: pixel i of the new image lies at
-                 y + (i + ½) h / H − ½ of the old one, between two rows; so a resize is one matrix for the rows and one
-                 for the columns, R X Cᵀ, each with at most two weights in a row (bilinear)
+    crop         rows y … y + h and columns x … x + w, resized to S×S (or H×W): pixel i of the new image lies at
+                 y + (i + ½) h / S − ½ of the old one, and the rows nearer than max(1, h / S) weigh in, the near ones
+                 more (bilinear, antialiased); so a resize is one matrix for the rows and one for the columns, R X Cᵀ
     blur         the same with a Gaussian's weights in the rows, mirrored at the borders
     brightness   f x                     contrast     f x + (1 − f) m       m: mean luminance of the image
     saturation   f x + (1 − f) y         grayscale    y                     y: luminance of the pixel
@@ -25,20 +25,35 @@ from torch import Tensor
 _LUMINANCE = (0.2989, 0.587, 0.114)  # with torchvision's four digits
 
 
-def resized_crop(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, mirrored: Tensor) -> Tensor:
-    """Cuts height × width pixels out of each of the float images (B, C, H, W), enlarged to H×W, some mirrored."""
-    rows = _between(top, height, images.shape[2])
-    columns = _between(left, width, images.shape[3])
+def resized_crop(
+    images: Tensor,
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    mirrored: Tensor,
+    size: int = 0,
+) -> Tensor:
+    """Cuts height × width pixels out of each of the float images (B, C, H, W), resized to size × size, some mirrored.
+
+    A size of 0 makes them H×W again.
+    """
+    rows = _resizing(top, height, images.shape[2], size or images.shape[2])
+    columns = _resizing(left, width, images.shape[3], size or images.shape[3])
     columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
     return rows[:, None] @ _along_rows(images, columns)
 
 
-def _between(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Weights (B, size, size) that resize the pixels from `start` on, `length` many, to `size`."""
-    pixels = torch.arange(size, device=start.device)
-    places = (pixels + 0.5) * (length / size)[:, None] - 0.5
-    places = start[:, None] + places.clamp(min=0).minimum(length[:, None] - 1)  # none from beyond the crop
-    return (1 - (places[:, :, None] - pixels).abs()).clamp_(min=0)
+def _resizing(start: Tensor, length: Tensor, old: int, new: int) -> Tensor:
+    """Weights (B, new, old) that resize the pixels from `start` on, `length` many of `old`, to `new`."""
+    pixels = torch.arange(old, device=start.device)
+    ratio = (length / new)[:, None]
+    places = start[:, None] + (torch.arange(new, device=start.device) + 0.5) * ratio - 0.5
+    reach = ratio.clamp(min=1)[:, :, None]
+    weights = (1 - (places[:, :, None] - pixels).abs() / reach).clamp_(min=0)
+    inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])  # none from beyond the crop
+    weights *= inside[:, None]
+    return weights / weights.sum(2, keepdim=True)
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -59,7 +74,7 @@ def _spread(weights: Tensor, radius: int, size: int) -> Tensor:
 
 
 def _along_rows(images: Tensor, weights: Tensor) -> Tensor:
-    """X Cᵀ for all channels in one product: (B, C, H, W), (B, W, W) to (B, C, H, W)."""
+    """X Cᵀ for all channels in one product: (B, C, H, W), (B, S, W) to (B, C, H, S)."""
     return (images.flatten(1, 2) @ weights.mT).unflatten(1, images.shape[1:3])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datamodules import Digits, Shapes
 from datamodules.loader import Batch, BatchLoader
+from datamodules.preprocessing import Method
 from datamodules.two_views import PairsOfViews, TwoViews
 
 N = 40
@@ -123,9 +124,24 @@ def test_a_data_module_gives_preprocessed_pairs_in_training_alone() -> None:
     assert next(iter(data.val_dataloader()))[0].shape == (16, 3, 32, 32)
 
 
+def test_views_may_be_smaller_than_the_images() -> None:
+    data = Shapes(batch_size=16, two_views=TwoViews(min_area=1.0, size=24, jitter=0.0, grayscale=0.0, flip=False))
+    data.setup("fit")
+    views, _ = next(iter(data.train_dataloader()))
+    assert views.shape == (16, 2, 3, 24, 24)
+    assert torch.equal(views[:, 0], views[:, 1])  # the whole image, shrunk: not a part of it
+
+
+@pytest.mark.parametrize("preprocessing", ["mean_image", "pca", "whiten"])
+def test_smaller_views_need_a_preprocessing_of_channels(preprocessing: Method) -> None:
+    with pytest.raises(ValueError, match=rf"^two_views\.size is 24 with preprocessing {preprocessing}, which"):
+        Shapes(preprocessing=preprocessing, two_views=TwoViews(size=24))
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"size": -1}, r"^size is -1; give 1 pixel or more, or 0 for the images' own size\.$"),
         ({"min_area": 0.0}, r"^min_area is 0\.0; give a share of the area above 0, up to 1\.$"),
         ({"min_area": 1.5}, r"^min_area is 1\.5"),
         ({"jitter": -0.1}, r"^jitter is -0\.1; give 0 to 1\.$"),

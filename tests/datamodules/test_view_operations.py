@@ -25,20 +25,21 @@ def images() -> Tensor:
     return images
 
 
+@pytest.mark.parametrize("size", [0, 5, 10, 19])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_crop_and_mirror(images: Tensor, channels: int) -> None:
+def test_crop_and_mirror(images: Tensor, channels: int, size: int) -> None:
     images = images[:, :channels]
     height, width = uniform(1, HEIGHT + 1).floor(), uniform(1, WIDTH + 1, 2).floor()
     top, left = (uniform(0, 1, 3) * (HEIGHT - height + 1)).floor(), (uniform(0, 1, 4) * (WIDTH - width + 1)).floor()
     height[3], width[3], top[3], left[3] = HEIGHT, WIDTH, 0, 0
     mirrored = uniform(0, 1, 5) < 0.5
-    found = many.resized_crop(images, top, left, height, width, mirrored)
+    found = many.resized_crop(images, top, left, height, width, mirrored, size)
     for i in range(B):
         box = [int(value[i]) for value in (top, left, height, width)]
-        expected = one.resized_crop(images[i], *box, size=[HEIGHT, WIDTH], antialias=True)
+        expected = one.resized_crop(images[i], *box, size=[size or HEIGHT, size or WIDTH], antialias=True)
         torch.testing.assert_close(found[i], one.hflip(expected) if mirrored[i] else expected, rtol=0, atol=1e-5)
     assert mirrored.any() and not mirrored.all()
-    if not mirrored[3]:
+    if not mirrored[3] and not size:
         torch.testing.assert_close(found[3], images[3])
 
 
