@@ -15,12 +15,11 @@ Source: https://cocodataset.org/#format-results
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.options import OptionParser
 from pipelines.run_folder import as_typed, find_run
 
@@ -161,29 +160,28 @@ def _write(out: Path, files: Sequence[Path], captions: Sequence[str]) -> None:
     temporary.replace(out)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        parser = OptionParser(prog="python -m pipelines.caption", add_help=False, allow_abbrev=False)
-        parser.add_argument("checkpoint")
-        parser.add_argument("images", nargs="+")
-        parser.add_argument("--out", type=Path)
-        parser.add_argument("--show", type=Path)
-        parser.add_argument("--beam", type=int, dest="beam_size")
-        parser.add_argument("--length-penalty", type=float)
-        parser.add_argument("--max-length", type=int)
-        parser.add_argument("--temperature", type=float)
-        parser.add_argument("--top-k", type=int)
-        parser.add_argument("--consensus", type=int)
-        parser.add_argument("--seed", type=int, default=0)
-        given = parser.parse_args(arguments)
-        names = ("beam_size", "length_penalty", "max_length", "temperature", "top_k")
-        search = {name: value for name in names if (value := getattr(given, name)) is not None}
-        caption(given.checkpoint, given.images, given.out, given.show, search, given.seed, given.consensus)
+    run_command(usage, _work, arguments)
+
+
+def _work(arguments: list[str]) -> None:
+    parser = OptionParser(prog="python -m pipelines.caption", add_help=False, allow_abbrev=False)
+    parser.add_argument("checkpoint")
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=Path)
+    parser.add_argument("--beam", type=int, dest="beam_size")
+    parser.add_argument("--length-penalty", type=float)
+    parser.add_argument("--max-length", type=int)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--consensus", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    names = ("beam_size", "length_penalty", "max_length", "temperature", "top_k")
+    search = {name: value for name in names if (value := getattr(given, name)) is not None}
+    caption(given.checkpoint, given.images, given.out, given.show, search, given.seed, given.consensus)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ classifier, `caption_sanity.py` those of a captioner.
 import shutil
 import sys
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.topics import topics
 from pipelines.train import resolve
 
@@ -76,14 +76,7 @@ def _progress(text: str = "") -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line; ends with status 1 if a check failed, 2 and one sentence if it can't be carried out."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        passed = check(arguments)
-    if not passed:
-        sys.exit(1)
+    run_command(usage, check, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.options import OptionParser
 from pipelines.run_folder import as_typed
 from pipelines.topics import topics
@@ -146,14 +146,7 @@ def _work(plan: "Plan", search: "Search", parallel: int | None, no_test: bool) -
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line; ends with status 1 if a run failed, 2 and one sentence if it can't be carried out."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        good = crossval(arguments)
-    if not good:
-        sys.exit(1)
+    run_command(usage, crossval, arguments)
 
 
 if __name__ == "__main__":

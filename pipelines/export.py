@@ -24,14 +24,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.options import OptionParser
 from pipelines.run_folder import RunFolder, as_typed, find_run
 
@@ -185,21 +185,18 @@ def compare(predict: "Predict", model: Any, data: Any) -> tuple[float, float]:
     return largest, _TOLERANCE * scale
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; ends with status 1 if the export differs, 2 and one sentence if it can't be carried out."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        parser = OptionParser(prog="python -m pipelines.export", add_help=False, allow_abbrev=False)
-        parser.add_argument("checkpoint")
-        parser.add_argument("--format", required=True)
-        parser.add_argument("--out", type=Path)
-        given = parser.parse_args(arguments)
-        good = export(given.checkpoint, given.format, given.out)
-    if not good:
-        sys.exit(1)
+    run_command(usage, _work, arguments)
+
+
+def _work(arguments: list[str]) -> bool:
+    parser = OptionParser(prog="python -m pipelines.export", add_help=False, allow_abbrev=False)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--format", required=True)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    return export(given.checkpoint, given.format, given.out)
 
 
 if __name__ == "__main__":

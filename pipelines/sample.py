@@ -7,11 +7,11 @@ The same checkpoint, number and seed give the same images. A name that ends in .
 folder for 00000.png, 00001.png and so on, each in the size of the data.
 """
 
-import sys
+from collections.abc import Sequence
 from math import ceil, sqrt
 from pathlib import Path
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.options import OptionParser
 from pipelines.run_folder import as_typed, find_run
 
@@ -72,20 +72,19 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     print(f"{number:,} images by {as_typed(checkpoint)}, seed {seed}: {as_typed(out)}")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        parser = OptionParser(prog="python -m pipelines.sample", add_help=False, allow_abbrev=False)
-        parser.add_argument("checkpoint")
-        parser.add_argument("-n", type=int, default=64)
-        parser.add_argument("--out", type=Path, default=Path("samples.png"))
-        parser.add_argument("--seed", type=int, default=0)
-        given = parser.parse_args(arguments)
-        sample(given.checkpoint, given.n, given.out, given.seed)
+    run_command(usage, _work, arguments)
+
+
+def _work(arguments: list[str]) -> None:
+    parser = OptionParser(prog="python -m pipelines.sample", add_help=False, allow_abbrev=False)
+    parser.add_argument("checkpoint")
+    parser.add_argument("-n", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=Path("samples.png"))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    sample(given.checkpoint, given.n, given.out, given.seed)
 
 
 if __name__ == "__main__":

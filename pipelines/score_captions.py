@@ -10,12 +10,11 @@ Source: https://cocodataset.org/#captions-eval
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import user_errors
+from pipelines.command import run_command
 from pipelines.options import OptionParser
 
 _FORMAT = "give a list of objects with image_id, a number, and caption, a text"
@@ -84,17 +83,16 @@ def score(results: Path, annotations: Path) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(usage())
-        return
-    with user_errors():
-        parser = OptionParser(prog="python -m pipelines.score_captions", add_help=False, allow_abbrev=False)
-        parser.add_argument("results", type=Path)
-        parser.add_argument("annotations", type=Path)
-        given = parser.parse_args(arguments)
-        for name, value in score(given.results, given.annotations).items():
-            print(f"{name:<8} {value:.4f}" if name != "images" else f"{name:<8} {value:,}")
+    run_command(usage, _work, arguments)
+
+
+def _work(arguments: list[str]) -> None:
+    parser = OptionParser(prog="python -m pipelines.score_captions", add_help=False, allow_abbrev=False)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("annotations", type=Path)
+    given = parser.parse_args(arguments)
+    for name, value in score(given.results, given.annotations).items():
+        print(f"{name:<8} {value:.4f}" if name != "images" else f"{name:<8} {value:,}")
 
 
 if __name__ == "__main__":
