@@ -26,7 +26,7 @@ class ShapeImages(NamedTuple):
 
     images: NDArray[np.uint8]  # (N, 3, S, S), RGB, 0 to 255
     labels: NDArray[np.int64]  # (N,), index into SHAPE_NAMES
-    boxes: NDArray[np.int64]  # (N, 4), pixels x0, y0, x1, y1 from the top left; x1 and y1 lie just outside the shape
+    boxes: NDArray[np.int64]  # (N, 4), x0, y0, x1, y1 of all pixels that the shape colours; x1 and y1 lie just outside
 
 
 def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Floats:

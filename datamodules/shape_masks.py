@@ -149,9 +149,9 @@ def shape_mask(kind: str, centre: ArrayLike, radius: ArrayLike, angle: ArrayLike
     return coverage(_DISTANCES[kind](x / scale, y / scale) * scale)
 
 
-def mask_boxes(masks: Floats) -> NDArray[np.int64]:
-    """Tight half-open boxes (N, 4), as x0, y0, x1, y1, of the pixels with coverage (N, S, S) of at least 0.5."""
-    inside = masks >= 0.5
+def mask_boxes(masks: Floats, above: float = 0.0) -> NDArray[np.int64]:
+    """Tight half-open boxes (N, 4), as x0, y0, x1, y1, of the pixels whose coverage (N, S, S) is above a share."""
+    inside = masks > above
     columns, rows = np.any(inside, axis=1), np.any(inside, axis=2)  # (N, S) each
     size = masks.shape[-1]
     ends = [size - np.argmax(np.flip(line, axis=1), axis=1) for line in (columns, rows)]

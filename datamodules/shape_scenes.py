@@ -52,7 +52,7 @@ class Scenes(NamedTuple):
     """Painted scenes."""
 
     images: NDArray[np.uint8]  # (N, 3, S, S), RGB
-    boxes: NDArray[np.int64]  # (N, 2, 4), pixels x0, y0, x1, y1 of each shape; x1 and y1 lie just outside
+    boxes: NDArray[np.int64]  # (N, 2, 4), x0, y0, x1, y1 of the pixels that a shape covers by half; x1, y1 just outside
 
 
 def lay_out(num_scenes: int, seed: int) -> Layout:
@@ -125,7 +125,7 @@ def _paint_block(layout: Layout, seed: int, block: int) -> Scenes:
                 places = layout.centres[chosen, i], layout.radii[chosen, i], layout.angles[chosen, i]
                 masks[chosen] = shape_mask(name, *places, SIDE)
         paint(canvas, masks, palette[layout.colours[:, i]] + jitter[:count, i])
-        boxes[:, i] = mask_boxes(masks)
+        boxes[:, i] = mask_boxes(masks, 0.5)
     canvas += noise[:count]
     canvas *= 255
     return Scenes(np.clip(np.rint(canvas, out=canvas), 0, 255, out=canvas).astype(np.uint8), boxes)

@@ -74,13 +74,14 @@ def test_each_run_of_ten_holds_each_kind_once_in_random_order(drawn: ShapeImages
     assert len(np.unique(runs, axis=0)) == 100
 
 
+@pytest.mark.parametrize("above", [0.0, 0.5])
 @pytest.mark.parametrize("kind", SHAPE_NAMES)
-def test_box_of_a_mask_holds_every_pixel_of_the_shape_and_touches_it_on_four_sides(kind: str) -> None:
+def test_box_of_a_mask_holds_every_pixel_of_the_shape_and_touches_it_on_four_sides(kind: str, above: float) -> None:
     rng = np.random.default_rng(3)
     radius = rng.uniform(4, 12, 50)
     masks = shape_mask(kind, rng.uniform(12, 20, (50, 2)), radius, rng.uniform(-0.35, 0.35, 50), 32)
-    for mask, box in zip(masks, mask_boxes(masks), strict=True):
-        rows, columns = np.nonzero(mask >= 0.5)
+    for mask, box in zip(masks, mask_boxes(masks, above), strict=True):
+        rows, columns = np.nonzero(mask > above)
         assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
@@ -94,12 +95,9 @@ def test_box_lies_where_the_shape_was_drawn(monkeypatch: pytest.MonkeyPatch, dra
     empty = _draw_block(0, 0, 32)
     difference = np.abs(drawn.images[:BLOCK].astype(int) - empty.images).max(axis=1)
     for change, (x0, y0, x1, y1) in zip(difference, drawn.boxes[:BLOCK], strict=True):
-        # The smooth edge and the end of a tip, covered by less than half, may stick out.
-        top, left = max(y0 - 3, 0), max(x0 - 3, 0)
-        assert change[top : y1 + 3, left : x1 + 3].sum() == change.sum()
-        assert change[y0:y1, x0:x1].sum() > 0.9 * change.sum()
-        assert all(edge.max() > 0 for edge in (change[y0, x0:x1], change[y1 - 1, x0:x1]))
-        assert all(edge.max() > 0 for edge in (change[y0:y1, x0], change[y0:y1, x1 - 1]))
+        assert change[y0:y1, x0:x1].sum() == change.sum() > 0
+        inner = change[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1]  # coverage near 0 may leave the outermost pixels as they were
+        assert all(edge.max() > 0 for edge in (inner[0], inner[-1], inner[:, 0], inner[:, -1]))
 
 
 def test_place_size_and_colour_vary_for_every_kind(drawn: ShapeImages) -> None:
