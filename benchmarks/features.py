@@ -18,7 +18,7 @@ from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
-from datamodules.formats import read_cifar10
+from datamodules.cifar_files import read_cifar10
 from datamodules.hog import hog
 from datamodules.hue_histogram import hue_histogram
 from datamodules.shape_drawing import draw_shapes

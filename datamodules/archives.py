@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from datamodules.formats import DataFileError
+from datamodules.data_files import DataFileError
 from datamodules.whole_files import DownloadError, all_at_once, writing
 
 _BLOCK_BYTES: Final = 1 << 16

@@ -7,8 +7,8 @@ https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`,
 import numpy as np
 
 from datamodules.archives import extract_tar
+from datamodules.cifar_files import read_cifar10
 from datamodules.download import fetch
-from datamodules.formats import read_cifar10
 from datamodules.image_data import ImageDataModule
 from datamodules.official_files import CIFAR10 as ARCHIVE
 from datamodules.official_files import CIFAR10_MEMBERS

@@ -37,7 +37,7 @@ from datamodules.caption_batches import Inputs
 from datamodules.captions import CaptionDataModule, Captioned, Split
 from datamodules.check_range import check_range
 from datamodules.coco_files import Bad, BadSamples, CocoImage, read_captions, read_karpathy
-from datamodules.formats import DataFileError
+from datamodules.data_files import DataFileError
 from datamodules.frozen_backbone import FeatureForm, FrozenBackbone
 from datamodules.image_features import FeaturesOfFiles, StoredFeatures, store_features
 from datamodules.image_inputs import ImageFileInputs, read_square

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
+from datamodules.data_files import DataFileError
 from datamodules.download import Download, fetch
-from datamodules.formats import DataFileError
 from datamodules.whole_files import DownloadError, all_at_once, writing
 
 _MIRRORS: Final = ("https://s3.amazonaws.com/images.cocodataset.org/", "http://images.cocodataset.org/")

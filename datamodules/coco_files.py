@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from datamodules.formats import DataFileError
+from datamodules.data_files import DataFileError
 from datamodules.vocabulary import split_words
 
 Bad = Literal["skip", "stop"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules import official_files
 from datamodules.download import fetch
-from datamodules.formats import read_mnist
+from datamodules.idx_files import read_mnist
 from datamodules.image_data import ImageDataModule
 
 

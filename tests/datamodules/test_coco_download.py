@@ -13,8 +13,8 @@ import pytest
 
 from datamodules import coco_download as module
 from datamodules.coco_download import ARCHIVES, download_coco, extract_zip
+from datamodules.data_files import DataFileError
 from datamodules.download import Download
-from datamodules.formats import DataFileError
 from datamodules.whole_files import DownloadError
 from tests.datamodules.coco_dataset import write_coco
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datamodules.coco_files import BadSamples, read_captions, read_karpathy
-from datamodules.formats import DataFileError
+from datamodules.data_files import DataFileError
 from tests.datamodules.coco_dataset import annotations, captions_of, write_coco, write_json, write_karpathy
 
 

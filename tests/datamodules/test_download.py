@@ -21,8 +21,8 @@ import pytest
 
 from datamodules import download as module
 from datamodules.archives import extract_tar
+from datamodules.data_files import DataFileError
 from datamodules.download import Download, fetch
-from datamodules.formats import DataFileError
 from datamodules.official_files import CIFAR10, CIFAR10_MEMBERS, FASHION_MNIST, MNIST
 from datamodules.whole_files import DownloadError
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.formats import DataFileError, read_cifar10, read_idx, read_mnist
+from datamodules.cifar_files import read_cifar10
+from datamodules.data_files import DataFileError
+from datamodules.idx_files import read_idx, read_mnist
 
 Reader = Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]
 RNG = np.random.default_rng(231)
@@ -296,7 +298,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, protocol: int) -> No
         (b"P1\n.", "PERSID 1"),
         (b"cnumpy\nload\n(S'x'\ntR.", "numpy.load"),
         (b"cnumpy.core.multiarray\nscalar\n(tR.", "numpy.core.multiarray.scalar"),
-        (b"cdatamodules.formats\nPath\n(tR.", "datamodules.formats.Path"),
+        (b"cdatamodules.data_files\nPath\n(tR.", "datamodules.data_files.Path"),
         (b"c__builtin__\neval\n(S'1'\ntR.", "__builtin__.eval"),
     ],
 )
