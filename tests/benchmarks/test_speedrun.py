@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,17 @@ def test_gpu_goes_through_its_rows_on_a_cpu(tmp_path: Path, capsys: pytest.Captu
     assert not any("not measured" in figures for _, figures in lines), lines
     printed = capsys.readouterr().out
     assert all(f"{name:<28}{figures}" in printed for name, figures in lines)
+
+
+def test_gpu_needs_neither_wandb_nor_albumentations(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(wandb=None, albumentations=None); from benchmarks import gpu; "
+        f"gpu.main(['--cpu', '--root', {str(tmp_path)!r}, '--seeds', '1', '--only', 'fast', 'gan'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "wandb is not installed: measuring without it." in done.stdout
+    assert "fast recipe  " in done.stdout and "GAN  " in done.stdout and "not measured" not in done.stdout
 
 
 def test_a_row_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
