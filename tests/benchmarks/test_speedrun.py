@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import gpu, speedrun
 from benchmarks.device import flops
+from tests.command_line import PROJECT
 
 TINY = ["--data", "Shapes", "--data.num_train", "400", "--data.num_test", "50", "--data.batch_size", "64"]
 TINY += ["--model.widths", "[4,6,6]", "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu"]
@@ -71,7 +72,7 @@ def test_gpu_needs_neither_wandb_nor_albumentations(tmp_path: Path) -> None:
         "import sys; sys.modules.update(wandb=None, albumentations=None); from benchmarks import gpu; "
         f"gpu.main(['--cpu', '--root', {str(tmp_path)!r}, '--seeds', '1', '--only', 'fast', 'gan'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "wandb is not installed: measuring without it." in done.stdout
     assert "fast recipe  " in done.stdout and "GAN  " in done.stdout and "not measured" not in done.stdout

@@ -90,7 +90,7 @@ def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) ->
     print(f"trained {found}, untrained {random}, area {area:.3f}")
     assert found.inside >= 0.80 > 3 * area
     assert found.inside - found.chance > 0.15
-    assert random.inside < 0.55 and random.inside - random.chance < 0.1
+    assert random.inside < 0.5 and random.inside - random.chance < 0.1
     assert abs(random.chance - area) < 0.2
 
 
