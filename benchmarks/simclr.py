@@ -28,6 +28,7 @@ from datamodules import CIFAR10, ImageDataModule, Shapes
 from datamodules.official_files import CIFAR10_MEMBERS
 from datamodules.two_views import TwoViews
 from modules.nt_xent import NTXent
+from pipelines.allocator import keep_freed_memory
 
 NO_WORKERS, TWO_WORKERS, OURS = "torchvision, 0 workers", "torchvision, 2 workers", "ours"
 LIGHTLY = "lightly"
@@ -162,4 +163,5 @@ def report(title: str, unit: str, comparison: Comparison, references: Sequence[s
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as `fit` does
     main()

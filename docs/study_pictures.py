@@ -1,8 +1,8 @@
-"""Draws the pictures of docs/normalization.md and docs/optimizers.md from finished sweeps.
+"""Draws the plots of docs/normalization.md and docs/optimizers.md from finished sweeps, of docs/simclr.md from a run.
 
-    python docs/study_pictures.py logs/sweeps/normalization-… logs/sweeps/optimizers-…
+    python docs/study_pictures.py logs/sweeps/normalization-… logs/sweeps/optimizers-… logs/simclr/RUN
 
-Run it from the repository's folder. Each sweep's name says which pictures it gives; they are written to docs/pictures.
+Run it from the repository's folder. Each folder says which pictures it gives; they are written to docs/pictures.
 """
 
 import sys
@@ -103,6 +103,22 @@ def optimizers(trials: list[Trial], search: Search) -> None:
     figure.savefig(_PICTURES / "optimizers.png")
 
 
+def simclr(run: Path) -> None:
+    """The kNN accuracy on validation images after each epoch, and the training loss beside it."""
+    curves = read_curves(run / "metrics.csv")
+    accuracy, loss = curves["val/knn_accuracy"].points, curves["train/loss"].points
+    epoch = accuracy[-1].step / len(accuracy)  # steps of one
+    figure = Figure(figsize=(7, 3.6), dpi=110, layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    left.plot([p.step / epoch for p in accuracy], [p.value for p in accuracy], marker="o", markersize=3)
+    right.plot([p.step / epoch for p in loss], [p.value for p in loss], color="tab:orange")
+    _finish(left, "epoch")
+    left.set_ylabel("val/knn_accuracy", color="tab:blue")
+    right.set_ylabel("train/loss", color="tab:orange")
+    figure.savefig(_PICTURES / "simclr_curve.png")
+
+
 def _rule(optimizer: dict[str, Any]) -> str:
     name, settings = optimizer["class_path"].rsplit(".", 1)[-1], optimizer.get("init_args", {})
     if name != "SGD":
@@ -119,6 +135,9 @@ def main() -> None:
     if not sys.argv[1:]:
         sys.exit(__doc__)
     for argument in sys.argv[1:]:
+        if Path(argument).resolve().parent.name == "simclr":
+            simclr(Path(argument))
+            continue
         search = Search(Path(argument))
         if search.sweep.name == "normalization":
             normalization(search.trials())
