@@ -15,7 +15,7 @@ What leaves [0, 1] is clamped. The results are those of torchvision's functions 
 Sources: T. Chen et al., arXiv 2002.05709, appendix A; ITU-R BT.601 for the luminance 0.299 R + 0.587 G + 0.114 B;
 A. R. Smith, "Color gamut transform pairs", SIGGRAPH 1978 for HSV.
 
-Shapes: B images, C channels, H×W pixels; every parameter is (B,).
+Shapes: B images, C channels, H×W pixels, S pixels of a new side; every parameter is (B,).
 """
 
 import torch
@@ -50,10 +50,10 @@ def _resizing(start: Tensor, length: Tensor, old: int, new: int) -> Tensor:
     ratio = (length / new)[:, None]
     places = start[:, None] + (torch.arange(new, device=start.device) + 0.5) * ratio - 0.5
     reach = ratio.clamp(min=1)[:, :, None]
-    weights = (1 - (places[:, :, None] - pixels).abs() / reach).clamp_(min=0)
+    weights = (reach - (places[:, :, None] - pixels).abs_()).clamp_(min=0)
     inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])  # none from beyond the crop
     weights *= inside[:, None]
-    return weights / weights.sum(2, keepdim=True)
+    return weights.div_(weights.sum(2, keepdim=True))
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
@@ -107,7 +107,7 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)  # (B, H, W) each
     largest = images.amax(1)
     chroma = largest - images.amin(1)
-    divisor = torch.where(chroma == 0, 1, chroma)  # a gray pixel has no hue, and needs none
+    divisor = chroma.clamp(min=1e-12)  # a gray pixel has no hue, and needs none: 0 / 1e-12
     sixths = torch.where(
         largest == red,
         (green - blue) / divisor,
