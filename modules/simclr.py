@@ -55,7 +55,7 @@ class SimCLR(TrainingFigures):
         lr_scaling: how the learning rate, given for 256 images, grows with the global batch: none, linear or sqrt.
         knn: k, neighbours that vote, at least 1.
         knn_temperature: τ of the votes, above 0.
-        knn_memory: vote with so many training images, drawn once, at least k; None takes all.
+        knn_memory: vote with so many training images at most, drawn once, at least k; None takes all.
 
     Raises:
         ValueError: a value out of the range given above, or an encoder that can't be made.
@@ -184,12 +184,12 @@ class SimCLR(TrainingFigures):
             )
         data.setup("fit")  # type: ignore[attr-defined]  # a run that tests alone has not read them
         images, labels = data.training_images()
-        if self.knn > len(images) or (self.knn_memory or 0) > len(images):
+        if self.knn > len(images):
             raise ValueError(
                 f"knn is {self.knn} and knn_memory is {self.knn_memory}, but there are {len(images)} training images; "
-                f"give at most {len(images)} for each."
+                f"give at most {len(images)} neighbours."
             )
-        if self.knn_memory is not None:
+        if self.knn_memory is not None and self.knn_memory < len(images):
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.knn_memory]
             images, labels = images[chosen], labels[chosen]
         self.images, self.labels = images, labels

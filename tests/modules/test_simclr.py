@@ -151,6 +151,16 @@ def test_single_views_are_refused(tmp_path: Path) -> None:
         trainer_of(tmp_path).fit(simclr(data.input_shape), data)
 
 
+def test_all_images_vote_where_there_are_fewer_than_the_memory_takes(tmp_path: Path) -> None:
+    data = digits(subset=30)
+    model = simclr(data.input_shape, knn=10, knn_memory=31)
+    trainer_of(tmp_path).validate(model, data, verbose=False)
+    images, labels = data.training_images()
+    assert len(images) == 30
+    torch.testing.assert_close(model.images, images)
+    torch.testing.assert_close(model.labels, labels)
+
+
 def test_more_neighbours_than_images_are_refused(tmp_path: Path) -> None:
     data = digits(subset=20)
     with pytest.raises(
