@@ -4,7 +4,7 @@
 
 views      images a second of which two views are made, shuffled and standardised: torchvision's RandomResizedCrop,
            RandomHorizontalFlip, ColorJitter, RandomGrayscale, ToTensor and Normalize on each image twice, in a
-           DataLoader with none and with two workers, against our batches on two threads (--threads); CIFAR-10, or
+           DataLoader with none and with two workers, against our batches on one thread (--threads); CIFAR-10, or
            drawn Shapes if its files are not there. By wall time, from the first batch on.
 NT-Xent    forward and backward passes a second at 2N = 1024 and d = 128, by CPU time on one thread, against lightly's
            loss, which is no requirement of the project and left out if it is not installed. Before that both values and
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser.add_argument("--images", type=int, default=5_000, help="images of one measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=2, help="threads of our views")
+    parser.add_argument("--threads", type=int, default=1, help="threads of our views")
     options = parser.parse_args(arguments)
     comparisons = {"views": views(options), "NT-Xent": nt_xent(options.rounds)}
     report("views", "images/s", comparisons["views"], (NO_WORKERS, TWO_WORKERS))
