@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from modules.vocabulary import UNK, caption
-from pipelines.sanity import Report, Result, check_gradients, check_parameters, training_loss, without_regularisation
+from pipelines.checkable import Report, Result, training_loss, without_regularisation
+from pipelines.gradient_checks import check_gradients, check_parameters
 
 _CAPTIONS = 50
 _LOSS = 0.03  # the course asks for 0.1 of the RNN, 0.05 of the LSTM and 0.03 of the Transformer

@@ -39,7 +39,8 @@ def check(arguments: list[str]) -> bool:
     # They import torch and Lightning: four seconds that a typing error need not wait for.
     from callbacks.generated_captions import WritesCaptions
     from pipelines.caption_sanity import run_caption_checks
-    from pipelines.sanity import Checkable, read_splits, run_checks
+    from pipelines.checkable import Checkable
+    from pipelines.sanity import read_splits, run_checks
     from pipelines.untrained import build
 
     built = build(resolved, topic)

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from callbacks.attribution_pictures import layers_picture, patches_picture
 from modules.layers import feature_maps, find_layer, stage_layers
 from modules.receptive_patches import Box, Unit, receptive_fields, strongest_units
-from pipelines.data import write_png
 from pipelines.interpretation.results import photos, side_of, write_table
 from pipelines.interpretation.subject import Subject
+from pipelines.png import write_png
 
 
 def show_features(

@@ -10,10 +10,10 @@ from callbacks.attribution_pictures import saliency_picture
 from modules.grad_cam import grad_cam, last_map_layer
 from modules.layers import find_layer
 from modules.saliency import class_scores, integrated_gradients, saliency, smooth_grad
-from pipelines.data import write_png
 from pipelines.interpretation.class_names import short
 from pipelines.interpretation.results import photos, side_of, write_table
 from pipelines.interpretation.subject import Subject
+from pipelines.png import write_png
 
 _INCOMPLETE = 0.01  # share of the score difference by which the attributions may miss it
 _BLACK = 0.0  # the baseline of integrated gradients: an image without content

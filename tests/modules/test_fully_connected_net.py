@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules import FullyConnectedNet
-from pipelines.sanity import check_gradients
+from pipelines.gradient_checks import check_gradients
 
 B, D, K = 8, 5, 4
 

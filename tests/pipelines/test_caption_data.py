@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from datamodules import coco_download
-from pipelines.data import main, state
+from pipelines.data import main
+from pipelines.data_sets import state
 from tests.datamodules.coco_dataset import annotations, write_coco, write_json
 
 

@@ -12,15 +12,9 @@ from torch import Tensor, nn
 
 from modules import Classifier, LinearSVM, SoftmaxRegression
 from pipelines import check
-from pipelines.sanity import (
-    Result,
-    Split,
-    _Loss,
-    _relative_error,
-    check_splits,
-    run_checks,
-    without_regularisation,
-)
+from pipelines.checkable import Result, Split, without_regularisation
+from pipelines.gradient_checks import _Loss, _relative_error
+from pipelines.sanity import check_splits, run_checks
 from pipelines.topics import topics
 
 SHAPE, CLASSES = (1, 8, 8), 4

@@ -15,7 +15,9 @@ import datamodules
 from datamodules import official_files as official
 from datamodules.coco_download import ARCHIVES
 from datamodules.download import Download
-from pipelines.data import _BATCHES, DATA_SETS, find_name, main, preview, state
+from pipelines.data import main
+from pipelines.data_preview import preview
+from pipelines.data_sets import CIFAR10_BATCHES, DATA_SETS, find_name, state
 from tests.datamodules.official_files import write_cifar10, write_mnist
 
 
@@ -50,13 +52,13 @@ def test_the_list_agrees_with_the_datamodules() -> None:
     assert DATA_SETS["fashion_mnist"].megabytes == round(sum(file.size or 0 for file in official.FASHION_MNIST) / 1e6)
     assert DATA_SETS["cifar10"].megabytes == (official.CIFAR10.size or 0) // 10**6
     assert {f"{file}.gz" for file in DATA_SETS["mnist"].files} == {file.name for file in official.MNIST}
-    assert set(_BATCHES) == set(official.CIFAR10_MEMBERS) - {"batches.meta"}
+    assert set(CIFAR10_BATCHES) == set(official.CIFAR10_MEMBERS) - {"batches.meta"}
 
 
 def test_md5_sums_of_the_batches_are_those_that_torchvision_knows() -> None:
     torchvision = pytest.importorskip("torchvision.datasets")
     known = map(tuple, torchvision.CIFAR10.train_list + torchvision.CIFAR10.test_list)
-    assert dict(known) == _BATCHES
+    assert dict(known) == CIFAR10_BATCHES
 
 
 def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +176,7 @@ def test_verify_counts_and_says_that_small_files_are_not_the_official_ones(
         "cifar10",
         "  train  103 images, 10 to 11 in each class: not the official count of 50,000",
         "  test   20 images, 2 in each class: not the official count of 10,000",
-        f"  files  not the official bytes: {', '.join(_BATCHES)}",
+        f"  files  not the official bytes: {', '.join(CIFAR10_BATCHES)}",
     ]
 
 

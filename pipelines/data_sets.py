@@ -1,0 +1,103 @@
+"""The data sets that the command line knows by name: what each holds, and whether its files are there."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datamodules import ImageDataModule
+
+
+class DataSet(NamedTuple):
+    """What `list` says of a data set, at once: the datamodules themselves take seconds to import."""
+
+    class_name: str
+    sizes: tuple[int, int]  # training and test images
+    shape: tuple[int, int, int]  # (C, H, W)
+    megabytes: int  # to download; 0 for one that is built in
+    folder: str  # of the files, below the root
+    files: tuple[str, ...]  # in the folder; those of MNIST may end in .gz as well, and some of COCO are folders
+    captions: bool = False  # instead of ten classes
+
+
+_IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+CIFAR10_BATCHES = {  # with the md5 sums of the official files
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+_COCO = ("annotations/captions_train{0}.json", "annotations/captions_val{0}.json", "train{0}", "val{0}")
+DATA_SETS = {
+    "cifar10": DataSet("CIFAR10", (50_000, 10_000), (3, 32, 32), 170, "cifar-10-batches-py", tuple(CIFAR10_BATCHES)),
+    "mnist": DataSet("MNIST", (60_000, 10_000), (1, 28, 28), 12, "MNIST/raw", _IDX),
+    "fashion_mnist": DataSet("FashionMNIST", (60_000, 10_000), (1, 28, 28), 31, "FashionMNIST/raw", _IDX),
+    "digits": DataSet("Digits", (1_437, 360), (1, 8, 8), 0, "", ()),
+    "shapes": DataSet("Shapes", (10_000, 2_000), (3, 32, 32), 0, "", ()),
+    "coco": DataSet(
+        "COCOCaptions", (118_287, 5_000), (3, 224, 224), 20_405, "coco", tuple(f.format(2017) for f in _COCO), True
+    ),
+    "coco2014": DataSet(
+        "COCOCaptions", (82_783, 40_504), (3, 224, 224), 20_408, "coco", tuple(f.format(2014) for f in _COCO), True
+    ),
+    "shape_captions": DataSet("ShapeCaptions", (20_000, 2_000), (3, 48, 48), 0, "", (), True),
+}
+
+
+def find_name(name: str) -> str:
+    """The data set meant by a name or a class's name, in capitals or not.
+
+    Raises:
+        ValueError: there is none, with the nearest name.
+    """
+    plain = name.lower().replace("-", "").replace("_", "")
+    names = {data_set.class_name.lower(): known for known, data_set in reversed(DATA_SETS.items())}
+    names |= {known.replace("_", ""): known for known in DATA_SETS}
+    if plain in names:
+        return names[plain]
+    near = get_close_matches(plain, names, 1)
+    meant = f"did you mean {names[near[0]]}?" if near else f"give one of {', '.join(DATA_SETS)}."
+    raise ValueError(f"There is no data set {name!r}; {meant}")
+
+
+def state(name: str, root: Path) -> str:
+    """Whether a data set's files lie below the root: `built in`, `there`, `missing` or how many are there."""
+    data_set = DATA_SETS[name]
+    if not data_set.files:
+        return "built in"
+    folder = root / data_set.folder
+    present = sum((folder / file).exists() or (folder / f"{file}.gz").is_file() for file in data_set.files)
+    if present in (0, len(data_set.files)):
+        return "there" if present else "missing"
+    return f"{present} of {len(data_set.files)} files"
+
+
+def table(root: Path) -> str:
+    """All data sets, one a line."""
+    rows = [("name", "train", "test", "shape", "classes", "download", f"in {root}")]
+    for name, data_set in DATA_SETS.items():
+        sizes = [f"{size:,}" for size in data_set.sizes]
+        shape = "×".join(map(str, data_set.shape))
+        size = f"{data_set.megabytes} MB" if data_set.megabytes else "none"
+        classes = "none" if data_set.captions else "10"
+        rows.append((name, *sizes, shape, classes, size, state(name, root)))  # type: ignore[arg-type]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = (1, 2, 4, 5)
+    lines = (
+        "  ".join(
+            cell.rjust(width) if i in numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def make(name: str, root: Path, **settings: Any) -> "ImageDataModule":
+    """The datamodule of a data set."""
+    import datamodules
+
+    made: ImageDataModule = getattr(datamodules, DATA_SETS[name].class_name)(root=str(root), **settings)
+    return made
