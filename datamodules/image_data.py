@@ -27,7 +27,7 @@ from datamodules.image_files import find_images, read_images
 from datamodules.loader import Batch, BatchLoader
 from datamodules.number_format import in_format_of
 from datamodules.preprocessing import Method, Preprocessing
-from datamodules.splits import stratified_folds, stratified_sample
+from datamodules.splits import split_by_class
 from datamodules.two_views import PairsOfViews, TwoViews
 
 _SHARE_OF_FREE_GPU_MEMORY = 0.25  # the images move to the GPU if they take no more than this
@@ -187,31 +187,9 @@ class ImageDataModule(L.LightningDataModule):
 
     def _split_training_images(self) -> None:
         images, labels = (torch.from_numpy(array) for array in self.read(train=True))
-        if self.num_folds is not None:
-            if self.num_folds > len(labels):
-                raise ValueError(
-                    f"num_folds is {self.num_folds}, but there are {len(labels)} training images; "
-                    f"give at most {len(labels)}."
-                )
-            folds = stratified_folds(labels, self.num_folds, self.split_seed)
-            held_out = folds.eq(self.fold or 0).nonzero().flatten()
-        else:
-            held_out = stratified_sample(labels, round(len(labels) * self.val_fraction), self.split_seed)
-        if len(held_out) == len(labels):
-            raise ValueError(
-                f"val_fraction is {self.val_fraction}, which leaves none of {len(labels)} images to train on; "
-                "give a smaller share."
-            )
-        training = torch.ones(len(labels), dtype=torch.bool)
-        training[held_out] = False
-        kept = training.nonzero().flatten()
-        if self.subset is not None:
-            if self.subset > len(kept):
-                raise ValueError(
-                    f"subset is {self.subset}, but {type(self).__name__} has {len(kept)} training images after "
-                    f"{len(held_out)} were held out for validation; give at most {len(kept)}."
-                )
-            kept = kept[stratified_sample(labels[kept], self.subset, self.split_seed)]
+        kept, held_out = split_by_class(
+            labels, self.val_fraction, self.num_folds, self.fold, self.subset, self.split_seed
+        )
         self.splits["train"] = images[kept], labels[kept]
         self.splits["val"] = images[held_out], labels[held_out]
         self._store_features(images, {"train": kept, "val": held_out})

@@ -38,6 +38,43 @@ def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
     return (before[labels] + _rank_within_class(labels, seed)) % num_folds
 
 
+def split_by_class(
+    labels: Tensor, val_fraction: float, num_folds: int | None, fold: int | None, subset: int | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Training and validation samples of N, both stratified, in rising order: (M,) and (V,) int64.
+
+    Args:
+        labels: class of each sample, (N,) int64.
+        val_fraction: share of the N that is held out.
+        num_folds: hold out one of this many folds instead …
+        fold: … this one.
+        subset: M, how many of the rest are trained on; None takes all.
+        seed: draws the validation samples, the folds and the subset.
+
+    Raises:
+        ValueError: nothing left to train on, more folds than samples, or a subset that is larger than the rest.
+    """
+    if num_folds is not None:
+        if num_folds > len(labels):
+            raise ValueError(
+                f"num_folds is {num_folds}, but there are {len(labels)} training images; give at most {len(labels)}."
+            )
+        held_out = stratified_folds(labels, num_folds, seed).eq(fold or 0).nonzero().flatten()
+    else:
+        held_out = stratified_sample(labels, round(len(labels) * val_fraction), seed)
+    if len(held_out) == len(labels):
+        raise ValueError(
+            f"val_fraction is {val_fraction}, which leaves none of {len(labels)} images to train on; give less."
+        )
+    training = torch.ones(len(labels), dtype=torch.bool)
+    training[held_out] = False
+    kept = training.nonzero().flatten()
+    if subset is not None:
+        _check_subset(subset, len(kept), len(held_out))
+        kept = kept[stratified_sample(labels[kept], subset, seed)]
+    return kept, held_out
+
+
 def split_by_image(
     num_images: int, held_out: Sequence[int] | None, val_fraction: float, subset: int | None, seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -61,12 +98,17 @@ def split_by_image(
         raise ValueError(
             f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
         )
-    if subset is not None and subset > len(kept):
-        raise ValueError(
-            f"subset is {subset}, but there are {len(kept)} training images after {num_images - len(kept)} were held "
-            f"out for validation; give at most {len(kept)}."
-        )
+    if subset is not None:
+        _check_subset(subset, len(kept), num_images - len(kept))
     return kept[:subset].sort().values, (~training).nonzero().flatten()
+
+
+def _check_subset(subset: int, left: int, held_out: int) -> None:
+    if subset > left:
+        raise ValueError(
+            f"subset is {subset}, but there are {left} training images after {held_out} were held out for validation; "
+            f"give at most {left}."
+        )
 
 
 def _rank_within_class(labels: Tensor, seed: int) -> Tensor:

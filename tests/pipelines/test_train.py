@@ -79,7 +79,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("fit --config softmax --data.fold 5 --data.num_folds 5", "fold is 5; give 0 to 4, since num_folds is 5."),
         (
             "fit --config softmax --data Digits --data.subset 5000",
-            "subset is 5000, but Digits has 1293 training images",
+            "subset is 5000, but there are 1293 training images",
         ),
         ("fit --config softmax --data.preprocessing zca", "--data.preprocessing is 'zca'; give one of 'scale'"),
         ("fit --config softmax --optimizer Adamm", "There is no class 'Adamm' for optimizer; did you mean Adam?"),
