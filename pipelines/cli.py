@@ -1,7 +1,6 @@
 """The command line proper: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
 import logging
-import os
 import shutil
 import sys
 import threading
@@ -13,9 +12,9 @@ from pydoc import locate
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -24,11 +23,13 @@ import datamodules  # noqa: F401
 import modules  # noqa: F401
 from pipelines.argument_errors import explain
 from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
+from pipelines.configuration import Parser, SaveConfig
 from pipelines.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.metrics_csv import MetricsCSV
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
-from pipelines.run_folder import RunFolder, as_typed
+from pipelines.run_folder import RunFolder
+from pipelines.run_messages import print_fitted, print_metrics, print_predicted, print_started, print_stopped
 from pipelines.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
@@ -62,32 +63,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*was not registered.*", category=UserWarning)
 
 
-class Parser(LightningArgumentParser):
-    """Raises its errors, so that they can be explained in one sentence."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)  # or a misspelt option would pass as the short form of another
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        raise ArgumentError(None, message) from ex
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration into the run's folder, anew when a run is continued."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.clone()
-        config.pop("ckpt_path", None)  # a run that goes on names its checkpoint itself
-        temporary = folder / f".config.{os.getpid()}.tmp"
-        temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))
-        temporary.replace(folder / "config.yaml")
-
-
 class TopicCLI(LightningCLI):
     """One run of one topic.
 
@@ -119,7 +94,8 @@ class TopicCLI(LightningCLI):
         """Puts in order what a run leaves that came to no good end."""
         processes = take_over_processes(self.trainer)
         if isinstance(error, Stopped):
-            self._announce_stop(error)
+            fitting = self.run_folder if self.subcommand == "fit" else None
+            print_stopped(error, fitting, self.trainer.global_step if self._begun else None)
             if not self.stop_signals.agreed:
                 end_processes(processes, 0)  # nobody told them, and they would complain when this one is gone
             if started_by_lightning(self.trainer):
@@ -146,17 +122,6 @@ class TopicCLI(LightningCLI):
         if self.status is not None:
             self.status.end("stopped", stopped.reason)
         end_processes(processes, 0)
-
-    @rank_zero_only
-    def _announce_stop(self, stopped: Stopped) -> None:
-        if self.subcommand != "fit" or self.run_folder is None:
-            print(f"Stopped by {stopped.reason}.", file=sys.stderr)
-        elif self.run_folder.last.is_file():
-            step = f" at step {self.trainer.global_step}" if self._begun else ""
-            go_on = f"python -m pipelines.train fit --ckpt_path {as_typed(self.run_folder.path)}"
-            print(f"Stopped{step} by {stopped.reason}; go on with: {go_on}", file=sys.stderr)
-        else:
-            print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
 
     def _run(self, arguments: list[str]) -> None:
         super().__init__(
@@ -310,19 +275,6 @@ class TopicCLI(LightningCLI):
     def _fast_dev_run(self) -> bool:
         return bool(self._get(self.config, "trainer")["fast_dev_run"])
 
-    @rank_zero_only
-    def _announce(self) -> None:
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        everything = sum(p.numel() for p in self.model.parameters())
-        of_all = f" of {everything:,}" if 0 < trained < everything else ""
-        device = self.trainer.strategy.root_device.type
-        print(
-            f"{self.subcommand}: {type(self.model).__name__}, {trained:,}{of_all} parameters, on "
-            f"{type(self.datamodule).__name__}; {self.trainer.world_size} × {device}, seed "
-            f"{self._get(self.config, 'seed_everything')}"
-            + (f"; {as_typed(self.run_folder.path)}" if self.run_folder else "")
-        )
-
     def _run_subcommand(self, subcommand: str) -> None:
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint:
@@ -330,43 +282,26 @@ class TopicCLI(LightningCLI):
             check_weights_fit(stored, self.model, Path(checkpoint))
             if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
-        self._announce()
+        seed = self._get(self.config, "seed_everything")
+        print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         super()._run_subcommand(subcommand)
 
-    @rank_zero_only
     def after_fit(self) -> None:
         """Prints what came out and how to go on."""
-        if self.run_folder is None or self._fast_dev_run():
-            return
-        best = self.trainer.checkpoint_callback
-        assert isinstance(best, ModelCheckpoint)
-        if best.best_model_score is not None:
-            print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(Path(best.best_model_path))})")
-        print(f"run folder         {as_typed(self.run_folder.path)}")
-        for unsent in sorted((self.run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
-            print(f"send it to W&B     wandb sync {as_typed(unsent)}")
-        print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(self.run_folder.path)}")
-        if not any(p.requires_grad for p in self.model.parameters()):
-            return  # it has memorised all there is
-        more = f"--trainer.max_epochs {2 * (self.trainer.max_epochs or 1)}"
-        print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(self.run_folder.path)} {more}")
+        if self.run_folder is not None and not self._fast_dev_run():
+            print_fitted(self.model, self.trainer, self.run_folder)
 
-    @rank_zero_only
     def after_test(self) -> None:
-        self._print_metrics("test/")
+        """Prints the figures."""
+        print_metrics(self.trainer, "test/")
 
-    @rank_zero_only
     def after_validate(self) -> None:
-        self._print_metrics("val/")
+        """Prints the figures."""
+        print_metrics(self.trainer, "val/")
 
-    def _print_metrics(self, prefix: str) -> None:
-        for name, value in self.trainer.callback_metrics.items():
-            if name.startswith(prefix):
-                print(f"{name:<28} {float(value):.4f}" if "images" not in name else f"{name:<28} {int(value):,}")
-
-    @rank_zero_only
     def after_predict(self) -> None:
-        print(f"{len(self.predictions.rows):,} images predicted: {self.predictions.file}")
+        """Prints where the predictions are."""
+        print_predicted(self.predictions)
 
 
 def _wandb_exit_code(error: BaseException) -> int:
