@@ -5,20 +5,17 @@
     mixup             λ x₁ + (1 − λ) x₂ with target λ y₁ + (1 − λ) y₂, λ drawn from Beta(α, α) (arXiv 1710.09412)
     cutmix            a rectangle of x₂ pasted into x₁, the targets mixed by area (arXiv 1905.04899)
     mirror            in `test` and `predict` the logits are the mean of those of an image and of its mirror image
-    training sizes    the first part of the training sees images of fewer pixels, which cost less: fast.ai's progressive
-                      resizing in DAWNBench, 2018 (on CIFAR-10 half the side is a quarter of the work)
 
 An average of the weights over the training is Lightning's callback EMAWeightAveraging, the cosine schedule with warm-up
 `schedules.py`; the topic's configuration has both.
 
     python -m pipelines.train fit --config resnet
-    python -m pipelines.train fit --config resnet --model.training_sizes '[16,24,32]' --trainer.max_epochs 12
     python -m pipelines.train fit --config resnet --model.name resnet50 --model.pretrained hub --model.image_size 128
 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
 
-from math import inf, log
+from math import log
 from typing import Any, ClassVar
 
 import torch
@@ -42,8 +39,6 @@ class TimmClassifier(Classifier):
             (.safetensors or .pth); None starts at random. The last layer always starts anew.
         freeze_backbone: train the last layer alone, on the features that the pretrained network has.
         image_size: enlarge or shrink the images to this side in pixels first; None takes them as they are.
-        training_sizes: sides in pixels to which images are resized in training, each for an equal share of the steps;
-            None resizes them as `image_size` says. Validation, test and prediction go by `image_size` alone.
         label_smoothing: ε, in [0, 1).
         mixup: α of mixup, at least 0; 0 leaves it out.
         cutmix: α of cutmix, at least 0; 0 leaves it out. With both, each batch gets one of the two.
@@ -66,7 +61,6 @@ class TimmClassifier(Classifier):
         pretrained: str | None = None,
         freeze_backbone: bool = False,
         image_size: int | None = None,
-        training_sizes: list[int] | None = None,
         label_smoothing: float = 0.1,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -86,12 +80,8 @@ class TimmClassifier(Classifier):
             raise ValueError(f"mixup is {mixup} and cutmix is {cutmix}; give 0 (without) or more for each.")
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is {image_size}; give at least 1 pixel.")
-        if training_sizes is not None and not (training_sizes and min(training_sizes) >= 1):
-            raise ValueError(f"training_sizes is {training_sizes}; give one side or more of at least 1 pixel each.")
         self.save_hyperparameters(logger=False)
         self.image_size = image_size
-        self.training_sizes: list[int | None] = [*training_sizes] if training_sizes else [image_size]
-        self.training_size = self.training_sizes[0]
         self.label_smoothing = label_smoothing
         self.mirror_test = mirror_test
         self.freeze_backbone = freeze_backbone
@@ -110,9 +100,8 @@ class TimmClassifier(Classifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, K)."""
-        side = self.training_size if self.training else self.image_size
-        if side is not None and images.shape[-2:] != (side, side):
-            images = F.interpolate(images, size=(side, side), mode="bicubic", antialias=True)
+        if self.image_size is not None:
+            images = F.interpolate(images, size=(self.image_size,) * 2, mode="bicubic", antialias=True)
         try:
             logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         except ValueError as error:
@@ -120,21 +109,6 @@ class TimmClassifier(Classifier):
                 raise ValueError(ONE_IMAGE) from error
             raise
         return logits
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Takes the training size that is due.
-
-        Raises:
-            ValueError: a run without an end, whose shares nobody knows.
-        """
-        total = self.trainer.estimated_stepping_batches
-        if total == inf and len(self.training_sizes) > 1:
-            raise ValueError(
-                f"training_sizes is {self.training_sizes}, each for a share of the training, which has no end here; "
-                "give --trainer.max_epochs or --trainer.max_steps."
-            )
-        last = len(self.training_sizes) - 1
-        self.training_size = self.training_sizes[min(last, int((last + 1) * self.trainer.global_step / total))]
 
     def test_logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) of `test` and `predict`: over an image and its mirror image, if that is asked for."""

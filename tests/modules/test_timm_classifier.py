@@ -3,16 +3,14 @@
 import shutil
 from math import log
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import lightning as L
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
 
 from modules import TimmClassifier
 from tests.command_line import run_pipeline
@@ -145,65 +143,6 @@ def test_image_size_resizes_first() -> None:
     torch.testing.assert_close(model(images), model.network(enlarged))
 
 
-class SizesSeen(L.Callback):
-    """Sides of the images that reach the network, a number for each batch; stops after some steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.seen: dict[str, list[int]] = {"train": [], "val": []}
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        network = cast(TimmClassifier, pl_module).network
-        network.register_forward_pre_hook(
-            lambda module, inputs: self.seen["train" if module.training else "val"].append(inputs[0].shape[-1])
-        )
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.global_step == self.steps
-
-
-def fit_in_sizes(
-    sizes: list[int], ckpt_path: str | None = None, stop_after: int = -1, **settings: Any
-) -> tuple[SizesSeen, L.Trainer]:
-    L.seed_everything(0)
-    model = tiny(training_sizes=sizes)
-    images, labels = torch.randn(8, *SHAPE), torch.randint(K, (8,))
-    loader = DataLoader(TensorDataset(images, labels), batch_size=4)
-    model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), 0.1)  # type: ignore[method-assign]
-    seen = SizesSeen(stop_after)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        callbacks=[seen],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **settings,
-    )
-    trainer.fit(model, loader, loader, ckpt_path=ckpt_path, weights_only=True)
-    return seen, trainer
-
-
-def test_training_sizes_have_equal_shares_and_validation_has_the_images_own() -> None:
-    seen, _ = fit_in_sizes([16, 24, 32], max_epochs=6, enable_checkpointing=False)
-    assert seen.seen["train"] == [16] * 4 + [24] * 4 + [32] * 4
-    assert seen.seen["val"] == [32] * 12
-    by_steps, _ = fit_in_sizes([16, 32], max_steps=5, max_epochs=-1, enable_checkpointing=False)
-    assert by_steps.seen["train"] == [16] * 3 + [32] * 2
-
-
-def test_a_resumed_run_goes_on_with_the_size_that_is_due(tmp_path: Path) -> None:
-    _, trainer = fit_in_sizes([16, 24, 32], max_epochs=6, stop_after=6, enable_checkpointing=False)
-    trainer.save_checkpoint(file := tmp_path / "six_steps.ckpt")
-    resumed, _ = fit_in_sizes([16, 24, 32], str(file), max_epochs=6, enable_checkpointing=False)
-    assert resumed.seen["train"] == [24] * 2 + [32] * 4
-
-
-def test_training_sizes_of_a_run_without_end() -> None:
-    with pytest.raises(ValueError, match=r"training_sizes is \[16, 32\].*has no end here; give --trainer.max_epochs"):
-        fit_in_sizes([16, 32], max_epochs=-1, enable_checkpointing=False)
-
-
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> None:
     plain, compiled = tiny("test_byobnet").eval(), tiny("test_byobnet", compile=True).eval()
@@ -228,8 +167,6 @@ def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> Non
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
         ({"mixup": -1.0}, "mixup is -1.0 and cutmix is 0.0; give 0"),
         ({"image_size": 0}, "image_size is 0; give at least 1 pixel"),
-        ({"training_sizes": [32, 0]}, r"training_sizes is \[32, 0\]; give one side or more of at least 1 pixel each"),
-        ({"training_sizes": []}, r"training_sizes is \[\]; give one side"),
         ({"options": {"widths": 3}}, "timm can't make test_resnet with {'widths': 3}"),
     ],
 )
