@@ -112,13 +112,13 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)  # (B, H, W) each
     largest = images.amax(1)
     chroma = largest - images.amin(1)
-    # Weights of 0 and 1 choose among red, green and blue in half the time that torch.where takes.
+    # Weights of 0 and 1 choose among the three, and floor gives the remainder: on CPUs torch.where and remainder_ are slow.
     is_red, is_green = ((largest - colour).eq_(0) for colour in (red, green))
     sixths = (red - green).add_(chroma, alpha=4)
     sixths = sixths.lerp_((blue - red).add_(chroma, alpha=2), is_green).lerp_(green - blue, is_red)
     sixths /= chroma.clamp(min=1e-12)  # a gray pixel has no hue, and needs none: 0 / 1e-12
     sixths += 6 * turn[:, None, None]
-    sixths -= (sixths / 6).floor_().mul_(6)  # the remainder, in half the time of remainder_
+    sixths -= (sixths / 6).floor_().mul_(6)
     missing = ((sixths - 3).abs_().neg_().add_(2), (sixths - 2).abs_().sub_(1), (sixths - 4).abs_().sub_(1))
     return torch.stack([largest.addcmul(share.clamp_(0, 1), chroma, value=-1) for share in missing], 1)
 
