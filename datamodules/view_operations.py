@@ -112,7 +112,7 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)  # (B, H, W) each
     largest = images.amax(1)
     chroma = largest - images.amin(1)
-    # Weights of 0 and 1 choose among the three, and floor gives the remainder: on CPUs torch.where and remainder_ are slow.
+    # Weights of 0 and 1 choose, and floor gives the remainder: on CPUs torch.where and remainder_ are slow.
     is_red, is_green = ((largest - colour).eq_(0) for colour in (red, green))
     sixths = (red - green).add_(chroma, alpha=4)
     sixths = sixths.lerp_((blue - red).add_(chroma, alpha=2), is_green).lerp_(green - blue, is_red)
