@@ -145,7 +145,8 @@ def trainer_logs(model: L.LightningModule) -> bool:
 
 
 def resnet(bench: Bench) -> None:
-    model, data, ours, _ = topic(bench, "resnet", bench.cifar10())
+    rule = ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1", "--optimizer.weight_decay", "5e-4"]
+    model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *rule])
     device, (first, steps) = bench.device, bench.steps
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)

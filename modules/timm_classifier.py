@@ -7,10 +7,12 @@
     mirror            in `test` and `predict` the logits are the mean of those of an image and of its mirror image
 
 An average of the weights over the training is Lightning's callback EMAWeightAveraging, the cosine schedule with warm-up
-`schedules.py`; the topic's configuration has both.
+`schedules.py`, the update rule timm's Muon; the topic's configuration has all three. Muon's large steps are for weights
+that start at random; pretrained ones keep what they know with AdamW at a small rate (`--optimizer torch.optim.AdamW
+--optimizer.lr 1e-3`), and with the stem and images nearer in size to those that they were trained on.
 
     python -m pipelines.train fit --config resnet
-    python -m pipelines.train fit --config resnet --model.name resnet50 --model.pretrained hub --model.image_size 128
+    python -m pipelines.train fit --config resnet --model.name resnet50 --model.pretrained hub --model.small_stem false
 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
