@@ -145,6 +145,7 @@ def trainer_logs(model: L.LightningModule) -> bool:
 
 
 def resnet(bench: Bench) -> None:
+    # SGD on both sides: what Muon costs is no cost of the Trainer, and others' scripts have SGD
     rule = ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1", "--optimizer.weight_decay", "5e-4"]
     model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *rule])
     device, (first, steps) = bench.device, bench.steps
