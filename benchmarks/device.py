@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Clock
+from modules.precision import has_bfloat16
 
 _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 _SECONDS = 1.0
@@ -75,6 +76,16 @@ def flops(step: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16, or float32 on a device that would only imitate it."""
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def mixed_precision(device: torch.device) -> Literal["bf16-mixed", "32-true"]:
+    """Lightning's name of a precision in `fast_dtype`."""
+    return "bf16-mixed" if has_bfloat16(device) else "32-true"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -3,10 +3,11 @@
     python -m benchmarks.gan [--root data] [--rounds R] [--steps N] [--batch_size B]
 
 Both sides take MNIST's batches from one datamodule's own loader, scale them, and make one discriminator step on real
-images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16. Our side is the GAN
-that `pipelines.train fit` trains: both losses and both accuracies, an average of the generator, a watch for divergence,
-metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two checkpoint callbacks, the random state.
-The bare loop has none of them. `without average` is ours without the average, the one part that does work of its own.
+images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16 where the
+CPU has it. Our side is the GAN that `pipelines.train fit` trains: both losses and both accuracies, an average of the
+generator, a watch for divergence, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two
+checkpoint callbacks, the random state. The bare loop has none of them.
+`without average` is ours without the average, the one part that does work of its own.
 
 `dcgan` is that topic's pair of networks; `mlp` a fully connected pair so small that what Lightning costs is seen.
 
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
+from benchmarks.device import autocast, mixed_precision
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import LOG_EVERY, WARM_UP, Stopwatch, Terminal, tracked
 from datamodules import MNIST, Digits, ImageDataModule
@@ -35,6 +37,7 @@ from pipelines.checkpoints import AtomicCheckpointIO, RandomState
 from pipelines.cli import quiet
 from pipelines.progress import ProgressBar
 
+_CPU = torch.device("cpu")
 BARE, OURS, PLAIN = "bare loop", "this project", "without average"
 SETTINGS: dict[str, dict[str, Any]] = {
     "dcgan": {"generator_width": 32, "discriminator_width": 32},
@@ -80,7 +83,7 @@ class Bench:
             if step == WARM_UP:
                 started = Clock.now()
             images, _ = self.data.on_after_batch_transfer(next(batches), 0)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(_CPU, mixed_precision(_CPU)):
                 with torch.no_grad():
                     fakes = generator(torch.randn(len(images), model.latent_size))
                 real, fake = discriminator(torch.cat([images.to(fakes.dtype), fakes])).float().chunk(2)
@@ -89,7 +92,7 @@ class Bench:
             loss.backward()
             optimizers[1].step()
             discriminator.requires_grad_(False)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(_CPU, mixed_precision(_CPU)):
                 fake = discriminator(generator(torch.randn(len(images), model.latent_size)))
                 loss = -F.logsigmoid(fake.float()).mean()
             optimizers[0].zero_grad()
@@ -107,7 +110,7 @@ class Bench:
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
-            precision="bf16-mixed",
+            precision=mixed_precision(_CPU),
             max_epochs=1,
             limit_val_batches=0,
             num_sanity_val_steps=0,

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--root data] [--seeds 3] [--test] [--minutes 10] [--only ROW ...]
 
     fast recipe     whole trainings, eager and compiled: seconds, accuracy, images/s, share of the matrix-product rate
-    ResNet-18       images/s as `fit` runs it, and of a bare bf16 channels-last loop with the same model and batches
+    ResNet-18       images/s as `fit` runs it, and of a bare channels-last loop with the same model and batches
     kNN             seconds for 10,000 queries among 50,000 images
     SimCLR          images/s (two views each)
     GAN             batches/s of the deep convolutional one, each a step of either network
@@ -26,7 +26,16 @@ from typing import Any
 import lightning as L
 import torch
 
-from benchmarks.device import Timer, autocast, matmul_rate, name_of, synchronise, to_device
+from benchmarks.device import (
+    Timer,
+    autocast,
+    fast_dtype,
+    matmul_rate,
+    mixed_precision,
+    name_of,
+    synchronise,
+    to_device,
+)
 from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
@@ -90,7 +99,7 @@ def fast_recipe(bench: Bench) -> None:
             return  # minutes on a CPU
         arguments = ["--config", "fast_convnet", *data, *tiny, "--model.compile", str(compiled).lower()]
         with speedrun(arguments) as race:
-            share = race.flops_of_an_image(bench.device) / matmul_rate(bench.device, torch.bfloat16)
+            share = race.flops_of_an_image(bench.device) / matmul_rate(bench.device, fast_dtype(bench.device))
             warm_up = race.warm_up()
             runs = [race.run(seed, bench.split) for seed in range(bench.seeds)]
         seconds = torch.tensor([run.training for run in runs])
@@ -158,7 +167,7 @@ def resnet(bench: Bench) -> None:
             synchronise(device)
             started = Clock.now()
         images, labels = data.on_after_batch_transfer(to_device(next(batches), device), 0)
-        with autocast(device, "bf16-mixed"):
+        with autocast(device, mixed_precision(device)):
             loss = torch.nn.functional.cross_entropy(model.network(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -167,9 +176,10 @@ def resnet(bench: Bench) -> None:
     bare = Rate.of(steps, Clock.now() - started)
     size = data.batch_size
     bench.tell(
-        "ResNet-18", f"{ours.wall * size:,.0f} images/s, bare bf16 channels-last loop {bare.wall * size:,.0f}, "
-        f"ratio {ours.wall / bare.wall:.2f}",
-    )  # fmt: skip
+        "ResNet-18",
+        f"{ours.wall * size:,.0f} images/s, bare channels-last loop in {mixed_precision(device)} "
+        f"{bare.wall * size:,.0f}, ratio {ours.wall / bare.wall:.2f}",
+    )
 
 
 def knn(bench: Bench) -> None:
@@ -230,9 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> list[tuple[str, str]]:
         quiet()
         device = torch.device("cpu" if options.cpu else "cuda")
         bench = Bench(device, options.root, options.seeds, "test" if options.test else "val", options.cpu)
-        bf16 = matmul_rate(device, torch.bfloat16)
+        dtype = fast_dtype(device)
         print(f"{name_of(device)}, torch {torch.__version__}, lightning {L.__version__}")
-        bench.tell("matrix products, bf16", f"{bf16 / 1e12:,.2f} TFLOP/s")
+        rate, kind = matmul_rate(device, dtype), str(dtype).removeprefix("torch.")
+        bench.tell("matrix products", f"{rate / 1e12:,.2f} TFLOP/s in {kind}")
         began = perf_counter()
         for name in options.only:
             if perf_counter() - began > 60 * options.minutes:

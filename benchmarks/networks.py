@@ -2,10 +2,11 @@
 
     python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet resnet]
 
-The bare loop is what one writes without this project: the same model in bfloat16 and channels-last, the same optimizer,
-torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image, and a DataLoader with two workers.
-It has no figures, no logs and no checkpoints; our side has all of them. `kept memory` is the bare loop in a process
-that holds on to freed memory as ours does (`pipelines/allocator.py`): what is left is the loader's and the Trainer's.
+The bare loop is what one writes without this project: the same model in channels-last and, where the CPU has
+it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image,
+and a DataLoader with two workers. It has no figures, no logs and no checkpoints; our side has all of them.
+`kept memory` is the bare loop in a process that holds on to freed memory as ours does (`pipelines/allocator.py`): what
+is left is the loader's and the Trainer's.
 
 `small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks.
 
@@ -29,6 +30,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from benchmarks.device import autocast, mixed_precision
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
 from callbacks import TrainingHealth
@@ -41,6 +43,7 @@ from pipelines.cli import quiet
 from pipelines.progress import ProgressBar
 from pipelines.schedule_length import ScheduleLength, configure_optimizers
 
+_CPU = torch.device("cpu")
 BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
 MODELS: dict[str, Callable[[], Classifier]] = {
     "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
@@ -79,7 +82,7 @@ def bare(model: Classifier, root: str, steps: int) -> float:
     for step, (images, labels) in enumerate(islice(loader, WARM_UP + steps)):
         if step == WARM_UP:
             started = Clock.now()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(_CPU, mixed_precision(_CPU)):
             loss = model.loss(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -98,7 +101,7 @@ def ours(model: Classifier, root: str, steps: int) -> float:
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
-            precision="bf16-mixed",
+            precision=mixed_precision(_CPU),
             max_epochs=1,
             limit_val_batches=0,
             num_sanity_val_steps=0,

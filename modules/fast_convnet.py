@@ -33,7 +33,6 @@ from torch.optim import Optimizer
 from modules.classifier import Classifier, ImageBatch
 from modules.fast_network import FastNetwork
 from modules.lookahead import Lookahead
-from modules.precision import check_precision
 from modules.schedules import Triangular
 from modules.update_rules import Together, decoupled_sgd, filter_muon, normalise
 from modules.views import Views, mean_over_views
@@ -176,7 +175,6 @@ class FastConvNet(Classifier):
                 f"whitening_bias_epochs is {self.hparams['whitening_bias_epochs']}, longer than the run's {epochs}; "
                 "give at most that, or more --trainer.max_epochs."
             )
-        check_precision(str(self.trainer.precision), self.trainer.strategy.root_device)
         if isinstance(self.network.first, Whitening):
             self.network.first.fit(data.training_images(_FITTED_IMAGES)[0])
         self.slow_weights = Lookahead(self.hparams["lookahead"]) if self.hparams["lookahead"] else None

@@ -1,6 +1,21 @@
-"""Whether a device computes in the precision that a run asks for, or would only imitate it, many times slower."""
+"""Whether a device computes in a precision, or would only imitate it, many times slower."""
 
 import torch
+
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is Arm's
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself; only CPUs and CUDA's devices are asked.
+
+    A CPU with AVX2 alone trained ResNet-18 15 times slower in bfloat16 than in float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else None
+    if device.type != "cpu" or capabilities is None:
+        return True
+    return any(capabilities.get(name) for name in _BFLOAT16_INSTRUCTIONS)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -9,10 +24,11 @@ def check_precision(precision: str, device: torch.device) -> None:
     Raises:
         ValueError: bfloat16 on a GPU without it, or float16 on a CPU.
     """
-    if device.type == "cuda" and "bf16" in precision and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if device.type == "cuda" and "bf16" in precision and not has_bfloat16(device):
         name = torch.cuda.get_device_name(device)
-        raise ValueError(f"{name} has no bfloat16, but precision is {precision}; give --trainer.precision 16-mixed.")
-    if device.type == "cpu" and precision.startswith("16"):
         raise ValueError(
-            f"CPUs train in no float16, but precision is {precision}; give --trainer.precision bf16-mixed."
+            f"{name} has no bfloat16, but precision is {precision}; give --trainer.precision 16-mixed or 32-true."
         )
+    if device.type == "cpu" and precision.startswith("16"):
+        instead = "bf16-mixed" if has_bfloat16(device) else "32-true"
+        raise ValueError(f"CPUs train in no float16, but precision is {precision}; give --trainer.precision {instead}.")

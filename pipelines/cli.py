@@ -21,11 +21,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
+from modules.precision import check_precision
 from pipelines.argument_errors import explain
 from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
 from pipelines.configuration import Parser, SaveConfig
 from pipelines.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.metrics_csv import MetricsCSV
+from pipelines.precision import settle_precision
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
@@ -192,6 +194,7 @@ class TopicCLI(LightningCLI):
             raise ValueError(explain(str(error), self._options(args[0]))) from None
         except UnicodeDecodeError as error:
             raise ValueError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
+        self.precision_changed = settle_precision(self.config[args[0]].trainer, args)
 
     def _options(self, subcommand: str) -> set[str]:
         parser = self._subcommand_parsers.get(subcommand)
@@ -283,7 +286,10 @@ class TopicCLI(LightningCLI):
             if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
         seed = self._get(self.config, "seed_everything")
+        check_precision(str(self._get(self.config, "trainer")["precision"]), self.trainer.strategy.root_device)
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
+        if self.precision_changed is not None and self.trainer.is_global_zero:
+            warnings.warn(self.precision_changed, stacklevel=1)  # as ours: Lightning's are silent
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:

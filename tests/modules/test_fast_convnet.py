@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from datamodules import Digits
 from modules import FastConvNet
 from modules.fast_network import ConvGroup
-from modules.precision import check_precision
 from modules.whitening import Whitening
 
 K = 4
@@ -193,17 +192,6 @@ def test_refused_runs(tmp_path: Path) -> None:
         train(tmp_path, model, [(torch.zeros(2, 1, 8, 8), torch.zeros(2))])
     with pytest.raises(ValueError, match=r"its length is not known; give --trainer.max_epochs or"):
         train(tmp_path, model, digits(), max_epochs=-1)
-
-
-def test_precisions_that_a_device_does_not_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_precision("bf16-mixed", torch.device("cpu"))
-    check_precision("32-true", torch.device("cuda"))
-    with pytest.raises(ValueError, match=r"CPUs train in no float16, but precision is 16-true; give .* bf16-mixed"):
-        check_precision("16-true", torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    with pytest.raises(ValueError, match=r"Tesla T4 has no bfloat16, but precision is bf16-mixed; give .* 16-mixed"):
-        check_precision("bf16-mixed", torch.device("cuda"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""The precision of a run on a CPU: topics ask for half precision because it is faster, and not on every CPU it is."""
+
+import torch
+from jsonargparse import Namespace
+
+from modules.precision import has_bfloat16
+
+_OPTION = "--trainer.precision"
+_MIXED = {"16": "16-mixed", "16-mixed": "16-mixed", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}
+
+
+def settle_precision(trainer: Namespace, arguments: list[str]) -> str | None:
+    """Changes a configuration's mixed precision to one that the CPU is fast in.
+
+    Args:
+        trainer: the settings of the Trainer; `precision` is changed, so that the run's folder and its page in W&B tell
+            what the run computed in, and a run goes on as it began.
+        arguments: the command line; a precision given there is left as it is.
+
+    Returns:
+        What was changed and why, in a sentence; None if nothing was.
+    """
+    wanted = _MIXED.get(str(trainer.precision))
+    asked = any(argument.partition("=")[0] == _OPTION for argument in arguments)
+    if wanted is None or asked or not _on_cpu(trainer.accelerator):
+        return None
+    fast = "bf16-mixed" if has_bfloat16(torch.device("cpu")) else "32-true"
+    if fast == wanted:
+        return None
+    trainer.precision = fast
+    lacking = "float16" if wanted == "16-mixed" else "bfloat16 instructions"
+    return (
+        f"this CPU has no {lacking} and would only imitate {wanted}, many times slower; the run computes in {fast}. "
+        f"Give {_OPTION} to choose."
+    )
+
+
+def _on_cpu(accelerator: object) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
