@@ -31,7 +31,14 @@ from pipelines.precision import settle_precision
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
-from pipelines.run_messages import print_fitted, print_metrics, print_predicted, print_started, print_stopped
+from pipelines.run_messages import (
+    print_fitted,
+    print_metrics,
+    print_precision,
+    print_predicted,
+    print_started,
+    print_stopped,
+)
 from pipelines.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.settings import flat_settings
 from pipelines.status import StatusFile
@@ -288,8 +295,7 @@ class TopicCLI(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         check_precision(str(self._get(self.config, "trainer")["precision"]), self.trainer.strategy.root_device)
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
-        if self.precision_changed is not None and self.trainer.is_global_zero:
-            warnings.warn(self.precision_changed, stacklevel=1)  # as ours: Lightning's are silent
+        print_precision(self.precision_changed)
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:

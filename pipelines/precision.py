@@ -29,10 +29,7 @@ def settle_precision(trainer: Namespace, arguments: list[str]) -> str | None:
         return None
     trainer.precision = fast
     lacking = "float16" if wanted == "16-mixed" else "bfloat16 instructions"
-    return (
-        f"this CPU has no {lacking} and would only imitate {wanted}, many times slower; the run computes in {fast}. "
-        f"Give {_OPTION} to choose."
-    )
+    return f"{fast}, since this CPU has no {lacking} and {wanted} would be many times slower; {_OPTION} decides."
 
 
 def _on_cpu(accelerator: object) -> bool:

@@ -34,6 +34,13 @@ def print_started(
 
 
 @rank_zero_only
+def print_precision(changed: str | None) -> None:
+    """That the run computes in another precision than its configuration asks for, if it does."""
+    if changed is not None:
+        print(f"precision: {changed}")
+
+
+@rank_zero_only
 def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
     """By what a run was stopped, and how a `fit` goes on.
 
