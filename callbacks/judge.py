@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules import ConvNet, WarmupCosine
+from modules.precision import has_bfloat16
 
 _EPOCHS, _LEAST_STEPS = 8, 1500  # of a small data set, more epochs
 _CHANNELS = (16, 32, 64)
@@ -123,7 +124,7 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
         total = torch.zeros((), device=device)
         for chosen in torch.randperm(len(labels)).tensor_split(steps):
             batch = _moved(images[chosen].to(device) * scale.to(device) + shift.to(device))
-            with torch.autocast(device.type, torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
                 logits = model(batch)
             loss = F.cross_entropy(logits.float(), labels[chosen].to(device))
             optimizer.zero_grad()

@@ -1,6 +1,13 @@
 """Whether a device computes in a precision, or would only imitate it, many times slower."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is Arm's
 
@@ -32,3 +39,29 @@ def check_precision(precision: str, device: torch.device) -> None:
     if device.type == "cpu" and precision.startswith("16"):
         instead = "bf16-mixed" if has_bfloat16(device) else "32-true"
         raise ValueError(f"CPUs train in no float16, but precision is {precision}; give --trainer.precision {instead}.")
+
+
+class FastStep(Optimizer):
+    """The first parent of an optimizer whose steps are in bfloat16: they are in float32 where that is only imitated."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """A step; `closure`, which computes loss and gradients, computes in the precision that it likes."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        device = self.param_groups[0]["params"][0].device
+        with nullcontext() if has_bfloat16(device) else _Float32ForBFloat16():
+            super().step()
+        return loss
+
+
+class _Float32ForBFloat16(TorchFunctionMode):
+    """Who asks for bfloat16 gets float32, in a copy of its own as a change of type would give."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)
+        if (kwargs or {}).get("dtype") is torch.bfloat16:
+            kwargs = {**kwargs, "dtype": torch.float32}
+        return func(*args, **(kwargs or {}))

@@ -34,6 +34,8 @@ import torch
 from torch import nn
 from torch.optim import SGD, Muon, Optimizer
 
+from modules.precision import FastStep
+
 _NEWTON_STEPS = 3  # of torch's five: the singular values need not be very near to 1
 _EXAMPLES = 1024
 
@@ -71,7 +73,11 @@ def decoupled_sgd(
     return SGD(settings, momentum=momentum, nesterov=True)
 
 
-def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> Muon:
+class FilterMuon(FastStep, Muon):
+    """torch's Muon, in float32 on devices that only imitate bfloat16."""
+
+
+def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> FilterMuon:
     """Muon for matrices of filters whose length is set anew by `normalise` after each step.
 
     Raises:
@@ -83,7 +89,7 @@ def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> 
             "momentum of 0 or more and below 1, such as 0.6."
         )
     # "original" lengthens the steps of matrices with more rows than columns, so that every step has the length √M.
-    return Muon(filters, lr, 0.0, momentum, ns_steps=_NEWTON_STEPS, adjust_lr_fn="original")
+    return FilterMuon(filters, lr, 0.0, momentum, ns_steps=_NEWTON_STEPS, adjust_lr_fn="original")
 
 
 @torch.no_grad()
