@@ -21,13 +21,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
-from modules.precision import check_precision
 from pipelines.argument_errors import explain
 from pipelines.checkpoints import AtomicCheckpointIO, LastCheckpoint, RandomState, check_weights_fit, read_checkpoint
 from pipelines.configuration import Parser, SaveConfig
 from pipelines.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.metrics_csv import MetricsCSV
-from pipelines.precision import settle_precision
+from pipelines.precision import PrecisionCheck, settle_precision
 from pipelines.predictions import PredictionsCSV
 from pipelines.progress import ProgressBar
 from pipelines.run_folder import RunFolder
@@ -255,7 +254,8 @@ class TopicCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
-        trainer.callbacks += [RandomState(), ScheduleLength(), self.stop_signals]
+        precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
+        trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.stop_signals]
         if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
             self.stop_signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:
@@ -293,7 +293,6 @@ class TopicCLI(LightningCLI):
             if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
         seed = self._get(self.config, "seed_everything")
-        check_precision(str(self._get(self.config, "trainer")["precision"]), self.trainer.strategy.root_device)
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)
         super()._run_subcommand(subcommand)

@@ -1,9 +1,10 @@
-"""The precision of a run on a CPU: topics ask for half precision because it is faster, and not on every CPU it is."""
+"""The precision of a run: topics ask for half precision because it is faster, and not on every device it is."""
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from modules.precision import has_bfloat16
+from modules.precision import check_precision, has_bfloat16
 
 _OPTION = "--trainer.precision"
 _MIXED = {"16": "16-mixed", "16-mixed": "16-mixed", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}
@@ -34,3 +35,22 @@ def settle_precision(trainer: Namespace, arguments: list[str]) -> str | None:
 
 def _on_cpu(accelerator: object) -> bool:
     return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+
+
+class PrecisionCheck(Callback):
+    """Refuses a precision that the device can only imitate, once each process has its device.
+
+    Args:
+        precision: as it was asked for; Lightning takes another one by itself for float16 on a CPU.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks at it before anything is computed.
+
+        Raises:
+            ValueError: bfloat16 on a GPU without it, or float16 on a CPU.
+        """
+        check_precision(self.precision, trainer.strategy.root_device)
