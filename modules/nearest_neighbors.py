@@ -37,6 +37,7 @@ _FLOAT32_PIXELS = 65_000  # D up to which it holds Σ |q − m| of pixels exactl
 _INT8_INSTRUCTIONS = ("avx_vnni", "avx512_vnni", "amx_int8")
 _MULTIPLE, _LEAST_ROWS = 8, 24  # sizes that CUDA's int8 product takes; it asks for more than 16 rows
 _CACHED = 2**19  # bytes of a block of memory that stays in a core's own cache
+_BLOCK = 1024  # vectors whose products with all queries are taken at a time, so that their sums stay in the cache
 _CHUNK = 64  # vectors turned to another type at a time, so that they stay in the cache
 _CANCELLED = 0.01  # share of ‖q‖² + ‖m‖² below which their difference has lost two of float32's seven digits
 _PARALLEL = 1e-14  # cosine distance that rounding to float32 may leave between parallel vectors
@@ -97,8 +98,8 @@ class NearestNeighbors:
             )
         queries = self._vectors(queries, "Query")
         kind = torch.int32 if self._int8 or (self._exact and self.metric == "l2") else self._memory.dtype
-        arrays = 1 if self._int8 or not self._exact else 3  # products of parts lie beside their sum
-        per_query = arrays * len(self._memory) * kind.itemsize
+        parts = 0 if self._int8 or not self._exact else min(_BLOCK, len(self._memory))  # products beside their sum
+        per_query = (len(self._memory) + 2 * parts) * kind.itemsize
         rows = max(1, min(self.memory_limit // per_query, len(queries)))
         if len(self._keys) < _padded(rows):
             # Kept for the next search: to touch the pages of a new array takes as long as to find the smallest in it.
@@ -171,9 +172,12 @@ class NearestNeighbors:
         if not self._exact:
             return torch.addmm(self._squares, queries, self._memory.mT, alpha=-2, out=used)
         used.copy_(self._squares)
-        parts = (tensor.split(_FLOAT32_SUMMANDS, 1) for tensor in (queries, self._memory))
-        for some, memorised in zip(*parts, strict=True):
-            used.add_((some @ memorised.mT).int(), alpha=-2)
+        space = queries.new_empty(len(queries) * min(_BLOCK, self.size))
+        for block, sums in zip(self._memory.split(_BLOCK), used.split(_BLOCK, 1), strict=True):
+            product = space[: len(queries) * len(block)].view(len(queries), len(block))
+            parts = (tensor.split(_FLOAT32_SUMMANDS, 1) for tensor in (queries, block))
+            for some, memorised in zip(*parts, strict=True):
+                sums.add_(torch.mm(some, memorised.mT, out=product).int(), alpha=-2)
         return used
 
     def _repair(self, squared: Tensor, queries: Tensor, places: Tensor, lengths: Tensor) -> None:
