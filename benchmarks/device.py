@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -81,11 +81,6 @@ def flops(step: Callable[[], Any]) -> float:
 def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16, or float32 on a device that would only imitate it."""
     return torch.bfloat16 if has_bfloat16(device) else torch.float32
-
-
-def mixed_precision(device: torch.device) -> Literal["bf16-mixed", "32-true"]:
-    """Lightning's name of a precision in `fast_dtype`."""
-    return "bf16-mixed" if has_bfloat16(device) else "32-true"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

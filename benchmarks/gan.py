@@ -28,11 +28,12 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
-from benchmarks.device import autocast, mixed_precision
+from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import LOG_EVERY, WARM_UP, Stopwatch, Terminal, tracked
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
+from modules.precision import mixed_precision
 from pipelines.checkpoints import AtomicCheckpointIO, RandomState
 from pipelines.cli import quiet
 from pipelines.progress import ProgressBar

@@ -31,7 +31,6 @@ from benchmarks.device import (
     autocast,
     fast_dtype,
     matmul_rate,
-    mixed_precision,
     name_of,
     synchronise,
     to_device,
@@ -41,6 +40,7 @@ from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
 from datamodules.official_files import CIFAR10_MEMBERS
 from modules.nearest_neighbors import NearestNeighbors
+from modules.precision import mixed_precision
 from pipelines.allocator import keep_freed_memory
 from pipelines.cli import quiet
 from pipelines.errors import user_errors

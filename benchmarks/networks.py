@@ -30,13 +30,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.device import autocast, mixed_precision
+from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
 from callbacks import TrainingHealth
 from datamodules import CIFAR10
 from modules import ConvNet, TimmClassifier, WarmupCosine
 from modules.classifier import Classifier
+from modules.precision import mixed_precision
 from pipelines.allocator import keep_freed_memory
 from pipelines.checkpoints import AtomicCheckpointIO, RandomState
 from pipelines.cli import quiet

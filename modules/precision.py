@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in _BFLOAT16_INSTRUCTIONS)
 
 
+def mixed_precision(device: torch.device) -> Literal["bf16-mixed", "32-true"]:
+    """Lightning's name of bfloat16 beside float32, or of float32 alone on a device that would only imitate bfloat16."""
+    return "bf16-mixed" if has_bfloat16(device) else "32-true"
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Refuses a precision that a device can only imitate.
 
@@ -37,7 +42,7 @@ def check_precision(precision: str, device: torch.device) -> None:
             f"{name} has no bfloat16, but precision is {precision}; give --trainer.precision 16-mixed or 32-true."
         )
     if device.type == "cpu" and precision.startswith("16"):
-        instead = "bf16-mixed" if has_bfloat16(device) else "32-true"
+        instead = mixed_precision(device)
         raise ValueError(f"CPUs train in no float16, but precision is {precision}; give --trainer.precision {instead}.")
 
 

@@ -4,7 +4,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from modules.precision import check_precision, has_bfloat16
+from modules.precision import check_precision, mixed_precision
 
 _OPTION = "--trainer.precision"
 _MIXED = {"16": "16-mixed", "16-mixed": "16-mixed", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}
@@ -25,7 +25,7 @@ def settle_precision(trainer: Namespace, arguments: list[str]) -> str | None:
     asked = any(argument.partition("=")[0] == _OPTION for argument in arguments)
     if wanted is None or asked or not _on_cpu(trainer.accelerator):
         return None
-    fast = "bf16-mixed" if has_bfloat16(torch.device("cpu")) else "32-true"
+    fast = mixed_precision(torch.device("cpu"))
     if fast == wanted:
         return None
     trainer.precision = fast
