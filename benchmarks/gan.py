@@ -3,11 +3,11 @@
     python -m benchmarks.gan [--root data] [--rounds R] [--steps N] [--batch_size B]
 
 Both sides take MNIST's batches from one datamodule's own loader, scale them, and make one discriminator step on real
-images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16 where the
-CPU has it. Our side is the GAN that `pipelines.train fit` trains: both losses and both accuracies, an average of the
-generator, a watch for divergence, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two
-checkpoint callbacks, the random state. The bare loop has none of them.
-`without average` is ours without the average, the one part that does work of its own.
+images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16 where the CPU has it.
+Our side is the GAN that `pipelines.train fit` trains: both losses and both accuracies, an average of the generator, a
+watch for divergence, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two checkpoint
+callbacks, the random state. The bare loop has none of them. `without average` is ours without the average, the one part
+that does work of its own.
 
 `dcgan` is that topic's pair of networks; `mlp` a fully connected pair so small that what Lightning costs is seen.
 

@@ -156,7 +156,8 @@ def trainer_logs(model: L.LightningModule) -> bool:
 def resnet(bench: Bench) -> None:
     # SGD on both sides: what Muon costs is no cost of the Trainer, and others' scripts have SGD
     rule = ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1", "--optimizer.weight_decay", "5e-4"]
-    model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *rule])
+    precision = mixed_precision(bench.device)
+    model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *rule, "--trainer.precision", precision])
     device, (first, steps) = bench.device, bench.steps
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -167,7 +168,7 @@ def resnet(bench: Bench) -> None:
             synchronise(device)
             started = Clock.now()
         images, labels = data.on_after_batch_transfer(to_device(next(batches), device), 0)
-        with autocast(device, mixed_precision(device)):
+        with autocast(device, precision):
             loss = torch.nn.functional.cross_entropy(model.network(images), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -177,7 +178,7 @@ def resnet(bench: Bench) -> None:
     size = data.batch_size
     bench.tell(
         "ResNet-18",
-        f"{ours.wall * size:,.0f} images/s, bare channels-last loop in {mixed_precision(device)} "
+        f"{ours.wall * size:,.0f} images/s, bare channels-last loop in {precision} "
         f"{bare.wall * size:,.0f}, ratio {ours.wall / bare.wall:.2f}",
     )
 
