@@ -47,7 +47,10 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 class FastStep(Optimizer):
-    """The first parent of an optimizer whose steps are in bfloat16: they are in float32 where that is only imitated."""
+    """The first parent of an optimizer whose steps are in bfloat16: they are in float32 where that is only imitated.
+
+    It is for libraries' optimizers that leave no choice, such as timm's and torch's Muon.
+    """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """A step; `closure`, which computes loss and gradients, computes in the precision that it likes."""
