@@ -13,7 +13,7 @@ quickstart: setup
 	$(BIN)/python -m pipelines.compare $$(ls -td logs/sweeps/digits-* | head -1)
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: setup-dev
 	$(BIN)/ruff check .

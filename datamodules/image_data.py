@@ -246,9 +246,8 @@ class ImageDataModule(L.LightningDataModule):
         store = WindowStore(images, self.crop_padding, self.flip, self.crop_border)
         fetch = AugmentedImages(store, labels, self.image_shape, self.albumentations, self.rotation, self.cutout, fill)
         if self.albumentations:
-            fetch(
-                Batch(torch.arange(1), 0, 1, 0)
-            )  # a pipeline that fails should say so before training, in this process
+            # A pipeline that fails should say so before training, in this process.
+            fetch(Batch(torch.arange(1), 0, 1, 0))
         return self._loader(fetch, len(labels), training=True)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
