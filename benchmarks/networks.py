@@ -1,6 +1,6 @@
 """Images a second of the convolutional topics as `pipelines.train fit` runs them, against a bare PyTorch loop.
 
-    python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet resnet]
+    python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet wide resnet]
 
 The bare loop is what one writes without this project: the same model in channels-last and, where the CPU has
 it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image,
@@ -8,7 +8,8 @@ and a DataLoader with two workers. It has no figures, no logs and no checkpoints
 `kept memory` is the bare loop in a process that holds on to freed memory as ours does (`pipelines/allocator.py`): what
 is left is the loader's and the Trainer's.
 
-`small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks.
+`small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks;
+`wide` is the convnet of 64 to 256 channels, with three times the arithmetic of the topic's.
 
 Each measurement is a process of its own, by wall time, with two threads; the variants take turns.
 """
@@ -48,7 +49,8 @@ _CPU = torch.device("cpu")
 BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
 MODELS: dict[str, Callable[[], Classifier]] = {
     "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
-    "convnet": partial(ConvNet, (3, 32, 32), 10),
+    "convnet": partial(ConvNet, (3, 32, 32), 10, [32, 64, 128, 256]),
+    "wide": partial(ConvNet, (3, 32, 32), 10, [64, 128, 256]),
     "resnet": partial(TimmClassifier, (3, 32, 32), 10),
 }
 BATCH_SIZE = 256
