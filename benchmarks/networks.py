@@ -23,10 +23,12 @@ from contextlib import redirect_stdout
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from pydoc import locate
 from tempfile import TemporaryDirectory
 
 import lightning as L
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -36,7 +38,7 @@ from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
 from callbacks import TrainingHealth
 from datamodules import CIFAR10
-from modules import ConvNet, TimmClassifier, WarmupCosine
+from modules import ConvNet, WarmupCosine
 from modules.classifier import Classifier
 from modules.precision import mixed_precision
 from pipelines.allocator import keep_freed_memory
@@ -44,14 +46,24 @@ from pipelines.checkpoints import AtomicCheckpointIO, RandomState
 from pipelines.cli import quiet
 from pipelines.progress import ProgressBar
 from pipelines.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.topics import find_config
 
 _CPU = torch.device("cpu")
 BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
+
+
+def of_topic(config: str) -> Classifier:
+    """The network for CIFAR-10 that `--config` means, by a topic's name or a YAML file."""
+    model = yaml.safe_load(find_config(config).read_text())["model"]
+    network: Classifier = locate(model["class_path"])((3, 32, 32), 10, **model["init_args"])  # type: ignore[operator]
+    return network
+
+
 MODELS: dict[str, Callable[[], Classifier]] = {
     "small": partial(ConvNet, (3, 32, 32), 10, [16, 32, 64], 1),
-    "convnet": partial(ConvNet, (3, 32, 32), 10, [32, 64, 128, 256]),
+    "convnet": partial(of_topic, "convnet"),
     "wide": partial(ConvNet, (3, 32, 32), 10, [64, 128, 256]),
-    "resnet": partial(TimmClassifier, (3, 32, 32), 10),
+    "resnet": partial(of_topic, "resnet"),
 }
 BATCH_SIZE = 256
 WARM_UP = 10  # steps before the clock starts, as in the Stopwatch

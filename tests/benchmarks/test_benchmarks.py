@@ -123,6 +123,15 @@ def test_networks_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytes
     assert_all_printed(comparisons["small"], names, capsys.readouterr().out)
 
 
+def test_networks_are_those_of_the_topics_configurations(tmp_path: Path) -> None:
+    config = tmp_path / "narrow.yaml"
+    config.write_text("model: {class_path: modules.ConvNet, init_args: {channels: [4, 6], convs_per_stage: 1}}")
+    convolutions = [part for part in networks.of_topic(str(config)).modules() if isinstance(part, torch.nn.Conv2d)]
+    assert [(part.in_channels, part.out_channels) for part in convolutions] == [(3, 4), (4, 6)]
+    for topic in ("convnet", "resnet"):
+        assert networks.MODELS[topic]()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
 def test_captioning_gives_a_figure_for_every_variant(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
