@@ -28,11 +28,11 @@ from pycocoevalcap.rouge.rouge import Rouge
 from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Figures, Rate, Variant, one_thread
-from modules.bleu import BLEU
-from modules.caption_metric import CaptionMetric, hashed_words
-from modules.cider import CIDEr
-from modules.ptb_tokenizer import ptb_tokenize
-from modules.rouge import ROUGE
+from modules.caption_metrics.bleu import BLEU
+from modules.caption_metrics.caption_metric import CaptionMetric, hashed_words
+from modules.caption_metrics.cider import CIDEr
+from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.rouge import ROUGE
 
 _REFERENCES = 5
 _VOCABULARY = 10_000

@@ -34,16 +34,16 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import Stopwatch, tracked
 from callbacks import TrainingHealth
+from common.caption_words import END, PAD
 from datamodules import COCOCaptions
-from datamodules.caption_batches import StoredInputs
-from datamodules.captions import CaptionDataModule, Captioned
+from datamodules.captions.caption_batches import StoredInputs
+from datamodules.captions.caption_data_module import CaptionDataModule, Captioned
 from modules import CaptionTransformer, WarmupCosine
-from modules.caption_transformer import sinusoids
-from modules.decoding import Memory, State, beam_search
-from modules.vocabulary import END, PAD
-from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-from pipelines.cli import quiet
-from pipelines.schedule_length import ScheduleLength, configure_optimizers
+from modules.captioning.caption_transformer import sinusoids
+from modules.captioning.decoding import Memory, State, beam_search
+from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.cli import quiet
+from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 
 BARE, GROUPED, OURS = "bare loop", "bare loop, our batches", "this project"
 CACHED, UNCACHED = "beam of 3, keys and values kept", "beam of 3, all read anew"

@@ -18,10 +18,10 @@ from skimage.feature import hog as skimage_hog
 from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
-from datamodules.cifar_files import read_cifar10
-from datamodules.hog import hog
-from datamodules.hue_histogram import hue_histogram
-from datamodules.shape_drawing import draw_shapes
+from datamodules.files.cifar_files import read_cifar10
+from datamodules.images.hog import hog
+from datamodules.images.hue_histogram import hue_histogram
+from datamodules.images.shape_drawing import draw_shapes
 
 _TILE = 200
 _BINS = 10

@@ -31,12 +31,12 @@ from lightning.pytorch.loggers.logger import Logger
 from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import LOG_EVERY, WARM_UP, Stopwatch, Terminal, tracked
+from common.dtype_support import mixed_precision
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
-from modules.precision import mixed_precision
-from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-from pipelines.cli import quiet
-from pipelines.progress import ProgressBar
+from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.cli import quiet
+from pipelines.run.progress import ProgressBar
 
 _CPU = torch.device("cpu")
 BARE, OURS, PLAIN = "bare loop", "this project", "without average"

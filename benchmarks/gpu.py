@@ -38,15 +38,15 @@ from benchmarks.device import (
 from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
-from datamodules.official_files import CIFAR10_MEMBERS
-from modules.nearest_neighbors import NearestNeighbors
-from modules.precision import mixed_precision
-from pipelines.allocator import keep_freed_memory
-from pipelines.cli import quiet
-from pipelines.errors import user_errors
-from pipelines.schedule_length import ScheduleLength
+from common.dtype_support import mixed_precision
+from datamodules.files.official_files import CIFAR10_MEMBERS
+from modules.neighbors.nearest_neighbors import NearestNeighbors
+from pipelines.console.errors import user_errors
+from pipelines.run.allocator import keep_freed_memory
+from pipelines.run.build import build
+from pipelines.run.cli import quiet
+from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve
-from pipelines.untrained import build
 
 _TINY = {
     "fast recipe": ["--model.widths", "[8,16,16]", "--data.batch_size", "64"],

@@ -30,7 +30,7 @@ from torchvision.transforms import v2
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from datamodules import CIFAR10, ImageDataModule, Shapes
-from datamodules.official_files import CIFAR10_MEMBERS
+from datamodules.files.official_files import CIFAR10_MEMBERS
 
 PADDING = 4
 REFERENCE = "torchvision, 0 workers"

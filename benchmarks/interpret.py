@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from datamodules import ImageDataModule
 from modules import ConvNet
-from modules.fooling import Fooled, fool
-from modules.layers import taking_pixels
-from modules.saliency import saliency
-from pipelines.run_folder import find_run
-from pipelines.trained import restore, untrained
+from modules.interpretation.feature_extraction import taking_pixels
+from modules.interpretation.fooling_images import Fooled, fool
+from modules.interpretation.saliency import saliency
+from pipelines.run.restore import restore, untrained
+from pipelines.run.run_folder import find_run
 
 BATCHED, ALONE = "one batch", "one at a time"
 _BATCH = 100  # images fooled at a time

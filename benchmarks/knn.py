@@ -27,10 +27,10 @@ from torch import Tensor
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from datamodules import CIFAR10
-from datamodules.official_files import CIFAR10_MEMBERS
+from datamodules.files.official_files import CIFAR10_MEMBERS
 from datamodules.splits import stratified_folds
-from modules.nearest_neighbors import Metric, NearestNeighbors
-from modules.votes import votes
+from modules.neighbors.nearest_neighbors import Metric, NearestNeighbors
+from modules.neighbors.votes import votes
 
 THREADS = 2
 FOLDS, SUBSET, CHOICES = 5, 5_000, (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)

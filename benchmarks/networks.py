@@ -5,8 +5,8 @@
 The bare loop is what one writes without this project: the same model in channels-last and, where the CPU has
 it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image,
 and a DataLoader with two workers. It has no figures, no logs and no checkpoints; our side has all of them.
-`kept memory` is the bare loop in a process that holds on to freed memory as ours does (`pipelines/allocator.py`): what
-is left is the loader's and the Trainer's.
+`kept memory` is the bare loop in a process that holds on to freed memory as ours does
+(`pipelines/run/allocator.py`): what is left is the loader's and the Trainer's.
 
 `small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks;
 `wide` is the convnet of 64 to 256 channels, with three times the arithmetic of the topic's.
@@ -37,16 +37,16 @@ from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
 from callbacks import TrainingHealth
+from common.dtype_support import mixed_precision
 from datamodules import CIFAR10
 from modules import ConvNet, WarmupCosine
-from modules.classifier import Classifier
-from modules.precision import mixed_precision
-from pipelines.allocator import keep_freed_memory
-from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-from pipelines.cli import quiet
-from pipelines.progress import ProgressBar
-from pipelines.schedule_length import ScheduleLength, configure_optimizers
-from pipelines.topics import find_config
+from modules.base.classifier import Classifier
+from pipelines.run.allocator import keep_freed_memory
+from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.cli import quiet
+from pipelines.run.progress import ProgressBar
+from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.run.topics import find_config
 
 _CPU = torch.device("cpu")
 BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"

@@ -25,10 +25,10 @@ from torchvision import transforms
 from benchmarks.input_pipeline import InMemory, Ours
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from datamodules import CIFAR10, ImageDataModule, Shapes
-from datamodules.official_files import CIFAR10_MEMBERS
-from datamodules.two_views import TwoViews
-from modules.nt_xent import NTXent
-from pipelines.allocator import keep_freed_memory
+from datamodules.files.official_files import CIFAR10_MEMBERS
+from datamodules.images.two_views import TwoViews
+from modules.contrastive.nt_xent import NTXent
+from pipelines.run.allocator import keep_freed_memory
 
 NO_WORKERS, TWO_WORKERS, OURS = "torchvision, 0 workers", "torchvision, 2 workers", "ours"
 LIGHTLY = "lightly"

@@ -37,13 +37,13 @@ from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Terminal, tracked
 from callbacks import TrainingHealth
 from modules import FastConvNet
-from pipelines.allocator import keep_freed_memory
-from pipelines.checkpoints import RandomState
-from pipelines.errors import user_errors
-from pipelines.progress import ProgressBar
-from pipelines.schedule_length import ScheduleLength
+from pipelines.console.errors import user_errors
+from pipelines.run.allocator import keep_freed_memory
+from pipelines.run.build import build
+from pipelines.run.checkpoints import RandomState
+from pipelines.run.progress import ProgressBar
+from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve
-from pipelines.untrained import build
 
 BARE, OURS = "bare loop", "this project"
 _WARM_UP = 2  # steps before the clock of `--compare` starts

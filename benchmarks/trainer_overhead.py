@@ -40,14 +40,14 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from callbacks import TrainingHealth
 from datamodules import CIFAR10, ImageDataModule, Shapes
-from datamodules.official_files import CIFAR10_MEMBERS
+from datamodules.files.official_files import CIFAR10_MEMBERS
 from modules import SoftmaxRegression
-from modules.classifier import Classifier
-from pipelines.checkpoints import AtomicCheckpointIO, RandomState
-from pipelines.cli import quiet
-from pipelines.metrics_csv import MetricsCSV
-from pipelines.progress import ProgressBar
-from pipelines.tracking import finish_wandb, start_wandb
+from modules.base.classifier import Classifier
+from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.cli import quiet
+from pipelines.run.progress import ProgressBar
+from pipelines.tracking.metrics_csv import MetricsCSV
+from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 
 LOG_EVERY = 50
 WARM_UP = 10  # steps before the clock starts

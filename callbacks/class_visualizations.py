@@ -6,7 +6,7 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
-from modules.class_visualization import visualize_classes
+from modules.interpretation.class_visualization import visualize_classes
 
 
 class ClassVisualization(PixelPictures):

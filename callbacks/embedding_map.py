@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
-from modules.layers import evaluating
+from modules.interpretation.feature_extraction import evaluating
 
 Method = Literal["pca", "tsne"]
 

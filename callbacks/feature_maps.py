@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
-from modules.layers import evaluating, feature_maps, find_layer, map_layers, stage_layers
+from modules.interpretation.feature_extraction import evaluating, feature_maps, find_layer, map_layers, stage_layers
 
 
 @runtime_checkable

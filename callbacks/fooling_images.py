@@ -6,7 +6,7 @@ from torch import Tensor
 from callbacks.attribution_pictures import fooling_picture
 from callbacks.pictures import show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
-from modules.fooling import fool
+from modules.interpretation.fooling_images import fool
 
 
 class FoolingImages(PixelPictures):

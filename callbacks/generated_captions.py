@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.pictures import show
-from modules.layers import evaluating
+from modules.interpretation.feature_extraction import evaluating
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ say what "nearly" is, so the distances are held against those of real images tha
 About 1 means that samples are as far from the training images as new images of the same kind are; towards 0, memorised.
 A model that makes blurred or simple images can come below 1 too, so look at the picture.
 
-Distance: l2 of pixels in [0, 255], by exact search (`modules/nearest_neighbors.py`).
+Distance: l2 of pixels in [0, 255], by exact search (`modules/neighbors/nearest_neighbors.py`).
 
 Shapes: N images, C channels, H×W pixels, k neighbours.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from callbacks.samples import Generates, check_generates
-from modules.nearest_neighbors import NearestNeighbors
+from modules.neighbors.nearest_neighbors import NearestNeighbors
 
 
 @runtime_checkable

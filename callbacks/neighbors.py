@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
-from modules.layers import evaluating
+from modules.interpretation.feature_extraction import evaluating
 
 
 @runtime_checkable

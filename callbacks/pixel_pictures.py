@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from modules.layers import evaluating, taking_pixels
+from modules.interpretation.feature_extraction import evaluating, taking_pixels
 
 
 @runtime_checkable

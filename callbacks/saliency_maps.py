@@ -8,8 +8,8 @@ from torch import Tensor
 from callbacks.attribution_pictures import saliency_picture
 from callbacks.pictures import show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
-from modules.grad_cam import grad_cam
-from modules.saliency import saliency, smooth_grad
+from modules.interpretation.grad_cam import grad_cam
+from modules.interpretation.saliency import saliency, smooth_grad
 
 Method = Literal["gradient", "smoothgrad", "grad_cam"]
 

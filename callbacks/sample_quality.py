@@ -5,8 +5,9 @@
     val/confidence  mean over the samples of the classifier's largest probability
     test/…          the same with the test images, after `test`
 
-`modules/sample_metrics.py` has the formulas, `judge.py` the classifier. "FID" here is of that classifier's features:
-such figures compare models on the same data, judged by the same classifier, and not with those of Inception's features.
+`modules/gan/sample_metrics.py` has the formulas, `reference_classifier.py` the classifier. "FID" here is of that
+classifier's features: such figures compare models on the same data, judged by the same classifier, and not with those
+of Inception's features.
 For a fixed N the distance is a little too large, by about the same amount for all models, so N is part of the figure.
 
 The samples come from latents of their own seed: the same ones each time in validation, and others in the test.
@@ -21,8 +22,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.judge import Judge, find_or_train_judge, read_judge
-from modules.sample_metrics import frechet_distance, histogram_kl, mean_confidence
+from callbacks.reference_classifier import Judge, find_or_train_judge, read_judge
+from modules.gan.sample_metrics import frechet_distance, histogram_kl, mean_confidence
 
 _SEEDS = {"val": 0, "test": 1}
 

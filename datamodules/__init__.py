@@ -1,13 +1,13 @@
 """Data sets as LightningDataModules: files, splits, preprocessing, augmentation. Nothing of models."""
 
-from datamodules.captions import CaptionDataModule
-from datamodules.cifar10 import CIFAR10
-from datamodules.coco import COCOCaptions
-from datamodules.digits import Digits
-from datamodules.image_data import ImageDataModule
-from datamodules.mnist import MNIST, FashionMNIST
-from datamodules.shape_captions import ShapeCaptions
-from datamodules.shapes import Shapes
+from datamodules.captions.caption_data_module import CaptionDataModule
+from datamodules.captions.coco import COCOCaptions
+from datamodules.captions.shape_captions import ShapeCaptions
+from datamodules.images.cifar10 import CIFAR10
+from datamodules.images.digits import Digits
+from datamodules.images.image_data_module import ImageDataModule
+from datamodules.images.mnist import MNIST, FashionMNIST
+from datamodules.images.shapes import Shapes
 
 __all__ = [
     "CIFAR10",

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.curves import read_curves
 from pipelines.search.search import Search, Trial
+from pipelines.tracking.curves import read_curves
 
 _PICTURES = Path(__file__).parent / "pictures"
 _SEARCHED = ("model.normalization", "data.batch_size", "model.weight_scale", "optimizer.init_args.lr")

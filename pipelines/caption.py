@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.command import run_command
-from pipelines.options import OptionParser
-from pipelines.run_folder import as_typed, find_run
+from pipelines.console.option_parser import OptionParser
+from pipelines.console.run_command import run_command
+from pipelines.run.run_folder import as_typed, find_run
 
 _SHOWN = (3, 224, 224)  # what the model saw was a square too
 
@@ -99,8 +99,8 @@ def caption(
 
     from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
     from callbacks.generated_captions import ShowsAttention, WritesCaptions, attended
-    from datamodules.image_files import read_images
-    from pipelines.trained import restore, untrained
+    from datamodules.images.image_files import read_images
+    from pipelines.run.restore import restore, untrained
 
     model, data = untrained(run)
     if not isinstance(model, WritesCaptions):
@@ -140,7 +140,7 @@ def caption(
 
 def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> dict[int, str]:
     """The caption of each image, by its place; all images are read first, since they say which words are rare."""
-    from modules.consensus import consensus
+    from modules.captioning.consensus import consensus
 
     drawn: dict[int, tuple[str, ...]] = {}
     for inputs, places in _batches(data):

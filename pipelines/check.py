@@ -10,8 +10,8 @@ classifier, `caption_sanity.py` those of a captioner.
 import shutil
 import sys
 
-from pipelines.command import run_command
-from pipelines.topics import topics
+from pipelines.console.run_command import run_command
+from pipelines.run.topics import topics
 from pipelines.train import resolve
 
 _VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
@@ -38,10 +38,10 @@ def check(arguments: list[str]) -> bool:
     resolved, topic = resolve(["fit", *arguments])
     # They import torch and Lightning: four seconds that a typing error need not wait for.
     from callbacks.generated_captions import WritesCaptions
-    from pipelines.caption_sanity import run_caption_checks
-    from pipelines.checkable import Checkable
-    from pipelines.sanity import read_splits, run_checks
-    from pipelines.untrained import build
+    from pipelines.checks.caption_checks import run_caption_checks
+    from pipelines.checks.classifier_checks import read_splits, run_checks
+    from pipelines.checks.sanity_checkable import Checkable
+    from pipelines.run.build import build
 
     built = build(resolved, topic)
     model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]

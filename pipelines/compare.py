@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.errors import user_errors
+from pipelines.console.errors import user_errors
 
 _OUT = "comparison.html"
 

@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import run_command
-from pipelines.options import OptionParser
-from pipelines.run_folder import as_typed
-from pipelines.topics import topics
-from pipelines.words import count, figure
+from pipelines.console.formatting import count, figure
+from pipelines.console.option_parser import OptionParser
+from pipelines.console.run_command import run_command
+from pipelines.run.run_folder import as_typed
+from pipelines.run.topics import topics
 
 if TYPE_CHECKING:
     from pipelines.cross_validation.plan import Plan

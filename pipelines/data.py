@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import caption_data
-from pipelines.data_preview import preview
-from pipelines.data_sets import DATA_SETS, find_name, make, table
-from pipelines.data_verification import verify
-from pipelines.errors import sentence, user_errors
-from pipelines.png import write_png
+from pipelines.console.errors import sentence, user_errors
+from pipelines.console.png import write_png
+from pipelines.data_sets import caption_data_sets as caption_data
+from pipelines.data_sets.image_data_sets import DATA_SETS, find_name, make, table
+from pipelines.data_sets.preview import preview
+from pipelines.data_sets.verification import verify
 
 
 def download(name: str, root: Path) -> None:

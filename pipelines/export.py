@@ -31,12 +31,12 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command import run_command
-from pipelines.options import OptionParser
-from pipelines.run_folder import RunFolder, as_typed, find_run
+from pipelines.console.option_parser import OptionParser
+from pipelines.console.run_command import run_command
+from pipelines.run.run_folder import RunFolder, as_typed, find_run
 
 if TYPE_CHECKING:
-    from pipelines.export_formats import Predict
+    from pipelines.exporting.export_formats import Predict
 
 FORMATS = {
     "onnx": ("model.onnx", "a graph for ONNX Runtime and others; needs requirements-export.txt"),
@@ -95,8 +95,8 @@ def _reserve(out: Path) -> Path:
 
 
 def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path, out: Path) -> bool:
-    from pipelines import export_formats  # torch and Lightning: seconds that a typing error need not wait for
-    from pipelines.trained import restore
+    from pipelines.exporting import export_formats  # torch and Lightning: seconds that a typing error need not wait for
+    from pipelines.run.restore import restore
 
     model, data = export_formats.untrained(run)
     restore(model, data, checkpoint)
@@ -171,7 +171,7 @@ def compare(predict: "Predict", model: Any, data: Any) -> tuple[float, float]:
     """
     import torch
 
-    from pipelines.export_formats import logits
+    from pipelines.exporting.export_formats import logits
 
     chance = torch.Generator().manual_seed(0)
     largest, scale = 0.0, _LEAST_LOGIT

@@ -6,13 +6,14 @@ python -m pipelines.interpret fooling --ckpt logs/convnet/RUN --images cat.png -
 python -m pipelines.interpret class_visualization --ckpt logs/convnet/RUN --out classes
 python -m pipelines.interpret features --ckpt logs/convnet/RUN --images photos --layer stages.1 --out features
 
-    saliency               which pixels matter for a class (`modules/saliency.py`, `modules/grad_cam.py`)
-    fooling                the small change that makes the network see another class (`modules/fooling.py`)
-    class_visualization    an image that is most typical of a class (`modules/class_visualization.py`)
+    saliency               which pixels matter for a class (`saliency.py`, `grad_cam.py`)
+    fooling                the small change that makes the network see another class (`fooling_images.py`)
+    class_visualization    an image that is most typical of a class (`class_visualization.py`)
     features               what layers make of an image, and the patches that excite their channels most
-                           (`modules/layers.py`, `modules/receptive_patches.py`)
+                           (`feature_extraction.py`, `receptive_patches.py`)
 
-The folder --out gets the pictures as PNG and their figures as CSV. What goes into the network is each image as it was
+The methods are in `modules/interpretation`. The folder --out gets the pictures as PNG and their figures as
+CSV. What goes into the network is each image as it was
 prepared in training: the preprocessing that was fitted for a run, timm's own transform for a model of timm.
 """
 
@@ -20,9 +21,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines.errors import user_errors
-from pipelines.options import OptionParser
-from pipelines.run_folder import as_typed
+from pipelines.console.errors import user_errors
+from pipelines.console.option_parser import OptionParser
+from pipelines.run.run_folder import as_typed
 
 METHODS = ("gradient", "smoothgrad", "integrated", "grad_cam")
 
@@ -113,13 +114,13 @@ def interpret(given: argparse.Namespace) -> bool:
     if given.weights is not None and given.timm is None:
         raise ValueError("--weights goes with --timm alone; a checkpoint has its own weights.")
     # They import torch, Lightning and timm: seconds that a typing error need not wait for.
-    from datamodules.image_files import find_images
+    from datamodules.images.image_files import find_images
     from pipelines.interpretation.class_images import show_classes
     from pipelines.interpretation.class_names import find_class
     from pipelines.interpretation.fooling_images import show_fooling
+    from pipelines.interpretation.inspected_model import of_run, of_timm
     from pipelines.interpretation.layer_features import show_features
     from pipelines.interpretation.saliency_maps import show_saliency
-    from pipelines.interpretation.subject import of_run, of_timm
 
     files = find_images(given.images) if "images" in given else []
     subject = of_run(given.ckpt) if given.timm is None else of_timm(given.timm, given.weights)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from math import ceil, sqrt
 from pathlib import Path
 
-from pipelines.command import run_command
-from pipelines.options import OptionParser
-from pipelines.run_folder import as_typed, find_run
+from pipelines.console.option_parser import OptionParser
+from pipelines.console.run_command import run_command
+from pipelines.run.run_folder import as_typed, find_run
 
 _LARGEST_SEED = 2**63 - 1
 
@@ -52,7 +52,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
 
     from callbacks.sample_quality import Samples
     from callbacks.samples import tiles
-    from pipelines.trained import restore, untrained
+    from pipelines.run.restore import restore, untrained
 
     model, data = untrained(run)
     if not isinstance(model, Samples):

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.command import run_command
-from pipelines.options import OptionParser
+from pipelines.console.option_parser import OptionParser
+from pipelines.console.run_command import run_command
 
 _FORMAT = "give a list of objects with image_id, a number, and caption, a text"
 
@@ -61,10 +61,13 @@ def score(results: Path, annotations: Path) -> dict[str, float]:
         ValueError: a file that can't be used, or captions of images without references.
     """
     captions = read_results(results)
-    from datamodules.coco_files import BadSamples, read_captions  # torch: seconds that a typing error need not wait for
-    from modules.bleu import BLEU
-    from modules.cider import CIDEr
-    from modules.rouge import ROUGE
+    from datamodules.captions.coco_files import (  # torch: seconds that a typing error need not wait for
+        BadSamples,
+        read_captions,
+    )
+    from modules.caption_metrics.bleu import BLEU
+    from modules.caption_metrics.cider import CIDEr
+    from modules.caption_metrics.rouge import ROUGE
 
     references = read_captions(annotations, BadSamples("skip"))
     unknown = sorted(captions.keys() - references.keys())

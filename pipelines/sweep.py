@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.errors import user_errors
-from pipelines.options import OptionParser
-from pipelines.run_folder import as_typed
-from pipelines.wandb_login import wandb_mode
+from pipelines.console.errors import user_errors
+from pipelines.console.option_parser import OptionParser
+from pipelines.run.run_folder import as_typed
+from pipelines.tracking.wandb_login import wandb_mode
 
 if TYPE_CHECKING:
     from pipelines.search.search import Search

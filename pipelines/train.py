@@ -8,10 +8,10 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 
 import sys
 
-from pipelines.allocator import keep_freed_memory
-from pipelines.errors import user_errors
-from pipelines.run_folder import RunFolder, find_checkpoint
-from pipelines.topics import find_config, topics
+from pipelines.console.errors import user_errors
+from pipelines.run.allocator import keep_freed_memory
+from pipelines.run.run_folder import RunFolder, find_checkpoint
+from pipelines.run.topics import find_config, topics
 
 SUBCOMMANDS = {
     "fit": "train, and keep the best and the last checkpoint",
@@ -92,7 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
     with user_errors():
         resolved, topic = resolve(arguments)
         keep_freed_memory()
-        from pipelines.cli import run  # imports torch and Lightning: four seconds that a typing error need not wait for
+        from pipelines.run.cli import (
+            run,  # imports torch and Lightning: four seconds that a typing error need not wait for
+        )
 
         run(resolved, topic)
 

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 _context = multiprocessing.get_context("forkserver")
 _LIMIT_SECONDS = 120
-_context.set_forkserver_preload(["pipelines.cli"])  # imported once; each process is forked from it
+_context.set_forkserver_preload(["pipelines.run.cli"])  # imported once; each process is forked from it
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.comparison.runs import is_run, read_yaml
-from pipelines.curves import Goal
-from pipelines.run_folder import as_typed
+from pipelines.run.run_folder import as_typed
+from pipelines.tracking.curves import Goal
 
 LOGS = Path("logs")
 

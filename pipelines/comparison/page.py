@@ -17,8 +17,8 @@ from pipelines.comparison.pictures import MOST_RUNS, Picture, newest_pictures
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.runs import Run
 from pipelines.comparison.table import test_figure, where
-from pipelines.curves import Curve
-from pipelines.words import count, duration, figure, setting
+from pipelines.console.formatting import count, duration, figure, setting
+from pipelines.tracking.curves import Curve
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("page.js", "plots.js", "parallel.js")

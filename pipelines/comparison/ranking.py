@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from pipelines.comparison.find import Found, Sweep
 from pipelines.comparison.runs import Run, read_run
-from pipelines.curves import Goal, Point
-from pipelines.status import State
-from pipelines.words import count, setting
+from pipelines.console.formatting import count, setting
+from pipelines.run.status import State
+from pipelines.tracking.curves import Goal, Point
 
 _NO_CHOICE = {  # settings that differ without anyone having chosen them
     "trainer.default_root_dir", "trainer.logger", "checkpoint.filename", "ckpt_path", "config", "data.root",

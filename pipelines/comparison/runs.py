@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import yaml
 
-from pipelines.curves import Curve, Goal, read_curves
-from pipelines.run_folder import RunFolder
-from pipelines.settings import flat_settings
-from pipelines.status import State, Status, read_status
+from pipelines.run.run_folder import RunFolder
+from pipelines.run.status import State, Status, read_status
+from pipelines.tracking.curves import Curve, Goal, read_curves
+from pipelines.tracking.flat_settings import flat_settings
 
 # As safe as yaml.safe_load, and ten times faster where PyYAML was built with libyaml.
 _SAFE_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.runs import Run
-from pipelines.curves import Point
-from pipelines.words import count, duration, figure, setting
+from pipelines.console.formatting import count, duration, figure, setting
+from pipelines.tracking.curves import Point
 
 _COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
 _MOST_ROWS = 40  # on a screen; a file or a pipe gets them all

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.status import read_status
-from pipelines.wandb_login import logged_in
+from pipelines.run.status import read_status
+from pipelines.tracking.wandb_login import logged_in
 
 
 def upload(folders: Sequence[Path]) -> bool:

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from pipelines.comparison.ranking import Comparison
-from pipelines.wandb_login import PROJECT, logged_in
+from pipelines.tracking.wandb_login import PROJECT, logged_in
 
 _LONGEST_TITLE = 128  # that W&B takes
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from pipelines.cross_validation.plan import Plan
 from pipelines.cross_validation.results import Result
-from pipelines.curves import read_curves
-from pipelines.run_folder import RunFolder
-from pipelines.search.command import python_path, trial_command
-from pipelines.search.local import LocalMachine, shares
+from pipelines.run.run_folder import RunFolder
+from pipelines.run.status import read_status
+from pipelines.search.local_machine import LocalMachine, shares
 from pipelines.search.search import Search
+from pipelines.search.trial_command import python_path, trial_command
 from pipelines.search.trial_process import Job, Outcome
-from pipelines.status import read_status
+from pipelines.tracking.curves import read_curves
 
 _ALL_IMAGES = {"data.val_fraction": 0, "data.num_folds": None, "data.fold": None}
 

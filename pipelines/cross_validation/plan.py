@@ -18,8 +18,8 @@ from typing import Any, cast
 
 import yaml
 
-from pipelines.curves import Goal
 from pipelines.search.sweep_file import SweepFile, read_sweep
+from pipelines.tracking.curves import Goal
 
 _OURS = ("data.fold", "data.num_folds")  # which this pipeline sets
 
@@ -143,8 +143,8 @@ def _look_at(arguments: list[str], folds: int) -> tuple[str, Goal, dict[str, str
     Raises:
         ValueError: settings that are refused, a metric that is not of the validation images, too few images.
     """
+    from pipelines.run.build import build
     from pipelines.train import resolve
-    from pipelines.untrained import build
 
     resolved, topic = resolve(["fit", *arguments, "--data.num_folds", str(folds), "--data.fold", "0"])
     built = build(resolved, topic)

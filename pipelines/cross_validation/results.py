@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pipelines.console.formatting import figure, setting
 from pipelines.cross_validation.plan import Plan
-from pipelines.curves import read_curves
 from pipelines.search.search import Search, Trial
-from pipelines.words import figure, setting
+from pipelines.tracking.curves import read_curves
 
 
 @dataclass(frozen=True)

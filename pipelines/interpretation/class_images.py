@@ -10,11 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.pictures import image_grid
-from modules.class_visualization import visualize_classes
+from modules.interpretation.class_visualization import visualize_classes
+from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
+from pipelines.interpretation.inspected_model import Subject, to_uint8
 from pipelines.interpretation.results import side_of, write_table
-from pipelines.interpretation.subject import Subject, to_uint8
-from pipelines.png import write_png
 
 _MOST_FRAMES = 60
 _FRAME_MILLISECONDS = 80

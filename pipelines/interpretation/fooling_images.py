@@ -9,11 +9,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.attribution_pictures import fooling_picture
-from modules.fooling import Fooled, fool
+from modules.interpretation.fooling_images import Fooled, fool
+from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
+from pipelines.interpretation.inspected_model import Subject, to_uint8
 from pipelines.interpretation.results import Photos, photos, side_of, write_table
-from pipelines.interpretation.subject import Subject, to_uint8
-from pipelines.png import write_png
 
 
 def show_fooling(

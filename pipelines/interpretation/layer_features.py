@@ -8,11 +8,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.attribution_pictures import layers_picture, patches_picture
-from modules.layers import feature_maps, find_layer, stage_layers
-from modules.receptive_patches import Box, Unit, receptive_fields, strongest_units
+from modules.interpretation.feature_extraction import feature_maps, find_layer, stage_layers
+from modules.interpretation.receptive_patches import Box, Unit, receptive_fields, strongest_units
+from pipelines.console.png import write_png
+from pipelines.interpretation.inspected_model import Subject
 from pipelines.interpretation.results import photos, side_of, write_table
-from pipelines.interpretation.subject import Subject
-from pipelines.png import write_png
 
 
 def show_features(

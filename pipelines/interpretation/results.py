@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pipelines.interpretation.subject import Subject
+from pipelines.interpretation.inspected_model import Subject
 
 BATCH = 16  # images at a time: enough to keep the processor busy, little enough for large networks
 

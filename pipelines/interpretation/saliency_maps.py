@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from callbacks.attribution_pictures import saliency_picture
-from modules.grad_cam import grad_cam, last_map_layer
-from modules.layers import find_layer
-from modules.saliency import class_scores, integrated_gradients, saliency, smooth_grad
+from modules.interpretation.feature_extraction import find_layer
+from modules.interpretation.grad_cam import grad_cam, last_map_layer
+from modules.interpretation.saliency import class_scores, integrated_gradients, saliency, smooth_grad
+from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
+from pipelines.interpretation.inspected_model import Subject
 from pipelines.interpretation.results import photos, side_of, write_table
-from pipelines.interpretation.subject import Subject
-from pipelines.png import write_png
 
 _INCOMPLETE = 0.01  # share of the score difference by which the attributions may miss it
 _BLACK = 0.0  # the baseline of integrated gradients: an image without content

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pipelines.search.command import python_path, trial_command
-from pipelines.search.local import LocalMachine, shares
+from pipelines.console.formatting import duration, figure, setting
+from pipelines.run.status import give_reason
+from pipelines.search.local_machine import LocalMachine, shares
 from pipelines.search.search import Search, Trial
+from pipelines.search.trial_command import python_path, trial_command
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
-from pipelines.status import give_reason
-from pipelines.words import duration, figure, setting
 
 
 def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:

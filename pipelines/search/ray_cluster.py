@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.search.command import python_path
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search, Trial
+from pipelines.search.trial_command import python_path
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipelines.search.command import python_path, trial_command
 from pipelines.search.sweep_file import SweepFile
+from pipelines.search.trial_command import python_path, trial_command
 
 
 def check_parameters(sweep: SweepFile) -> None:
@@ -54,7 +54,7 @@ def _points(sweep: SweepFile) -> list[dict[str, Any]]:
 
 
 def _first_complaint(lines: list[list[str]]) -> str | None:
-    from pipelines.cli import TopicCLI, quiet
+    from pipelines.run.cli import TopicCLI, quiet
     from pipelines.train import resolve
 
     class Parsed(Exception):

@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.console.formatting import duration, figure, setting
 from pipelines.search.search import Search, Trial
-from pipelines.words import duration, figure, setting
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
 _REDRAW_SECONDS = 1.0

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import yaml
 
-from pipelines.curves import Goal
 from pipelines.search.distributions import Distribution, read_distribution
+from pipelines.tracking.curves import Goal
 
 METHODS = ("grid", "random", "bayes")
 _KEYS = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines.curves import read_curves
+from pipelines.tracking.curves import read_curves
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
 _LOOK_SECONDS = 0.5  # between two looks at a trial's metrics

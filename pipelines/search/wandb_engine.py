@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from pipelines.search.command import python_path
-from pipelines.search.local import shares, visible_gpus
+from pipelines.console.formatting import setting
+from pipelines.search.local_machine import shares, visible_gpus
+from pipelines.search.trial_command import python_path
 from pipelines.search.watchdog import MARK, Watchdog
-from pipelines.wandb_login import PROJECT, reachable, server_name, wandb_mode
-from pipelines.words import setting
+from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0  # for agents to end their runs after each signal; a run's own clean end takes a few

@@ -11,7 +11,7 @@ pytest.importorskip("torchvision", reason="the benchmarks compare with torchvisi
 
 from benchmarks import captioning, features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Figures, Rate, Variant
-from tests.datamodules.official_files import write_cifar10
+from tests.datamodules.files.official_files import write_cifar10
 
 
 def assert_all_printed(comparison: Comparison, names: set[str], printed: str) -> None:

@@ -18,7 +18,7 @@ from callbacks import ClassVisualization, FeatureMaps, FoolingImages, SaliencyMa
 from callbacks.attribution_pictures import fooling_picture, heat, layers_picture, patches_picture, scaled
 from datamodules import Digits
 from modules import Classifier, ConvNet, SoftmaxRegression, TimmClassifier
-from modules.saliency import saliency
+from modules.interpretation.saliency import saliency
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 

@@ -15,7 +15,7 @@ from callbacks.accuracy_by_k import AccuracyByK, draw_accuracy_by_k
 from callbacks.neighbors import Neighbors
 from datamodules import Digits
 from modules import SoftmaxRegression
-from modules.k_nearest_neighbors import KNearestNeighbors
+from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
 
 
 class Shown:

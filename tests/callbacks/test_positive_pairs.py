@@ -13,7 +13,7 @@ from torch import Tensor
 import callbacks.positive_pairs
 from callbacks import PositivePairs
 from datamodules import Digits
-from datamodules.two_views import TwoViews
+from datamodules.images.two_views import TwoViews
 from modules import SimCLR, SoftmaxRegression
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")

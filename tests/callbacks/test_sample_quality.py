@@ -10,8 +10,9 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from callbacks import SampleQuality, judge
-from callbacks.judge import find_or_train_judge, read_judge
+from callbacks import SampleQuality
+from callbacks import reference_classifier as judge
+from callbacks.reference_classifier import find_or_train_judge, read_judge
 from datamodules import Digits
 from modules import GAN, ConvNet, SoftmaxRegression
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from datamodules import ShapeCaptions
-from modules.consensus import consensus
+from modules.captioning.consensus import consensus
 from pipelines.caption import image_ids
-from pipelines.run_folder import find_run
-from pipelines.trained import restore, untrained
+from pipelines.run.restore import restore, untrained
+from pipelines.run.run_folder import find_run
 from tests.command_line import run_pipeline
 
 FIT = [

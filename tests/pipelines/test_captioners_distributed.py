@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.command_line import run_pipeline
-from tests.datamodules.coco_dataset import write_coco
-from tests.datamodules.test_image_features import NETWORK
+from tests.datamodules.captions.coco_dataset import write_coco
+from tests.datamodules.captions.test_image_features import NETWORK
 from tests.pipelines.test_distributed import TWO, rows, train
 
 FIT = [

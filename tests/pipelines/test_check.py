@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from modules import Classifier, LinearSVM, SoftmaxRegression
 from pipelines import check
-from pipelines.checkable import Result, Split, without_regularisation
-from pipelines.gradient_checks import _Loss, _relative_error
-from pipelines.sanity import check_splits, run_checks
-from pipelines.topics import topics
+from pipelines.checks.classifier_checks import check_splits, run_checks
+from pipelines.checks.gradient_checks import _Loss, _relative_error
+from pipelines.checks.sanity_checkable import Result, Split, without_regularisation
+from pipelines.run.topics import topics
 
 SHAPE, CLASSES = (1, 8, 8), 4
 NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]

@@ -117,7 +117,11 @@ def assert_same_training(run: Path, single: Path) -> None:
     assert losses(run) == pytest.approx(expected, rel=1e-4)
 
 
-NEW_ID = [sys.executable, "-c", "from pipelines.run_folder import RunFolder; print(RunFolder.new('softmax').run_id)"]
+NEW_ID = [
+    sys.executable,
+    "-c",
+    "from pipelines.run.run_folder import RunFolder; print(RunFolder.new('softmax').run_id)",
+]
 
 
 def test_all_processes_of_an_srun_agree_on_the_run_folder(tmp_path: Path) -> None:

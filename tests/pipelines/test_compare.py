@@ -19,8 +19,8 @@ from pipelines.comparison.find import find
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.runs import read_run
 from pipelines.comparison.table import print_table
-from pipelines.curves import Curve, Point
-from pipelines.words import duration, figure, setting
+from pipelines.console.formatting import duration, figure, setting
+from pipelines.tracking.curves import Curve, Point
 from tests.command_line import PROJECT, run_pipeline
 
 

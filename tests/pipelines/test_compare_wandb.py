@@ -171,7 +171,7 @@ def test_a_report_shows_the_same_runs(here: Path) -> None:
     assert runs["runFeed"]["columnOrder"] == ["run:state", "summary:val/accuracy", "config:optimizer.lr.value"]
     panels = grid["metadata"]["panelBankSectionConfig"]["panels"]
     assert [panel["config"].get("metrics") for panel in panels] == [["val/accuracy"], ["train/loss"], None, None]
-    assert panels[0]["config"]["xAxis"] == "trainer/global_step"  # as pipelines.tracking defines it
+    assert panels[0]["config"]["xAxis"] == "trainer/global_step"  # as pipelines.tracking.wandb_run defines it
 
 
 def test_a_server_that_takes_no_report_is_said_in_a_sentence(here: Path) -> None:

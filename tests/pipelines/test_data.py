@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 import datamodules
-from datamodules import official_files as official
-from datamodules.coco_download import ARCHIVES
-from datamodules.download import Download
+from datamodules.captions.coco_download import ARCHIVES
+from datamodules.files import official_files as official
+from datamodules.files.download import Download
 from pipelines.data import main
-from pipelines.data_preview import preview
-from pipelines.data_sets import CIFAR10_BATCHES, DATA_SETS, find_name, state
-from tests.datamodules.official_files import write_cifar10, write_mnist
+from pipelines.data_sets.image_data_sets import CIFAR10_BATCHES, DATA_SETS, find_name, state
+from pipelines.data_sets.preview import preview
+from tests.datamodules.files.official_files import write_cifar10, write_mnist
 
 
 def failing(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
@@ -147,7 +147,7 @@ def test_download_prepares_the_data_sets_below_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    monkeypatch.setattr("datamodules.mnist.fetch", lambda file, folder: asked.append((file, folder)))
+    monkeypatch.setattr("datamodules.images.mnist.fetch", lambda file, folder: asked.append((file, folder)))
     main(["download", "MNIST", "digits", "--root", str(tmp_path)])
     assert asked == [(file, tmp_path / "MNIST" / "raw") for file in official.MNIST]
     folder = tmp_path / "MNIST" / "raw"

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from datamodules import Digits
 from modules import SoftmaxRegression
-from pipelines import export, export_formats
+from pipelines import export
+from pipelines.exporting import export_formats
 from tests.command_line import run_pipeline
 
 FIT = [

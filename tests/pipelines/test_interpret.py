@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from datamodules import Digits
-from datamodules.shape_drawing import draw_shapes
-from modules.layers import captured
-from modules.saliency import integrated_gradients, saliency
+from datamodules.images.shape_drawing import draw_shapes
+from modules.interpretation.feature_extraction import captured
+from modules.interpretation.saliency import integrated_gradients, saliency
 from pipelines import interpret
 from pipelines.interpretation.class_names import find_class
-from pipelines.interpretation.subject import of_run, of_timm
+from pipelines.interpretation.inspected_model import of_run, of_timm
 from tests.command_line import run_pipeline
 
 NETWORK = "mobilenetv3_small_050"
@@ -121,8 +121,8 @@ def test_saliency_of_a_run(run: Path, digits: Path, tmp_path: Path) -> None:
 
 def test_the_network_takes_pixels(run: Path, digits: Path) -> None:
     """Independent of the pre-hook: scores and gradients by the run's own preprocessing and the chain rule."""
-    from pipelines.run_folder import find_run
-    from pipelines.trained import restore, untrained
+    from pipelines.run.restore import restore, untrained
+    from pipelines.run.run_folder import find_run
 
     subject = of_run(str(run))
     model, data = untrained(find_run(str(run))[0])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.train import main, resolve
 from tests.command_line import PROJECT, run_pipeline
-from tests.datamodules.official_files import write_cifar10
+from tests.datamodules.files.official_files import write_cifar10
 
 DIGITS = [
     "fit",

@@ -17,8 +17,8 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
-from pipelines.status import read_status
 from tests.command_line import PROJECT, run_pipeline
 from tests.pipelines.test_resume import LONG, NOISY, rows, the_run, weights
 from tests.wandb_server import Run, WandbServer
@@ -392,7 +392,7 @@ def _launcher_of_two_runs(server: WandbServer, tmp_path: Path) -> "subprocess.Po
     """A launcher whose two agents each train a run, one of them on two processes."""
     fit = ["-m", "pipelines.train", *_FIT, "--trainer.max_epochs", "100000", "--config", "${args_json_file}"]
     path = _sweep(tmp_path / "sweep.yaml", fit, [{"optimizer.lr": 0.01, **_TWO}, {"optimizer.lr": 0.02}], server)
-    script = "import sys; from pipelines.errors import user_errors; from pipelines.search import wandb_engine\n"
+    script = "import sys; from pipelines.console.errors import user_errors; from pipelines.search import wandb_engine\n"
     script += "with user_errors(): wandb_engine.run_on_wandb(sys.argv[1], parallel=2)"
     launcher = subprocess.Popen(
         [sys.executable, "-c", script, path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

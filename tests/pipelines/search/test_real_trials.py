@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.run.status import read_status
 from pipelines.search.search import Search
-from pipelines.status import read_status
 from tests.command_line import PROJECT, run_pipeline
 
 _TOPIC = ["fit", "--config", "softmax", "--data", "Digits"]

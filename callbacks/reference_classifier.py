@@ -1,0 +1,166 @@
+"""The classifier that judges generated images: one of our own, trained on the training images they are to be like.
+
+It is a small `modules.ConvNet`. What judges is the feature vector before its last layer, and its class probabilities.
+A checkpoint of `python -m pipelines.train fit --config mnist_convnet` will do; else one is trained on first use, the
+same way in each run, and kept beside the data, under a name that belongs to the very training images.
+
+Shapes: N images, C channels, H×W pixels, D features, K classes.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.dtype_support import has_bfloat16
+from modules import ConvNet, WarmupCosine
+
+_EPOCHS, _LEAST_STEPS = 8, 1500  # of a small data set, more epochs
+_CHANNELS = (16, 32, 64)
+_BATCH_SIZE = 128
+_SHIFT = 2  # pixels by which training images are moved at most
+_CHUNK = 1000
+
+
+class Judge:
+    """A trained classifier with the map from pixels to what it was trained on.
+
+    Args:
+        model: with weights.
+        scale: multiplies pixels in [0, 255] …
+        shift: … and this is added then.
+    """
+
+    def __init__(self, model: ConvNet, scale: Tensor, shift: Tensor) -> None:
+        self.model, self.scale, self.shift = model.eval().requires_grad_(False), scale, shift
+        self._features: list[Tensor] = []
+        model.output.register_forward_pre_hook(lambda layer, inputs: self._features.append(inputs[0]))
+
+    def to(self, device: torch.device) -> "Judge":
+        """Moves it to a device."""
+        self.model.to(device)
+        self.scale, self.shift = self.scale.to(device), self.shift.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, D) and logits (N, K) of images (N, C, H, W), pixels in [0, 1], on any device."""
+        features, logits = [], []
+        for chunk in pixels.split(_CHUNK):
+            logits.append(self.model(chunk.to(self.scale.device) * 255 * self.scale + self.shift))
+            features.append(self._features.pop())
+        return torch.cat(features), torch.cat(logits)
+
+
+def read_judge(path: Path) -> Judge:
+    """The judge in a checkpoint of a `ConvNet`, read without running code.
+
+    Raises:
+        ValueError: no file, a damaged one, or not a ConvNet's on whole images.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint at {path}; give a ConvNet's, or leave out classifier to train one.")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        preprocessing: Mapping[str, Any] = next(
+            value for value in stored.values() if isinstance(value, dict) and "preprocessing" in value
+        )
+        settings = {name: value for name, value in stored["hyper_parameters"].items() if not name.startswith("_")}
+        with _apart():
+            model = ConvNet(**settings)
+        model.load_state_dict(stored["state_dict"])
+        return Judge(model, preprocessing["scale"], preprocessing["shift"])
+    except Exception as error:  # torch raises whatever its reader stumbles over
+        raise ValueError(
+            f"{path} can't judge images: it is damaged or no checkpoint of a ConvNet on scaled or standardised images; "
+            "give another classifier, or leave it out to train one."
+        ) from error
+
+
+def find_or_train_judge(folder: Path, images: Tensor, labels: Tensor, report: Callable[[str], None]) -> Judge:
+    """The judge that belongs to training images, trained first if there is none yet.
+
+    Args:
+        folder: where it is kept.
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+        report: told how far the training is.
+    """
+    name = blake2b(images.numpy().tobytes() + labels.numpy().tobytes(), digest_size=6).hexdigest()
+    path = folder / f"judge-{name}.ckpt"
+    if not path.is_file():
+        with _apart():
+            torch.manual_seed(0)
+            _write(path, _train(images, labels, report))
+    return read_judge(path)
+
+
+def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dict[str, Any]:
+    """A checkpoint of a classifier, in the form that Lightning gives it."""
+    share = images.double().div_(255)
+    mean, std = share.mean((0, 2, 3), keepdim=True)[0], share.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-3)
+    scale, shift = (1 / (255 * std)).float(), (-mean / std).float()  # (C, 1, 1)
+    smallest = min(images.shape[2:])
+    channels = [width for stage, width in enumerate(_CHANNELS, start=1) if 2**stage <= smallest // 2]
+    settings: dict[str, Any] = {
+        "input_shape": tuple(images.shape[1:]),
+        "num_classes": int(labels.max()) + 1,
+        "channels": channels,
+    }
+    device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+    model = ConvNet(**settings).to(device)
+    steps = max(1, len(labels) // _BATCH_SIZE)
+    epochs = max(_EPOCHS, -(-_LEAST_STEPS // steps))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = WarmupCosine(optimizer)
+    schedule.begin(epochs * steps)
+    for epoch in range(1, epochs + 1):
+        total = torch.zeros((), device=device)
+        for chosen in torch.randperm(len(labels)).tensor_split(steps):
+            batch = _moved(images[chosen].to(device) * scale.to(device) + shift.to(device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                logits = model(batch)
+            loss = F.cross_entropy(logits.float(), labels[chosen].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.detach()
+        if epoch % (epochs // _EPOCHS) == 0:
+            report(f"classifier to judge samples, trained once for this data: epoch {epoch} of {epochs}, loss "
+                   f"{float(total) / steps:.4f}")  # fmt: skip
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    preprocessing = {"preprocessing": "standardize", "scale": scale, "shift": shift}
+    return {"state_dict": state, "hyper_parameters": settings, "data": preprocessing}
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Leaves the run's random numbers as they are, and can train within an evaluation."""
+    gpus = range(torch.cuda.device_count())
+    with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _moved(images: Tensor) -> Tensor:
+    """A batch (N, C, H, W), all of it shifted by the same random few pixels, the edge repeated."""
+    down, right = torch.randint(2 * _SHIFT + 1, (2,)).tolist()
+    padded: Tensor = nn.functional.pad(images, [_SHIFT] * 4, mode="replicate")
+    return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
+
+
+def _write(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Under a temporary name first, so that a kill leaves no half of it and two runs may do it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(checkpoint, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What two rooms need and neither owns; nothing here imports another room."""

@@ -1,0 +1,1 @@
+"""Caption data sets: COCO and drawn scenes, vocabulary, batches and stored image features."""

@@ -1,0 +1,272 @@
+"""What all data sets of images with captions share: vocabulary, splits by image, batches of about equal length.
+
+A data set is a subclass that says `input_shape`, reads the captions of its images in `read` and hands out what a model
+is given of them in `inputs`. A model is told the `vocabulary`, and speaks in ids of it:
+
+    training            (inputs, tokens)               one sample a caption, grouped by length
+    validation, test    (inputs, tokens, references)   one sample an image; references are the captions as they are
+    predict             (inputs, indices)              the images in `image_files`
+
+Validation images are held out from the training images: images, not captions, or the model would be asked for what it
+has been told. The vocabulary is that of the training captions alone.
+
+Shapes: M images of a split, B samples of a batch, T longest caption of a batch in words, END included.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from common.ranges import check_range
+from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
+from datamodules.captions.vocabulary import Vocabulary, build_vocabulary, split_words
+from datamodules.images.image_files import find_images
+from datamodules.input_dtype import in_format_of
+from datamodules.loader import Batch, BatchLoader
+from datamodules.splits import split_by_image
+
+Split = Literal["train", "val", "test"]
+
+
+class Captioned(NamedTuple):
+    """The official training or test images of a data set."""
+
+    captions: list[list[str]]  # of each image: at least one, each with at least one word
+    held_out: list[int] | None = None  # images that are the validation split, where the data set says which
+
+
+class CaptionDataModule(L.LightningDataModule):
+    """Images with captions.
+
+    Args:
+        batch_size: captions per training step and process, images per step in evaluation.
+        val_fraction: share of the training images held out for validation, in [0, 1), where the data set has no
+            validation images of its own.
+        subset: train on this many images of the training split, at least 1; None takes all.
+        captions_per_image: train on the first so many captions of an image, at least 1; None takes all.
+        min_count: how often a word must occur in the training captions to be in the vocabulary, at least 1.
+        max_length: words of the longest caption that the model is to give, at least 1. Longer training captions are
+            left out, and counted in `left_out`; references stay as long as they are.
+        num_workers: processes that fetch batches; worth it where images are decoded.
+        split_seed: draws the validation images and the subset; the training seed does not.
+        images: image files or folders that `predict` captions.
+
+    Raises:
+        ValueError: a value out of the range given above.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        val_fraction: float = 0.1,
+        subset: int | None = None,
+        captions_per_image: int | None = None,
+        min_count: int = 1,
+        max_length: int = 20,
+        num_workers: int = 0,
+        split_seed: int = 0,
+        images: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
+        check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
+        check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
+        all_or_some = captions_per_image is None or captions_per_image >= 1
+        check_range("captions_per_image", captions_per_image, all_or_some, "at least 1, or leave it out for all")
+        check_range("min_count", min_count, min_count >= 1, "at least 1")
+        check_range("max_length", max_length, max_length >= 1, "at least 1 word")
+        check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.subset = subset
+        self.captions_per_image = captions_per_image
+        self.min_count = min_count
+        self.max_length = max_length
+        self.num_workers = num_workers
+        self.split_seed = split_seed
+        self.images = images
+        self.left_out: Counter[str] = Counter()  # what was left out of the data, by reason
+        self._read: dict[bool, Captioned] = {}
+        self._rows: dict[str, Tensor] = {}  # of each split: its images' places among those that `read` gives
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what a model is given of one image: (C, H, W), grid features (L, D) or pooled features (D,)."""
+        raise NotImplementedError(f"{type(self).__name__} must say the shape of its inputs.")
+
+    def read(self, train: bool) -> Captioned:
+        """The captions of the official training or test images, without a look at pixels."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its captions are read.")
+
+    def inputs(self, split: Split, training: bool) -> Inputs:
+        """What gives the inputs of the images of a split, augmented if they are for training."""
+        raise NotImplementedError(f"{type(self).__name__} must say where its inputs come from.")
+
+    def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
+        """Images of a split by their places in it, (M,), to be shown: pixels in [0, 1], (M, 3, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its images look.")
+
+    def preprocess(self, inputs: Tensor) -> Tensor:
+        """Inputs as they are stored to inputs as the model gets them: uint8 pixels x to 2x/255 − 1, others as float32.
+
+        It runs on the device: what crosses to it has a quarter or half of the bytes.
+        """
+        return inputs * (2 / 255) - 1 if inputs.dtype == torch.uint8 else inputs.float()
+
+    def predict_inputs(self) -> Any:
+        """What fetches batches of the image files that were handed in."""
+        channels, height, width = self.input_shape
+        return ImageFileBatches(self.image_files, (channels, height, width))
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The words by id. Read from the training captions when it is first asked for, even before `setup`.
+
+        Raises:
+            ValueError: files of captions that are missing or damaged.
+        """
+        return build_vocabulary((text for texts in self.captions("train") for text in texts), self.min_count)
+
+    def captions(self, split: Split) -> list[list[str]]:
+        """The captions of each image of a split."""
+        captions = self._part(split).captions
+        return [captions[row] for row in self.rows(split).tolist()]
+
+    def references(self, split: Split, indices: Tensor) -> list[list[str]]:
+        """The captions of images of a split by their places in it, (M,): M lists."""
+        captions, rows = self._part(split).captions, self.rows(split)
+        return [captions[row] for row in rows[indices].tolist()]
+
+    def _part(self, split: Split) -> Captioned:
+        train = split != "test"
+        if train not in self._read:
+            self._read[train] = self.read(train)
+        return self._read[train]
+
+    def rows(self, split: Split) -> Tensor:
+        """The places of a split's images among those that `read` gives, in rising order: (M,) int64."""
+        if split not in self._rows:
+            captions, held_out = self._part(split)
+            if split == "test":
+                self._rows["test"] = torch.arange(len(captions))
+            else:
+                self._rows["train"], self._rows["val"] = split_by_image(
+                    len(captions), held_out, self.val_fraction, self.subset, self.split_seed
+                )
+        return self._rows[split]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The vocabulary, for the checkpoint."""
+        return {"vocabulary": self.vocabulary}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Makes sure that the data speaks the checkpoint's words.
+
+        Raises:
+            ValueError: the vocabulary is another one, so that the model would take each id for another word.
+        """
+        theirs = list(state["vocabulary"])
+        if theirs != self.vocabulary:
+            differing = len(set(theirs) ^ set(self.vocabulary))
+            which = f"{differing:,} of them in one alone" if differing else "the same ones in another order"
+            raise ValueError(
+                f"The checkpoint was trained with a vocabulary of {len(theirs):,} words, but the data has "
+                f"{len(self.vocabulary):,}, {which}; give the training captions and the settings min_count, subset, "
+                "val_fraction and split_seed that it was trained with."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Reads what the stage (`fit`, `validate`, `test`, `predict`) needs, once.
+
+        Raises:
+            ValueError: data files that are missing or damaged, or a subset larger than the training split.
+        """
+        if stage != "predict":
+            self.rows("test" if stage == "test" else "train")
+        if stage == "fit":
+            self._samples  # noqa: B018  # so that what is left out is said before training
+
+    @cached_property
+    def _samples(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The training captions: their images (N,), tokens (N, L + 2) and lengths in words, END included (N,)."""
+        images, texts, lengths = [], [], []
+        for image, captions in enumerate(self.captions("train")):
+            for text in captions[: self.captions_per_image]:
+                length = len(split_words(text))
+                if length > self.max_length:
+                    self.left_out[f"training captions longer than {self.max_length} words"] += 1
+                else:
+                    images.append(image)
+                    texts.append(text)
+                    lengths.append(length + 1)
+        if not texts:
+            raise ValueError(
+                f"max_length is {self.max_length}, and every training caption is longer; give a larger max_length."
+            )
+        if self.left_out and (self.trainer is None or self.trainer.is_global_zero):
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+            warnings.warn(f"{type(self).__name__} left out: {counts}.", stacklevel=3)
+        tokens = Vocabulary(self.vocabulary).encode(texts, self.max_length)
+        return torch.tensor(images), tokens, torch.tensor(lengths)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled batches of captions of about equal length: inputs (B, …), tokens (B, T + 1)."""
+        self.setup("fit")
+        images, tokens, lengths = self._samples
+        fetch = TrainingBatches(self.inputs("train", training=True), images, tokens)
+        return self._loader(fetch, len(lengths), self.num_workers, lengths)
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """Batches of the validation images in order; an empty list if nothing is held out."""
+        self.setup("validate")
+        return self.evaluation_dataloader("val") if len(self.rows("val")) else []
+
+    def test_dataloader(self) -> BatchLoader:
+        """Batches of the test images in order."""
+        return self.evaluation_dataloader("test")
+
+    def evaluation_dataloader(self, split: Split) -> BatchLoader:
+        """Batches of the images of any split in order, unaugmented: inputs (B, …), tokens (B, T + 1), references."""
+        self.setup("test" if split == "test" else "validate")
+        captions = self.captions(split)
+        tokens = Vocabulary(self.vocabulary).encode([texts[0] for texts in captions], self.max_length)
+        fetch = EvaluationBatches(self.inputs(split, training=False), tokens, captions)
+        return self._loader(fetch, len(captions), self.num_workers)
+
+    def evaluation_inputs(self, split: Split, indices: Tensor) -> Tensor:
+        """What a model is given of images of a split by their places in it, (M,): preprocessed, (M, *input_shape)."""
+        return self.preprocess(self.inputs(split, training=False)(Batch(indices, 0, len(indices), 0))[0])
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Batches of the image files in `images`: inputs (B, …) and their indices in `image_files` (B,).
+
+        Raises:
+            ValueError: no images given, or a file that is no image.
+        """
+        self.image_files = find_images(self.images or [])
+        return self._loader(self.predict_inputs(), len(self.image_files))
+
+    def on_after_batch_transfer(self, batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
+        """Preprocesses on the device."""
+        return in_format_of(self.trainer, self.preprocess(batch[0])), *batch[1:]
+
+    def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:
+        """A loader of training batches if lengths are given, else of all samples in order."""
+        return BatchLoader(
+            fetch,
+            num_samples,
+            self.batch_size,
+            training=lengths is not None,
+            seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # set by lightning's seed_everything
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            num_workers=num_workers,
+            lengths=lengths,
+        )

@@ -1,0 +1,232 @@
+"""COCO captions: 118,287 training and 5,000 validation photographs with five captions each, or Karpathy's splits.
+
+Source: T.-Y. Lin et al., arXiv 1405.0312; X. Chen et al., arXiv 1504.00325; https://cocodataset.org. Files, as the
+official archives unpack them, or as many of them as you have:
+
+    root/coco/annotations/captions_train2017.json, captions_val2017.json
+    root/coco/train2017/, val2017/                   2014 likewise, with year 2014
+    root/coco/dataset_coco.json                      Karpathy's splits, used if it is there
+
+With Karpathy's file, train and restval are trained on, val is validation and test is test, on the images of either
+year. Without it validation is a share of the training images, and the official validation images are the test set,
+since the official test set has no public captions.
+
+Two ways in. With `backbone` a frozen network turns each image into features once (`image_features.py`), and training
+touches no image. Without it the images are decoded for every batch, augmented, and the model brings its own network.
+
+Computing features is a matter of decoding: set num_workers to the number of cores the first time.
+
+    python -m pipelines.data download coco
+    python -m pipelines.train fit --config caption_transformer --data COCOCaptions --data.backbone resnet50
+
+Shapes: M images of a split, S side of an image in pixels, L places of a grid, D features.
+"""
+
+import warnings
+from functools import cached_property
+from os import scandir
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.ranges import check_range
+from datamodules.captions.caption_batches import Inputs
+from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
+from datamodules.captions.coco_files import Bad, BadSamples, CocoImage, read_captions, read_karpathy
+from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
+from datamodules.captions.image_features import FeaturesOfFiles, StoredFeatures, store_features
+from datamodules.files.data_files import DataFileError
+from datamodules.images.augmentation import Albumentations
+from datamodules.images.image_inputs import ImageFileInputs, read_square
+
+Normalization = Literal["imagenet", "scale"]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation, as for most of timm's models
+
+
+class COCOCaptions(CaptionDataModule):
+    """COCO's photographs with their captions; see `CaptionDataModule` for the other settings.
+
+    Args:
+        root: folder that holds the folder coco; nothing in it is changed but for the features kept in coco/features.
+        year: 2017 or 2014, of the images and annotation files.
+        backbone: name of a network in timm that gives features of the images; None gives the model the images.
+        weights: hub downloads the weights that timm names for the backbone, a path reads them from a file; None leaves
+            them random, which is for tests.
+        features: grid (L, D), for attention, or pooled (D,).
+        image_size: S, of the images where there is no backbone, at least 8.
+        decode_size: side of the images that albumentations gets, such as 256 for a RandomCrop to 224; None takes S.
+        normalization: of these images: imagenet's mean and standard deviation, or scale, to [−1, 1].
+        albumentations: a pipeline such as [{HorizontalFlip: {p: 0.5}}] for training images, where there is no backbone.
+        bad: skip (and count) or stop, for images that are missing, unreadable or without a caption, and for captions
+            that are empty or of no image.
+        min_count: how often a word must occur in the training captions to be in the vocabulary.
+
+    Raises:
+        ValueError: a value out of the range given above, or settings that don't go together.
+    """
+
+    def __init__(
+        self,
+        root: str = "data",
+        year: int = 2017,
+        backbone: str | None = None,
+        weights: str | None = None,
+        features: FeatureForm = "grid",
+        image_size: int = 224,
+        decode_size: int | None = None,
+        normalization: Normalization = "imagenet",
+        albumentations: list[str | dict[str, Any]] | None = None,
+        bad: Bad = "skip",
+        min_count: int = 5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(min_count=min_count, **kwargs)
+        check_range("year", year, year in (2014, 2017), "2014 or 2017")
+        check_range("features", features, features in get_args(FeatureForm), "grid or pooled")
+        check_range("image_size", image_size, image_size >= 8, "at least 8 pixels")
+        check_range("decode_size", decode_size, decode_size is None or decode_size >= 8, "at least 8 pixels")
+        known = get_args(Normalization)
+        check_range("normalization", normalization, normalization in known, "imagenet or scale")
+        if backbone is None and weights is not None:
+            raise ValueError(f"weights is {weights!r} without a backbone; name the backbone that they belong to.")
+        if backbone is not None and albumentations:
+            raise ValueError(
+                f"albumentations is set with backbone {backbone}, whose features are computed once; leave one out."
+            )
+        self.folder = Path(root) / "coco"
+        self.year = year
+        self.backbone = FrozenBackbone(backbone, weights, features) if backbone is not None else None
+        self.image_size = image_size
+        self.decode_size = decode_size
+        self.normalization = normalization
+        self.albumentations = Albumentations(albumentations) if albumentations else None
+        self.bad = BadSamples(bad, self.left_out)
+        self._images: dict[bool, dict[int, CocoImage]] = {}  # of the training and the test images, by id
+        self._files: dict[bool, list[Path]] = {}
+        self._inputs: list[ImageFileInputs] = []
+        self._features: dict[Split, StoredFeatures] = {}
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (3, self.image_size, self.image_size) if self.backbone is None else self.backbone.shape
+
+    def read(self, train: bool) -> Captioned:
+        images = self._read_images(train)
+        if not train and not self._karpathy.is_file():
+            self._part("train")
+            if shared := self._images[True].keys() & images.keys():
+                raise DataFileError(
+                    f"The image {min(shared)} is in both captions_train{self.year}.json and "
+                    f"captions_val{self.year}.json, so it would be trained and tested on; get the official files."
+                )
+        self._images[train] = images
+        held_out = None
+        if self._karpathy.is_file():
+            held_out = [place for place, image in enumerate(images.values()) if image.split == "val"]
+        return Captioned([image.captions for image in images.values()], held_out)
+
+    @property
+    def _karpathy(self) -> Path:
+        return self.folder / "dataset_coco.json"
+
+    @cached_property
+    def _karpathy_images(self) -> dict[int, CocoImage]:
+        return read_karpathy(self._karpathy, self.bad)
+
+    def _read_images(self, train: bool) -> dict[int, CocoImage]:
+        """The official training or test images that have captions and are there; notes where their files are."""
+        if self._karpathy.is_file():
+            listed = {n: image for n, image in self._karpathy_images.items() if (image.split == "test") != train}
+            folders = [f"train{self.year}", f"val{self.year}"]
+        else:
+            part = f"{'train' if train else 'val'}{self.year}"
+            listed, folders = read_captions(self.folder / "annotations" / f"captions_{part}.json", self.bad), [part]
+        present = {folder: self._names(folder) for folder in folders}
+        images, files = {}, []
+        for number, image in listed.items():
+            # Karpathy names the files of 2014; in 2017 the same photographs are named by their id alone.
+            name = f"{number:012d}.jpg" if image.folder and self.year == 2017 else image.file_name
+            folder = next((folder for folder in folders if name in present[folder]), None)
+            if folder is None:
+                self.bad.found("images whose file is missing", f"{name} is not in {self.folder / folders[0]}")
+            else:
+                images[number] = image
+                files.append(self.folder / folder / name)
+        if not images:
+            raise DataFileError(
+                f"None of the {len(listed):,} images with captions is in {self.folder / folders[0]}; put COCO's images "
+                "there, or get them with python -m pipelines.data download coco."
+            )
+        self._files[train] = files
+        return images
+
+    def _names(self, folder: str) -> set[str]:
+        try:
+            with scandir(self.folder / folder) as entries:
+                return {entry.name for entry in entries}
+        except OSError:
+            return set()
+
+    def files(self, split: Split) -> list[Path]:
+        """The image files of a split."""
+        rows = self.rows(split).tolist()
+        return [self._files[split != "test"][row] for row in rows]
+
+    def setup(self, stage: str) -> None:
+        if self.backbone is not None and stage != "predict":
+            self._compute_features("test" if stage == "test" else "train")
+        super().setup(stage)
+
+    def _compute_features(self, split: Split) -> None:
+        """Computes or finds the features of the test images, or of the training and validation images together."""
+        if split in self._features or self.backbone is None:
+            return
+        self.vocabulary  # noqa: B018  # as when a model asks for it first: with the captions of unreadable images
+        splits: list[Split] = ["test"] if split == "test" else ["train", "val"]
+        used = torch.cat([self.rows(name) for name in splits]).sort().values  # in one order, however they are split
+        files = [self._files[split != "test"][row] for row in used.tolist()]
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        stored, readable = store_features(
+            self.backbone, files, self.folder / "features", self.bad, device, self.num_workers
+        )
+        for name in splits:
+            places = torch.searchsorted(used, self.rows(name))
+            self._rows[name] = self.rows(name)[readable[places]]
+            self._features[name] = StoredFeatures(stored, places[readable[places]])
+
+    def inputs(self, split: Split, training: bool) -> Inputs:
+        if self.backbone is not None:
+            self._compute_features(split)
+            return self._features[split]
+        pipeline, decode_size = (self.albumentations, self.decode_size) if training else (None, None)
+        skip = self.bad.policy == "skip"
+        self._inputs.append(ImageFileInputs(self.files(split), self.image_size, skip, pipeline, decode_size))
+        return self._inputs[-1]
+
+    @property
+    def num_unreadable(self) -> int:
+        """Images that were skipped because they can't be read, as far as they were met."""
+        return sum(int(inputs.unreadable.sum()) for inputs in self._inputs) + self.left_out["images that can't be read"]
+
+    def teardown(self, stage: str) -> None:
+        """Says at the end of a run how many images were skipped while they were decoded."""
+        if self.backbone is None and self.num_unreadable:
+            warnings.warn(f"{self.num_unreadable:,} images could not be read and were skipped.", stacklevel=2)
+
+    def predict_inputs(self) -> Any:
+        return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.image_files, self.backbone)
+
+    def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
+        files = self.files(split)
+        pixels = [read_square(files[i], self.image_size) for i in indices.tolist()]
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+
+    def preprocess(self, inputs: Tensor) -> Tensor:
+        if inputs.dtype != torch.uint8 or self.normalization == "scale":
+            return super().preprocess(inputs)
+        mean, std = (torch.tensor(values, device=inputs.device).reshape(3, 1, 1) for values in _IMAGENET)
+        return (inputs / 255 - mean) / std

@@ -1,0 +1,99 @@
+"""ShapeCaptions: drawn scenes of two shapes with captions that a grammar makes: no download, and exactly scored.
+
+    caption   = shape relation shape           a large red circle left of a small blue square
+    shape     = "a" size colour kind
+    relation  = "left of" | "right of" | "above" | "below"
+
+Two sentences of the grammar are true of a scene, one beginning with each shape. A caption is an exact match if it is
+one of the two: chance gets 1 in about 10,000 right, so no metric that forgives half-truths is needed.
+
+    python -m pipelines.train fit --config caption_lstm --data ShapeCaptions
+
+Shapes: N scenes, M of a split.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.ranges import check_range
+from datamodules.captions.caption_batches import Inputs, StoredInputs
+from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
+from datamodules.captions.shape_scenes import COLOURS, KINDS, SIDE, SIZES, Layout, lay_out, paint_scenes
+
+
+class ShapeCaptions(CaptionDataModule):
+    """Drawn scenes, the same for the same `draw_seed`; see `CaptionDataModule` for the other settings.
+
+    Args:
+        num_train: training scenes to draw, validation split included, at least 10.
+        num_test: test scenes to draw, at least 10.
+        draw_seed: of the scenes, at least 0.
+        max_length: words of the longest caption; the grammar's have 9 or 10.
+        captions_per_image: 1 trains on the sentence that begins on the left or above alone, so that a model need not
+            choose; None on both.
+
+    Raises:
+        ValueError: fewer than 10 scenes, or another value out of range.
+    """
+
+    input_shape = (3, SIDE, SIDE)
+
+    def __init__(
+        self,
+        num_train: int = 20_000,
+        num_test: int = 2_000,
+        draw_seed: int = 0,
+        max_length: int = 10,
+        captions_per_image: int | None = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(max_length=max_length, captions_per_image=captions_per_image, **kwargs)
+        check_range("num_train", num_train, num_train >= 10, "at least 10 scenes")
+        check_range("num_test", num_test, num_test >= 10, "at least 10 scenes")
+        check_range("draw_seed", draw_seed, draw_seed >= 0, "0 or more")
+        self.official_sizes = (num_train, num_test)
+        self.draw_seed = draw_seed
+        self._painted: dict[bool, Tensor] = {}  # images (N, 3, S, S) uint8 of the training and the test scenes
+
+    def layout(self, train: bool) -> Layout:
+        """What is in the training or the test scenes."""
+        return lay_out(self.official_sizes[0 if train else 1], self._seed(train))
+
+    def _seed(self, train: bool) -> int:
+        # Even and odd streams: no training scene can be a test scene, whatever the draw_seed.
+        return 2 * self.draw_seed + (not train)
+
+    def read(self, train: bool) -> Captioned:
+        return Captioned(sentences(self.layout(train)))
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        train = stage != "test"
+        if stage != "predict" and train not in self._painted:
+            scenes = paint_scenes(self.layout(train), self._seed(train))
+            self._painted[train] = torch.from_numpy(scenes.images)
+
+    def inputs(self, split: Split, training: bool) -> Inputs:
+        return StoredInputs(self._images(split))
+
+    def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
+        return self._images(split)[indices].float() / 255
+
+    def _images(self, split: Split) -> Tensor:
+        self.setup("test" if split == "test" else "validate")
+        return self._painted[split != "test"][self.rows(split)]
+
+
+def sentences(layout: Layout) -> list[list[str]]:
+    """The two true sentences of each of N scenes: the one that begins with the shape on the left or above, then the
+    other."""
+    colours = list(COLOURS)
+    both = []
+    columns = (layout.sizes, layout.colours, layout.kinds, layout.upright)
+    for size, colour, kind, upright in zip(*(column.tolist() for column in columns), strict=True):
+        first, second = (f"a {SIZES[size[i]]} {colours[colour[i]]} {KINDS[kind[i]]}" for i in range(2))
+        there, back = ("above", "below") if upright else ("left of", "right of")
+        both.append([f"{first} {there} {second}", f"{second} {back} {first}"])
+    return both

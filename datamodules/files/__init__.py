@@ -1,0 +1,1 @@
+"""Data files: downloads, archives and readers of the official formats."""

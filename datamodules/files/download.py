@@ -1,0 +1,218 @@
+"""Downloads the official data files: resumed, verified by checksum, once for all processes that share the folder.
+
+    archive = fetch(official_files.CIFAR10, root)
+
+An unfinished download stays as `.NAME.part` and is continued by the next call. A file only ever gets its real name once
+it is whole, so that whoever finds it can use it.
+"""
+
+import hashlib
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Final, cast
+
+from tqdm import tqdm
+
+from common.atomic_files import DownloadError, locked, writing
+
+TIMEOUT_SECONDS: Final = 10.0
+"""How long a mirror may take to answer, or stay silent while it sends, before it counts as down."""
+
+_BLOCK_BYTES: Final = 1 << 16
+
+
+class _MirrorError(Exception):
+    """This mirror cannot serve the file; carries the reason."""
+
+
+class _InterruptedError(_MirrorError):
+    """The transfer ended early; what arrived is kept and the same mirror may be asked for the rest."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to download.
+
+    Args:
+        name: its name on disk, without folders.
+        urls: the mirrors (http or https), tried in this order.
+        checksum: `sha256:` or `md5:` and the hexadecimal digest of the whole file.
+        size: its length in bytes, if known.
+
+    Raises:
+        ValueError: the name has a folder, no mirror is given or one is not http(s), or the checksum has another form.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    checksum: str
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if Path(self.name).name != self.name:
+            raise ValueError(f"name is {self.name!r}, where a file name without folders is needed.")
+        if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
+            raise ValueError(f"urls is {self.urls!r}, where at least one address with http or https is needed.")
+        if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", self.checksum):
+            raise ValueError(f"checksum is {self.checksum!r}, where sha256:DIGEST or md5:DIGEST is needed.")
+
+
+def fetch(download: Download, folder: Path) -> Path:
+    """Makes sure that a file lies in a folder, downloading it if it is not there with the right checksum.
+
+    Any number of processes, on any number of machines that share the folder, may call this at once: one downloads, the
+    others wait for it. A folder that already holds the right file may be read-only.
+
+    Args:
+        download: what to get and from where.
+        folder: where to put it; made if it does not exist.
+
+    Returns:
+        The path of the whole file, its checksum verified.
+
+    Raises:
+        DownloadError: no mirror delivered the right file, or the folder cannot be written.
+    """
+    target = folder / download.name
+    if _matches(target, download.checksum):
+        return target
+    part = folder / f".{download.name}.part"
+    with locked(folder / f".{download.name}.lock"):
+        if _matches(target, download.checksum):
+            return target
+        failures = []
+        for url in download.urls:
+            try:
+                _fetch_from(url, download, part)
+            except _MirrorError as error:
+                failures.append(f"{url} ({error})")
+                continue
+            with writing(target):
+                os.replace(part, target)
+            return target
+    raise DownloadError(
+        f"{download.name} could not be downloaded from {' or '.join(failures)}; "
+        f"check the network and try again, or put the file at {target.absolute()} by hand."
+    )
+
+
+def _matches(path: Path, checksum: str) -> bool:
+    """Whether the file is there with this checksum."""
+    algorithm, _, digest = checksum.partition(":")
+    try:
+        with path.open("rb") as file:
+            # It guards against damage; saying so lets md5 work on machines that forbid it for security.
+            found = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+    except OSError:
+        return False
+    return found.hexdigest() == digest
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _fetch_from(url: str, download: Download, part: Path) -> None:
+    """Completes and verifies the partial file from one mirror, as long as every try brings it further."""
+    furthest = _size(part)
+    while True:
+        resumed = _size(part) > 0
+        try:
+            _transfer(url, download, part)
+        except _InterruptedError:
+            if _size(part) <= furthest:
+                raise
+        else:
+            if _matches(part, download.checksum):
+                return
+            part.unlink(missing_ok=True)
+            # A resumed file may be wrong by what an earlier mirror sent, which this one is not to blame for.
+            if not resumed:
+                raise _MirrorError(f"sent a file whose checksum is not {download.checksum}")
+        furthest = max(furthest, _size(part))
+
+
+def _transfer(url: str, download: Download, part: Path) -> None:
+    """Appends to the partial file what it still lacks; returns when there is no more to come."""
+    have = _size(part)
+    if download.size is not None and have >= download.size:
+        return
+    request = urllib.request.Request(url, headers={"User-Agent": "lightning-231n"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = cast(HTTPResponse, urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS))
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and have:
+                return  # There is nothing after what we have; the checksum tells whether it is the file.
+            raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _MirrorError(str(error.reason)) from error
+    except (OSError, HTTPException) as error:
+        raise _MirrorError(str(error) or type(error).__name__) from error
+
+    with response:
+        start, total = _announced(response)
+        if start not in (0, have):
+            part.unlink(missing_ok=True)
+            raise _InterruptedError(f"sent bytes from {start} when asked for those from {have}")
+        if download.size is not None and total not in (None, download.size):
+            raise _MirrorError(f"offers {total} bytes instead of {download.size}")
+        total = total or download.size
+        with (
+            writing(part),
+            part.open("ab" if start else "wb") as file,
+            tqdm(
+                desc=download.name,
+                total=total,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                disable=None,  # None means: no bar where stderr is not a terminal.
+            ) as bar,
+        ):
+            for block in _blocks(response):
+                file.write(block)
+                bar.update(len(block))
+                if total is not None and file.tell() > total:
+                    break
+            file.flush()
+            os.fsync(file.fileno())
+            done = file.tell()
+    if total is not None and done < total:
+        raise _InterruptedError(f"the connection ended after {done} of {total} bytes")
+
+
+def _announced(response: HTTPResponse) -> tuple[int, int | None]:
+    """The offset of the first byte to come, and the length of the whole file if the server says it."""
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if match is None:
+            raise _MirrorError("sent a part of the file without saying which")
+        return int(match[1]), None if match[2] == "*" else int(match[2])
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _blocks(response: HTTPResponse) -> Iterator[bytes]:
+    """What arrives, as it arrives: `read1` loses nothing when the connection breaks, where `read` loses a buffer."""
+    while True:
+        try:
+            block = response.read1(_BLOCK_BYTES)
+        except (OSError, HTTPException) as error:
+            raise _InterruptedError(str(error) or type(error).__name__) from error
+        if not block:
+            return
+        yield block

@@ -1,0 +1,1 @@
+"""Image data sets, preprocessing, augmentation, HOG and color features."""

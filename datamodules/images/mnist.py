@@ -1,0 +1,42 @@
+"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 in grey, ten classes, in IDX files.
+
+Sources: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/; H. Xiao, K. Rasul, R. Vollgraf, arXiv
+1708.07747. Files: `root/MNIST/raw/` and `root/FashionMNIST/raw/`, packed (.gz) or not.
+"""
+
+import numpy as np
+
+from datamodules.files import official_files
+from datamodules.files.download import fetch
+from datamodules.files.idx_files import read_mnist
+from datamodules.images.image_data_module import ImageDataModule
+
+
+class MNIST(ImageDataModule):
+    """Handwritten digits from the official IDX files; see `ImageDataModule` for the settings."""
+
+    class_names: tuple[str, ...] = tuple("0123456789")
+    image_shape = (1, 28, 28)
+    official_sizes = (60_000, 10_000)
+    files = official_files.MNIST
+    download_name = "mnist"
+
+    def prepare_data(self) -> None:
+        """Downloads the four files (12 MB), unless they are there."""
+        folder = self.root / type(self).__name__ / "raw"
+        for file in self.files:
+            if not (folder / file.name).is_file() and not (folder / file.name).with_suffix("").is_file():
+                fetch(file, folder)
+
+    def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        return read_mnist(self.root / type(self).__name__ / "raw", train, self.download_name)
+
+
+class FashionMNIST(MNIST):
+    """Articles of clothing, a drop-in replacement for MNIST that is harder (31 MB)."""
+
+    class_names = (
+        "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    )  # fmt: skip
+    files = official_files.FASHION_MNIST
+    download_name = "fashion_mnist"

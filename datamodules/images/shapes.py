@@ -1,0 +1,37 @@
+"""Shapes: ten kinds of shape, 32×32 in colour, drawn on the fly: the stand-in for CIFAR-10 that needs no download."""
+
+from typing import Any
+
+import numpy as np
+
+from common.ranges import check_range
+from datamodules.images.image_data_module import ImageDataModule
+from datamodules.images.shape_drawing import SHAPE_NAMES, draw_shapes
+
+
+class Shapes(ImageDataModule):
+    """Drawn shapes, the same for the same `draw_seed`; see `ImageDataModule` for the other settings.
+
+    Args:
+        num_train: training images to draw, validation split included, at least 10.
+        num_test: test images to draw, at least 10.
+        draw_seed: of the images.
+
+    Raises:
+        ValueError: fewer than 10 images.
+    """
+
+    class_names = SHAPE_NAMES
+    image_shape = (3, 32, 32)
+
+    def __init__(self, num_train: int = 10_000, num_test: int = 2_000, draw_seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_range("num_train", num_train, num_train >= 10, "at least 10 images, one of each kind")
+        check_range("num_test", num_test, num_test >= 10, "at least 10 images, one of each kind")
+        self.official_sizes = (num_train, num_test)
+        self.draw_seed = draw_seed
+
+    def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        # Even and odd streams: no training image can be a test image, whatever the draw_seed.
+        drawn = draw_shapes(self.official_sizes[0 if train else 1], seed=2 * self.draw_seed + (not train))
+        return drawn.images, drawn.labels

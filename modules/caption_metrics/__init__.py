@@ -1,0 +1,1 @@
+"""Caption metrics: BLEU, ROUGE-L and CIDEr-D on PTB tokens."""

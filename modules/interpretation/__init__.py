@@ -1,0 +1,1 @@
+"""Interpretation: saliency, Grad-CAM, fooling images, class visualization and feature extraction."""

@@ -1,0 +1,1 @@
+"""Linear classifiers: multiclass hinge loss and softmax regression."""

@@ -1,0 +1,1 @@
+"""k-nearest neighbors: the classifier, the exact search behind it and the votes."""

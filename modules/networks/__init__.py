@@ -1,0 +1,1 @@
+"""Fully connected and convolutional networks, normalization layers, weight initialization and timm backbones."""

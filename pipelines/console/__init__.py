@@ -1,0 +1,1 @@
+"""The terminal: options, error messages and number formats."""

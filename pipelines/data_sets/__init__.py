@@ -1,0 +1,1 @@
+"""Data sets as the `data` command lists, downloads, verifies and previews them."""

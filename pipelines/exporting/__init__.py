@@ -1,0 +1,1 @@
+"""Export formats: ONNX, TorchScript and safetensors."""

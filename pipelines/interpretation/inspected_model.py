@@ -1,0 +1,143 @@
+"""The network that is looked at: a run of this project or a model of timm, made to take pixels in [0, 1].
+
+Preprocessing becomes part of the network, so that gradients are with respect to what is shown, and nothing has to be
+undone for a picture: the fitted one of a run, mean and standard deviation of timm's configuration.
+
+Shapes: C channels, H×W pixels, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datamodules import ImageDataModule
+from datamodules.images.image_files import open_image, read_images
+from datamodules.images.preprocessing import Preprocessing
+from modules import Classifier
+from modules.networks.backbones import timm_network
+from pipelines.run.restore import restore, untrained
+from pipelines.run.run_folder import find_run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what belongs to it.
+
+    Attributes:
+        model: pixels in [0, 1], (B, C, H, W), to logits (B, K), in evaluation mode.
+        name: of the network, for people.
+        class_names: K names.
+        image_shape: (C, H, W).
+        read: image files to (B, C, H, W) in [0, 1].
+    """
+
+    model: nn.Module
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    read: Callable[[Sequence[Path]], Tensor]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def of_run(path: str) -> Subject:
+    """The network of a checkpoint, or of a run's folder, with its preprocessing.
+
+    Raises:
+        ValueError: no checkpoint there, one that is no classifier of images, or one without gradients
+            with respect to pixels.
+    """
+    run, checkpoint = find_run(path)
+    model, data = untrained(run)
+    if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
+        raise ValueError(
+            f"{checkpoint} holds {type(model).__name__} on {type(data).__name__}, which is no classifier of images; "
+            "give a run of one."
+        )
+    preprocessing = data.preprocessing
+    if not isinstance(preprocessing, Preprocessing):
+        raise ValueError(
+            f"{checkpoint} classifies features ({preprocessing.method}), which have no gradient with respect to the "
+            "pixels; give a run whose network takes images."
+        )
+    if preprocessing.method == "pixels":
+        raise ValueError(
+            f"{checkpoint} holds {type(model).__name__}, which compares pixels as whole numbers and has no gradient "
+            "with respect to them; give a run of a network."
+        )
+    restore(model, data, checkpoint)
+    _put_before(model, lambda pixels: preprocessing(255 * pixels))
+    return Subject(
+        model.to(_device()),
+        f"{type(model).__name__} on {type(data).__name__}",
+        tuple(data.class_names),
+        data.image_shape,
+        lambda files: read_images(files, data.image_shape).float() / 255,
+    )
+
+
+def of_timm(name: str, weights: Path | None) -> Subject:
+    """A pretrained model of timm with its own transform and, for ImageNet, the names of the classes.
+
+    Args:
+        name: of the model in timm.
+        weights: a file of weights; None downloads those that timm names for the model.
+
+    Raises:
+        ValueError: an unknown model, or weights that are missing or don't fit.
+    """
+    import timm
+    from timm.data import create_transform, resolve_data_config
+
+    model = _timm_model(name, weights)
+    config = resolve_data_config({}, model=model)
+    transform = create_transform(**config, normalize=False)  # to uint8
+    mean, std = (torch.tensor(config[key]).reshape(-1, 1, 1) for key in ("mean", "std"))  # (C, 1, 1)
+    _put_before(model, lambda pixels: (pixels - mean.to(pixels.device)) / std.to(pixels.device))
+    mode = "L" if config["input_size"][0] == 1 else "RGB"
+
+    def read(files: Sequence[Path]) -> Tensor:
+        return torch.stack([transform(open_image(file, mode)) for file in files]).float() / 255
+
+    title = f"{name} of timm {timm.__version__}"
+    return Subject(model.to(_device()), title, _timm_classes(model), config["input_size"], read)
+
+
+def _timm_model(name: str, weights: Path | None) -> Any:
+    if weights is not None and not weights.is_file():
+        raise ValueError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
+    model = timm_network(name, "hub" if weights is None else str(weights), {}).eval()
+    if not getattr(model, "num_classes", 0):
+        raise ValueError(f"{name} is no classifier; give a model of timm that has classes.")
+    return model
+
+
+def _timm_classes(model: Any) -> tuple[str, ...]:
+    """ImageNet's names where the number of classes says that it is one of ImageNet's sets; numbers otherwise."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return tuple(map(str, range(model.num_classes)))
+    return tuple(ImageNetInfo(subset).label_descriptions())
+
+
+def _put_before(model: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
+    model.register_forward_pre_hook(lambda _, inputs: (preprocess(inputs[0]),))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """(B, C, H, W) in [0, 1] to (B, H, W, 3) uint8, as an image file holds them."""
+    levels = (images.detach().cpu().expand(-1, 3, -1, -1) * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,1 @@
+"""One run of one topic: the command line, its folder, checkpoints, signals and status."""

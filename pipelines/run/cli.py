@@ -1,0 +1,330 @@
+"""The command line proper: LightningCLI with the project's defaults, run folder, tracking and summary."""
+
+import logging
+import shutil
+import sys
+import threading
+import warnings
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import callbacks  # noqa: F401  # so that short class names are known
+import datamodules  # noqa: F401
+import modules  # noqa: F401
+from pipelines.console.argument_errors import explain
+from pipelines.console.errors import raised_on_purpose, refused_by_library, sentence
+from pipelines.run.checkpoints import (
+    AtomicCheckpointIO,
+    LastCheckpoint,
+    RandomState,
+    check_weights_fit,
+    read_checkpoint,
+)
+from pipelines.run.config_file import Parser, SaveConfig
+from pipelines.run.precision import PrecisionCheck, settle_precision
+from pipelines.run.predictions import PredictionsCSV
+from pipelines.run.progress import ProgressBar
+from pipelines.run.run_folder import RunFolder
+from pipelines.run.run_messages import (
+    print_fitted,
+    print_metrics,
+    print_precision,
+    print_predicted,
+    print_started,
+    print_stopped,
+)
+from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.run.status import StatusFile
+from pipelines.run.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
+from pipelines.tracking.flat_settings import flat_settings
+from pipelines.tracking.metrics_csv import MetricsCSV
+from pipelines.tracking.wandb_run import finish_wandb, start_wandb
+
+_PATIENCE_SECONDS = 3.0  # for the other processes of a run that ended, and for W&B if the end is overdue
+_TOLD = ("input_shape", "num_classes", "vocabulary")  # what the data set says, the model is told, if it asks
+
+
+def run(arguments: list[str], topic: str) -> "TopicCLI":
+    """Carries out a resolved command line.
+
+    Raises:
+        ValueError: arguments that can't be understood, or values out of range.
+    """
+    quiet()
+    cli = TopicCLI(arguments, topic)
+    finish_wandb(exit_code=0)
+    return cli
+
+
+def quiet() -> None:
+    """Silences what Lightning and torch say that a user can do nothing about; other warnings are a line each."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of code too
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
+    warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*was not registered.*", category=UserWarning)
+
+
+class TopicCLI(LightningCLI):
+    """One run of one topic.
+
+    Args:
+        arguments: the command line after the program's name, every path spelt out.
+        topic: names the folder of a new run.
+    """
+
+    def __init__(self, arguments: list[str], topic: str) -> None:
+        self.topic = topic
+        self.run_folder: RunFolder | None = None
+        self.subcommand: str | None = None
+        self._made_folder = False
+        self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
+        self.trainer: Any = None
+        self.status: StatusFile | None = None
+        with StopSignals(self._give_up) as self.stop_signals:
+            try:
+                self._run(arguments)
+            except BaseException as error:
+                if self.stop_signals.signum is not None and isinstance(error, Exception):
+                    error = Stopped(self.stop_signals.signum)  # the signal reached a process that this one needs too
+                self._end(error)
+                raise error
+        if self.status is not None:
+            self.status.end("finished")
+
+    def _end(self, error: BaseException) -> None:
+        """Puts in order what a run leaves that came to no good end."""
+        processes = take_over_processes(self.trainer)
+        if isinstance(error, Stopped):
+            fitting = self.run_folder if self.subcommand == "fit" else None
+            print_stopped(error, fitting, self.trainer.global_step if self._begun else None)
+            if not self.stop_signals.agreed:
+                end_processes(processes, 0)  # nobody told them, and they would complain when this one is gone
+            if started_by_lightning(self.trainer):
+                error.code = 0  # Lightning kills process 0 as soon as one of the others ends with another status
+        finish_wandb(_wandb_exit_code(error))
+        if self.status is not None:
+            stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
+                isinstance(error, SystemExit) and not error.code
+            )
+            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {sentence(error)}"
+            self.status.end("stopped" if stopped else "failed", reason)
+        self._discard_unused_folder()
+        end_processes(processes, _PATIENCE_SECONDS)
+
+    configure_optimizers = staticmethod(configure_optimizers)  # type: ignore[assignment]
+
+    def _give_up(self, stopped: Stopped, patient: bool) -> None:
+        """What `_end` does, as far as it goes in a few seconds, or in none."""
+        processes = take_over_processes(self.trainer)
+        if patient:
+            finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
+            finish.start()
+            finish.join(_PATIENCE_SECONDS)
+        if self.status is not None:
+            self.status.end("stopped", stopped.reason)
+        end_processes(processes, 0)
+
+    def _run(self, arguments: list[str]) -> None:
+        super().__init__(
+            model_class=None,
+            datamodule_class=None,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults={
+                "enable_progress_bar": sys.stderr.isatty(),
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,  # pipelines.check looks at a model before it is trained
+            },
+            seed_everything_default=0,
+            parser_class=Parser,
+            args=arguments,
+        )
+
+    @property
+    def _begun(self) -> bool:
+        return self.trainer is not None and self.trainer.global_step > 0
+
+    def _discard_unused_folder(self) -> None:
+        """Removes the folder of a new run that failed before its first step: there is nothing in it to keep."""
+        if self.run_folder is not None and self._made_folder and not self._begun:
+            shutil.rmtree(self.run_folder.path, ignore_errors=True)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in _TOLD:
+            # From the data as a whole: a link from an attribute that it lacks would build and print all its loaders.
+            said = partial(self._said_by, name)
+            parser.link_arguments("data", f"model.init_args.{name}", said, apply_on="instantiate")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+
+    def _said_by(self, name: str, data: Any) -> Any:
+        """What the data says of itself by this name; None where it says nothing and the model does not ask."""
+        model = self.config[self.subcommand]["model.class_path"]
+        if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
+            raise ValueError(
+                f"{model} asks for the {name} of its data, which {type(data).__name__} does not have; give a data set "
+                f"of {'captions' if name == 'vocabulary' else 'classified images'}."
+            )
+        return getattr(data, name, None)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if "verbose" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults({"verbose": False})  # the results are printed once, by `_print_metrics`
+        if "weights_only" in self._subcommand_method_arguments[subcommand]:
+            parser.set_defaults({"weights_only": True})
+        if subcommand == "predict":
+            parser.add_argument("--images", type=str, nargs="+", default=[], help="Image files or folders.")
+            parser.add_argument("--out", type=str, default="predictions.csv", help="The CSV file to write.")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ValueError(explain(str(error), self._options(args[0]))) from None
+        except UnicodeDecodeError as error:
+            raise ValueError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
+        self.precision_changed = settle_precision(self.config[args[0]].trainer, args)
+
+    def _options(self, subcommand: str) -> set[str]:
+        parser = self._subcommand_parsers.get(subcommand)
+        actions = parser._actions if parser else []
+        return {option.lstrip("-") for action in actions for option in action.option_strings}
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the run's config.yaml describes the model, and settings on the command line must win over both."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self._get(self.config, "ckpt_path")
+        checkpoint = Path(config) if config else None
+        existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
+        if self.subcommand == "fit":
+            self.run_folder = existing or RunFolder.new(self.topic)
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                self._made_folder = not self.run_folder.path.exists()
+                self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
+                self.status = StatusFile(self.run_folder.path)
+            self.resumed = read_checkpoint(checkpoint) if checkpoint else None
+        else:
+            self.run_folder = existing
+        mine: Namespace = self.config[self.subcommand]
+        if self.run_folder is not None:
+            mine["trainer.default_root_dir"] = str(self.run_folder.path)
+            for name in ("checkpoint", "last_checkpoint"):
+                mine[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
+        if self.subcommand == "predict":
+            mine["data.init_args.images"] = mine.pop("images")
+            self.predictions = PredictionsCSV(Path(mine.pop("out")))
+
+    def instantiate_classes(self) -> None:
+        as_given, mine = self.config, self.config[self.subcommand]
+        sources = [key for key in ("pretrained", "checkpoint") if mine.get(f"model.init_args.{key}")]
+        if mine.get("ckpt_path") and sources:
+            # The checkpoint has all weights; the file or the network that they first came from may be gone.
+            self.config = as_given.clone()
+            for key in sources:
+                self.config[f"{self.subcommand}.model.init_args.{key}"] = None
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            reason = raised_on_purpose(error) or refused_by_library(error)
+            if reason is None:
+                raise
+            raise ValueError(reason) from error  # jsonargparse buries it in a report of its own
+        for callback in self.trainer.callbacks if self.trainer is not None else []:
+            if isinstance(callback, SaveConfig):
+                callback.config = as_given[self.subcommand]
+        self.config = as_given
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
+        precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
+        trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.stop_signals]
+        if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
+            self.stop_signals.checkpoint = self.run_folder.last
+        if trainer.progress_bar_callback is not None:
+            trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()
+        if self.subcommand == "predict":
+            trainer.callbacks.append(self.predictions)
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        return trainer
+
+    def _loggers(self) -> list[Logger]:
+        """CSV always, beside it what `--trainer.logger` names: W&B if left alone, nothing if false."""
+        asked = self._get(self.config_init, "trainer")["logger"]
+        if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
+            return []
+        # A run that begins anew in the folder of one that came to no checkpoint has nothing to take over.
+        resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
+        loggers: list[Logger] = [MetricsCSV(self.run_folder.path, resume_step)]
+        if asked not in (None, True, False):
+            loggers += asked if isinstance(asked, list) else [asked]
+        elif asked is not False and getattr(rank_zero_only, "rank", 0) == 0:
+            self._dump_config()
+            settings = flat_settings(self.config_dump)
+            wandb_logger = start_wandb(self.run_folder.path, self.run_folder.run_id, self.run_folder.topic, settings)
+            loggers += [wandb_logger] if wandb_logger else []
+        return loggers
+
+    def _fast_dev_run(self) -> bool:
+        return bool(self._get(self.config, "trainer")["fast_dev_run"])
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        checkpoint = self._get(self.config, "ckpt_path")
+        if checkpoint:
+            stored = self.resumed or read_checkpoint(Path(checkpoint))
+            check_weights_fit(stored, self.model, Path(checkpoint))
+            if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
+                self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
+        seed = self._get(self.config, "seed_everything")
+        print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
+        print_precision(self.precision_changed)
+        super()._run_subcommand(subcommand)
+
+    def after_fit(self) -> None:
+        """Prints what came out and how to go on."""
+        if self.run_folder is not None and not self._fast_dev_run():
+            print_fitted(self.model, self.trainer, self.run_folder)
+
+    def after_test(self) -> None:
+        """Prints the figures."""
+        print_metrics(self.trainer, "test/")
+
+    def after_validate(self) -> None:
+        """Prints the figures."""
+        print_metrics(self.trainer, "val/")
+
+    def after_predict(self) -> None:
+        """Prints where the predictions are."""
+        print_predicted(self.predictions)
+
+
+def _wandb_exit_code(error: BaseException) -> int:
+    """As W&B's client would report it: 255 is its sign for a run that was interrupted."""
+    if isinstance(error, KeyboardInterrupt | Stopped):
+        return 255
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return error.code or 0
+    return 1

@@ -1,0 +1,90 @@
+"""What a run says when it starts, stops or ends; of several processes the first one says it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from pipelines.run.predictions import PredictionsCSV
+from pipelines.run.run_folder import RunFolder, as_typed
+from pipelines.run.stop_signals import Stopped
+
+
+@rank_zero_only
+def print_started(
+    subcommand: str,
+    model: LightningModule,
+    data: LightningDataModule,
+    trainer: Trainer,
+    seed: Any,
+    run_folder: RunFolder | None,
+) -> None:
+    """Model, data, devices, seed and folder, in one line."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in model.parameters())
+    of_all = f" of {everything:,}" if 0 < trained < everything else ""
+    print(
+        f"{subcommand}: {type(model).__name__}, {trained:,}{of_all} parameters, on {type(data).__name__}; "
+        f"{trainer.world_size} × {trainer.strategy.root_device.type}, seed {seed}"
+        + (f"; {as_typed(run_folder.path)}" if run_folder else "")
+    )
+
+
+@rank_zero_only
+def print_precision(changed: str | None) -> None:
+    """That the run computes in another precision than its configuration asks for, if it does."""
+    if changed is not None:
+        print(f"precision: {changed}")
+
+
+@rank_zero_only
+def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
+    """By what a run was stopped, and how a `fit` goes on.
+
+    Args:
+        stopped: what stopped it.
+        run_folder: of a `fit`; None of any other run.
+        step: at which it was stopped, if it had begun.
+    """
+    if run_folder is None:
+        print(f"Stopped by {stopped.reason}.", file=sys.stderr)
+    elif run_folder.last.is_file():
+        at = "" if step is None else f" at step {step}"
+        go_on = f"python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)}"
+        print(f"Stopped{at} by {stopped.reason}; go on with: {go_on}", file=sys.stderr)
+    else:
+        print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
+
+
+@rank_zero_only
+def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder) -> None:
+    """The best figure, where everything is, and the commands that come next."""
+    best = trainer.checkpoint_callback
+    assert isinstance(best, ModelCheckpoint)
+    if best.best_model_score is not None:
+        print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(Path(best.best_model_path))})")
+    print(f"run folder         {as_typed(run_folder.path)}")
+    for unsent in sorted((run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
+        print(f"send it to W&B     wandb sync {as_typed(unsent)}")
+    print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
+    if not any(p.requires_grad for p in model.parameters()):
+        return  # it has memorised all there is
+    more = f"--trainer.max_epochs {2 * (trainer.max_epochs or 1)}"
+    print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
+
+
+@rank_zero_only
+def print_metrics(trainer: Trainer, prefix: str) -> None:
+    """The figures whose names begin with `prefix`, one a line."""
+    for name, value in trainer.callback_metrics.items():
+        if name.startswith(prefix):
+            print(f"{name:<28} {float(value):.4f}" if "images" not in name else f"{name:<28} {int(value):,}")
+
+
+@rank_zero_only
+def print_predicted(predictions: PredictionsCSV) -> None:
+    """How many images are in which file."""
+    print(f"{len(predictions.rows):,} images predicted: {predictions.file}")

@@ -1,0 +1,1 @@
+"""Tracking of runs: Weights & Biases, metrics.csv and the flat configuration."""

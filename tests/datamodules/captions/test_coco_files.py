@@ -1,0 +1,153 @@
+"""COCO's annotation files: what is read from whole ones, and the sentence that each kind of damage gets."""
+
+import copy
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.captions.coco_files import BadSamples, read_captions, read_karpathy
+from datamodules.files.data_files import DataFileError
+from tests.datamodules.captions.coco_dataset import annotations, captions_of, write_coco, write_json, write_karpathy
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_coco(tmp_path, num_train=4, num_val=1) / "annotations" / "captions_train2017.json"
+
+
+def read(file: Path, content: Any, policy: Any = "skip") -> tuple[dict[int, list[str]], Counter[str]]:
+    write_json(file, content)
+    bad = BadSamples(policy)
+    return {number: image.captions for number, image in read_captions(file, bad).items()}, bad.skipped
+
+
+def test_a_whole_file_gives_every_caption_of_every_image_in_order(file: Path) -> None:
+    shuffled = annotations([1, 2, 3, 4], "train2017")
+    shuffled["images"].reverse()
+    shuffled["annotations"].sort(key=lambda entry: entry["caption"])
+    found, skipped = read(file, shuffled, "stop")
+    assert list(found) == [1, 2, 3, 4]
+    assert found == {number: sorted(captions_of(number)) for number in range(1, 5)}
+    assert not skipped
+
+
+def test_line_breaks_within_a_caption_become_spaces(file: Path) -> None:
+    content = annotations([1], "train2017")
+    content["annotations"][0]["caption"] = " A dog\nstands  here. \n"
+    assert read(file, content)[0][1][0] == "A dog stands here."
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
+def test_a_file_cut_short_is_named(file: Path, share: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataFileError, match=rf"^{file} is no JSON, or is cut short \(.*\); delete it and get it again"):
+        read_captions(file, BadSamples("skip"))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[" * 100_000, b"not json"])
+def test_what_is_no_json_is_named(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(DataFileError, match="is no JSON, or is cut short"):
+        read_captions(file, BadSamples("skip"))
+
+
+def test_a_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=r"none\.json does not exist; .* pipelines\.data download coco"):
+        read_captions(tmp_path / "none.json", BadSamples("skip"))
+
+
+def without(content: dict[str, Any], where: str, key: str, value: Any = None) -> dict[str, Any]:
+    changed = copy.deepcopy(content)
+    entry = changed if where == "" else changed[where][1]
+    if value is None:
+        del entry[key]
+    else:
+        entry[key] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "message"),
+    [
+        ("", "images", None, "has no list of 'images', so it is no file of COCO captions"),
+        ("", "annotations", {}, "has no list of 'annotations'"),
+        ("images", "id", None, r"images\[1\] has no 'id' that is of type int"),
+        ("images", "id", "1", r"images\[1\] has no 'id' that is of type int"),
+        ("images", "id", True, r"images\[1\] has no 'id' that is of type int"),
+        ("images", "id", 1, "has two images with the id 1"),
+        ("images", "file_name", 7, r"images\[1\] has no 'file_name' that is of type str"),
+        ("images", "file_name", "../../etc/passwd", "names '../../etc/passwd', where a name without folders"),
+        ("images", "file_name", "..", "where a name without folders"),
+        ("annotations", "image_id", None, r"annotations\[1\] has no 'image_id'"),
+        ("annotations", "caption", ["a"], r"annotations\[1\] has no 'caption' that is of type str"),
+    ],
+)
+def test_a_file_built_otherwise_is_refused_whatever_the_policy(
+    file: Path, where: str, key: str, value: Any, message: str
+) -> None:
+    content = without(annotations([1, 2, 3], "train2017"), where, key, value)
+    with pytest.raises(DataFileError, match=message):
+        read(file, content, "skip")
+
+
+def test_the_instances_file_is_no_captions_file(file: Path) -> None:
+    boxes = {"images": [], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]}
+    with pytest.raises(DataFileError, match=r"annotations\[0\] has no 'caption'"):
+        read(file, boxes)
+    with pytest.raises(DataFileError, match="has no list of 'images'"):
+        read(file, [1, 2])
+
+
+def test_bad_samples_are_skipped_and_counted_or_stop(file: Path) -> None:
+    content = annotations([1, 2, 3], "train2017")
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 2]
+    content["annotations"][0]["caption"] = " . "
+    content["annotations"][1]["caption"] = ""
+    content["annotations"][2]["image_id"] = 99
+    found, skipped = read(file, content)
+    assert found == {1: captions_of(1)[3:], 3: captions_of(3)}
+    assert skipped == {
+        "empty captions": 2,
+        "captions of images that their file does not list": 1,
+        "images without a caption": 1,
+    }
+    with pytest.raises(DataFileError, match=r"without a word in it: ' \. '; mend the data, or set bad to skip"):
+        read(file, content, "stop")
+    del content["annotations"][:2]
+    with pytest.raises(DataFileError, match="has no image with the id 99; mend"):
+        read(file, content, "stop")
+    del content["annotations"][0]
+    with pytest.raises(DataFileError, match=r"has no caption of 000000000002\.jpg; mend"):
+        read(file, content, "stop")
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"bad is 'ignore'; give skip \(and count\) or stop"):
+        BadSamples("ignore")  # type: ignore[arg-type]
+
+
+def test_karpathys_file(tmp_path: Path) -> None:
+    write_karpathy(tmp_path, {3: "val", 1: "train", 14: "restval", 2: "test"})
+    found = read_karpathy(tmp_path / "dataset_coco.json", BadSamples("stop"))
+    assert list(found) == [1, 2, 3, 14]
+    assert {number: image.split for number, image in found.items()} == {1: "train", 2: "test", 3: "val", 14: "restval"}
+    assert found[14].folder == "val2014"
+    assert found[14].file_name == "COCO_val2014_000000000014.jpg"
+    assert found[3].captions == [" ".join(text.split()) for text in captions_of(3)]
+
+
+def test_karpathys_file_with_an_image_in_two_splits_or_another_split_is_refused(tmp_path: Path) -> None:
+    write_karpathy(tmp_path, {1: "train", 2: "test"})
+    file = tmp_path / "dataset_coco.json"
+    content = json.loads(file.read_text())
+    content["images"].append({**content["images"][0], "split": "test"})
+    write_json(file, content)
+    with pytest.raises(DataFileError, match="has the image 1 twice, perhaps in two splits"):
+        read_karpathy(file, BadSamples("skip"))
+    write_karpathy(tmp_path, {1: "training"})
+    with pytest.raises(DataFileError, match=r"images\[0\] is in the split 'training'"):
+        read_karpathy(file, BadSamples("skip"))

@@ -1,0 +1,311 @@
+"""Features on disk: the network's own numbers, computed once, and anew when anything that they follow from changes."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from datamodules import COCOCaptions
+from datamodules.captions import image_features
+from datamodules.captions.coco_files import BadSamples
+from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
+from datamodules.captions.image_features import StoredFeatures, store_features
+from datamodules.loader import Batch
+from tests.datamodules.captions.coco_dataset import write_coco
+
+NETWORK = "test_resnet"  # timm's smallest: for images of 160 pixels, 5×5 places, 384 features
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of weights, as a person would have it."""
+    torch.manual_seed(3)
+    file = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(timm.create_model(NETWORK, num_classes=1000).state_dict(), file)
+    return file
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(5):
+        made.append(tmp_path / "images" / f"{i}.jpg")
+        made[-1].parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (60 + i, 90, 3), dtype=np.uint8)).save(made[-1])
+    return made
+
+
+def store(backbone: FrozenBackbone, files: list[Path], folder: Path, policy: Any = "skip", workers: int = 0) -> Path:
+    return store_features(backbone, files, folder, BadSamples(policy), CPU, workers)[0]
+
+
+def rows(file: Path, count: int) -> torch.Tensor:
+    fetched, places = StoredFeatures(file, torch.arange(count))(Batch(torch.arange(count), 0, count, 0))
+    assert places.tolist() == list(range(count))
+    assert fetched.dtype == torch.float16
+    return fetched.float()
+
+
+def expected(files: list[Path], weights: Path) -> torch.Tensor:
+    """The last feature map by timm's own transform and model, (N, D, h, w)."""
+    network: Any = timm.create_model(NETWORK, checkpoint_path=str(weights)).eval()
+    config = timm.data.resolve_model_data_config(network)
+    transform = timm.data.create_transform(**{**config, "crop_mode": "squash", "crop_pct": 1.0}, is_training=False)
+    with torch.no_grad():
+        return network.forward_features(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def test_grid_features_are_the_networks_last_feature_map(tmp_path: Path, files: list[Path], weights: Path) -> None:
+    backbone = FrozenBackbone(NETWORK, str(weights), "grid")
+    maps = expected(files, weights)
+    assert backbone.shape == (maps.shape[2] * maps.shape[3], maps.shape[1])
+    found = rows(store(backbone, files, tmp_path / "features"), 5)
+    torch.testing.assert_close(found, maps.flatten(2).mT, rtol=2e-3, atol=2e-3)
+    assert (found[0] - found[1]).abs().max() > 10 * (found - maps.flatten(2).mT).abs().max()
+
+
+def test_pooled_features_are_the_mean_of_the_grid(tmp_path: Path, files: list[Path], weights: Path) -> None:
+    backbone = FrozenBackbone(NETWORK, str(weights), "pooled")
+    found = rows(store(backbone, files, tmp_path / "features", workers=2), 5)
+    assert backbone.shape == found.shape[1:]
+    torch.testing.assert_close(found, expected(files, weights).mean((2, 3)), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_every_kind_of_network_says_the_shape_that_it_gives(tmp_path: Path, files: list[Path], name: str) -> None:
+    forms: list[FeatureForm] = ["grid", "pooled"]
+    for form in forms:
+        backbone = FrozenBackbone(name, None, form)
+        found = rows(store(backbone, files[:2], tmp_path), 2)
+        assert found.shape[1:] == backbone.shape
+        assert found.isfinite().all()
+        assert (form == "grid") == (found.ndim == 3)
+    assert "network" in backbone.__dict__
+    fresh = FrozenBackbone(name, None, "grid")
+    assert fresh.shape
+    assert "network" not in fresh.__dict__  # the shape costs no weights
+
+
+# --------------------------------------------------------------------------------------------------------------- cache
+
+
+def test_features_are_computed_once(tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+    monkeypatch.setattr("datamodules.captions.image_features._compute", None)  # would be called, and fail
+    assert store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features") == first
+    assert [path.name for path in (tmp_path / "features").glob("*.npy")] == [first.name]
+
+
+def test_any_change_of_what_they_follow_from_gives_another_file(
+    tmp_path: Path, files: list[Path], weights: Path
+) -> None:
+    folder = tmp_path / "features"
+    names = [store(FrozenBackbone(NETWORK, None, "pooled"), files, folder)]
+    names.append(store(FrozenBackbone(NETWORK, None, "grid"), files, folder))
+    names.append(store(FrozenBackbone(NETWORK, str(weights), "pooled"), files, folder))
+    names.append(store(FrozenBackbone("test_resnet.r160_in1k", None, "pooled"), files, folder))
+    names.append(store(FrozenBackbone(NETWORK, None, "pooled"), files[:4], folder))
+    names.append(store(FrozenBackbone(NETWORK, None, "pooled"), files[::-1], folder))
+    other = tmp_path / "other.pth"
+    torch.manual_seed(4)
+    torch.save(timm.create_model(NETWORK, num_classes=1000).state_dict(), other)
+    names.append(store(FrozenBackbone(NETWORK, str(other), "pooled"), files, folder))
+    before = rows(names[0], 5)
+    Image.new("RGB", (90, 60), (250, 10, 10)).save(files[2])
+    names.append(store(FrozenBackbone(NETWORK, None, "pooled"), files, folder))
+    after = rows(names[-1], 5)
+    assert [bool(same) for same in (before == after).all(1)] == [True, True, False, True, True]
+    os.utime(files[0], ns=(1, 1))
+    names.append(store(FrozenBackbone(NETWORK, None, "pooled"), files, folder))
+    assert len(set(names)) == len(names) == 9
+
+
+def test_the_same_weights_under_another_name_are_the_same(tmp_path: Path, files: list[Path], weights: Path) -> None:
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(weights.read_bytes())
+    first = store(FrozenBackbone(NETWORK, str(weights), "pooled"), files, tmp_path / "features")
+    assert store(FrozenBackbone(NETWORK, str(copy), "pooled"), files, tmp_path / "features") == first
+
+
+@pytest.mark.parametrize("kept", [0, 10, 128, 500, -1])
+def test_a_file_cut_short_is_computed_anew(tmp_path: Path, files: list[Path], kept: int) -> None:
+    backbone = FrozenBackbone(NETWORK, None, "pooled")
+    file = store(backbone, files, tmp_path / "features")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:kept])
+    with pytest.warns(UserWarning, match=r"is damaged \(.*\), so the features are computed anew"):
+        assert store(backbone, files, tmp_path / "features") == file
+    assert file.read_bytes() == whole
+
+
+def test_a_computation_broken_off_leaves_nothing_that_is_taken_for_whole(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "features"
+    backbone = FrozenBackbone(NETWORK, None, "pooled")
+    monkeypatch.setattr("datamodules.captions.image_features._BATCH", 2)
+    called = []
+    whole = FrozenBackbone.__call__
+
+    def interrupted(self: FrozenBackbone, images: torch.Tensor) -> torch.Tensor:
+        called.append(len(images))
+        if len(called) == 2:
+            raise KeyboardInterrupt
+        return whole(self, images)
+
+    monkeypatch.setattr(FrozenBackbone, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store(backbone, files, folder)
+    assert called == [2, 2]
+    assert [path.name for path in folder.iterdir() if not path.name.endswith(".lock")] == []
+    monkeypatch.undo()
+    part = folder / f".{store(backbone, files[:3], folder).stem}.part"
+    part.write_bytes(b"left by a killed process")
+    torch.testing.assert_close(rows(store(backbone, files, folder), 5)[:3], rows(store(backbone, files[:3], folder), 3))
+
+
+def test_several_at_once_agree_on_one_file_that_one_of_them_computes(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads stand for processes: the file lock keeps both apart in the same way, and threads start at once."""
+    computed = []
+    compute = image_features._compute
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        computed.append(arguments[2])
+        return compute(*arguments)
+
+    monkeypatch.setattr(image_features, "_compute", counted)
+    with ThreadPoolExecutor(3) as pool:
+        backbones = [FrozenBackbone(NETWORK, None, "pooled") for _ in range(3)]
+        found = list(pool.map(lambda backbone: store(backbone, files, tmp_path / "features"), backbones))
+    assert len(set(found)) == len(computed) == 1
+    alone = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "alone")
+    torch.testing.assert_close(rows(found[0], 5), rows(alone, 5))
+    assert not list((tmp_path / "features").glob(".*.part"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, files: list[Path]) -> None:
+    (tmp_path / "features").write_text("a file")
+    with pytest.raises(ValueError, match=r"The features can't be kept in .*features \(.*\); make it writable"):
+        store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+
+
+# ---------------------------------------------------------------------------------------------------------- bad images
+
+
+def test_unreadable_images_are_marked_and_counted_each_time_or_stop(tmp_path: Path, files: list[Path]) -> None:
+    files[1].write_bytes(b"")
+    files[3].write_text("no image")
+    backbone = FrozenBackbone(NETWORK, None, "pooled")
+    for _ in range(2):  # computed, then found
+        bad = BadSamples("skip")
+        _, readable = store_features(backbone, files, tmp_path / "features", bad, CPU, 0)
+        assert readable.tolist() == [True, False, True, False, True]
+        assert bad.skipped == {"images that can't be read": 2}
+    with pytest.raises(ValueError, match=rf"^{files[1]} can't be read as an image; mend the data, or set bad to skip"):
+        store(backbone, files, tmp_path / "features", "stop")  # what was found with skip still stops
+    with pytest.raises(ValueError, match=rf"^{files[1]} can't be read as an image"):
+        store(backbone, files, tmp_path / "others", "stop")
+    with pytest.raises(ValueError, match="None of the 2 images can be read"):
+        store(backbone, [files[1], files[3]], tmp_path / "features")
+
+
+# ---------------------------------------------------------------------------------------------------------------- COCO
+
+
+def coco(root: Path, **settings: Any) -> COCOCaptions:
+    defaults = {"backbone": NETWORK, "features": "pooled", "min_count": 1, "batch_size": 4, "val_fraction": 0.25}
+    return COCOCaptions(str(root), **{**defaults, **settings})
+
+
+def test_coco_trains_on_features_without_touching_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_coco(tmp_path)
+    data = coco(tmp_path)
+    assert data.input_shape == data.backbone.shape  # type: ignore[union-attr]
+    data.setup("fit")
+    data.setup("test")
+    monkeypatch.setattr(Image, "open", None)  # would be called, and fail
+    loaders = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+    train, val, test = (list(loader) for loader in loaders)
+    assert sum(len(batch[0]) for batch in train) == 44  # eleven whole batches of 45 captions
+    assert sum(len(batch[0]) for batch in val) == 3
+    assert sum(len(batch[0]) for batch in test) == 5
+    inputs = data.on_after_batch_transfer(val[0], 0)[0]
+    assert inputs.dtype == torch.float32
+    assert inputs.shape == (3, *data.input_shape)
+    torch.testing.assert_close(inputs, data.evaluation_inputs("val", torch.arange(3)))
+    monkeypatch.undo()
+    alone = store(FrozenBackbone(NETWORK, None, "pooled"), data.files("val"), tmp_path / "alone")
+    torch.testing.assert_close(inputs, rows(alone, 3))
+    assert len(list((folder / "features").glob("*.npy"))) == 2  # training with validation, and test
+
+
+def test_another_split_of_the_same_images_needs_no_new_features(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    for settings in ({}, {"split_seed": 1}, {"val_fraction": 0.0}):
+        coco(tmp_path, **settings).setup("fit")
+    assert len(list((folder / "features").glob("*.npy"))) == 1
+
+
+def test_coco_leaves_images_out_that_have_no_features(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    whole = coco(tmp_path)
+    whole.setup("fit")
+    bad = whole.files("train")[2]
+    (folder / "train2017" / bad.name).write_bytes(b"")
+    data = coco(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.setup("fit")
+    assert bad not in data.files("train")
+    assert [file for file in whole.files("train") if file != bad] == data.files("train")
+    assert data.num_unreadable == 1
+    assert data.vocabulary == whole.vocabulary  # whether it is asked for before or after
+    # Each image still stands beside its own captions and features.
+    assert data.captions("train") == [texts for i, texts in enumerate(whole.captions("train")) if i != 2]
+    kept = torch.tensor([i for i in range(9) if i != 2])
+    torch.testing.assert_close(data.evaluation_inputs("train", torch.arange(8)), whole.evaluation_inputs("train", kept))
+
+
+def test_prediction_runs_the_network(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    data = coco(tmp_path, images=[str(folder / "val2017")])
+    inputs, indices = next(iter(data.predict_dataloader()))
+    assert indices.tolist() == [0, 1, 2, 3]
+    assert inputs.shape == (4, *data.input_shape)
+    data.setup("test")
+    torch.testing.assert_close(inputs, data.evaluation_inputs("test", torch.arange(4)), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "test_resnt"}, "no model 'test_resnt' to be a backbone; did you mean test_resnet"),
+        ({"weights": "nowhere.pth"}, "weights is 'nowhere.pth', and there is no such file"),
+        ({"albumentations": ["HorizontalFlip"]}, "albumentations is set with backbone test_resnet"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        coco(tmp_path, **settings)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, files: list[Path]) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(timm.create_model("test_vit", num_classes=1000).state_dict(), file)
+    backbone = FrozenBackbone(NETWORK, str(file), "pooled")
+    with pytest.raises(ValueError, match=f"The weights '{file}' can't be used for {NETWORK}: .*; give weights of that"):
+        store(backbone, files, tmp_path / "features")

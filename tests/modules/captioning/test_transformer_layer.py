@@ -1,0 +1,116 @@
+"""Attention and the Transformer's layer, pre- and post-norm, against loops of their formulas; the causal mask."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from modules.captioning.attention import MultiHeadAttention
+from modules.captioning.transformer_layer import NormPlace, TransformerLayer
+from tests.modules.captioning.captioning import Floats, affine, layer_norm, scrambled, softmax
+
+D, H = 6, 3
+
+
+def attention(module: MultiHeadAttention, x: Floats, y: Floats, causal: bool) -> tuple[Floats, Floats]:
+    """(T, D) asking (S, D): what they hear (T, D), and the weights (H, T, S)."""
+    size = D // H
+    q, k, v = (
+        affine(x, module.query),
+        affine(y, module.keys_values, slice(D)),
+        affine(y, module.keys_values, slice(D, None)),
+    )
+    heads, weights = [], np.zeros((H, len(x), len(y)))
+    for h in range(H):
+        part = slice(h * size, (h + 1) * size)
+        heard = np.zeros((len(x), size))
+        for t in range(len(x)):
+            asked = t + 1 if causal else len(y)
+            weights[h, t, :asked] = softmax(np.array([q[t, part] @ k[s, part] / np.sqrt(size) for s in range(asked)]))
+            heard[t] = weights[h, t] @ v[:, part]
+        heads.append(heard)
+    return affine(np.concatenate(heads, 1), module.output), weights
+
+
+def layer_by_hand(layer: TransformerLayer, x: Floats, grid: Floats | None, norm: str, causal: bool) -> Floats:
+    parts = [lambda y: attention(layer.self_attention, y, y, causal)[0]]
+    if grid is not None:
+        cross = layer.cross_attention
+        assert cross is not None
+        parts.append(lambda y: attention(cross, y, grid, False)[0])
+    parts.append(lambda y: affine(np.maximum(affine(y, layer.feed_forward[0]), 0), layer.feed_forward[2]))
+    for part, normalise in zip(parts, layer.norms, strict=True):
+        x = x + part(layer_norm(x, normalise)) if norm == "pre" else layer_norm(x + part(x), normalise)
+    return x
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("cross", [True, False])
+def test_a_layer_equals_the_formula(norm: NormPlace, cross: bool) -> None:
+    layer = scrambled(TransformerLayer(D, H, 7, cross, norm))
+    x, grid = torch.randn(2, 5, D, dtype=torch.float64), torch.randn(2, 4, D, dtype=torch.float64)
+    memory = layer.cross_attention.project(grid) if cross else None
+    for causal in (True, False):
+        found = layer(x, memory, causal=causal)[0].detach().numpy()
+        for n in range(2):
+            expected = layer_by_hand(layer, x[n].numpy(), grid[n].numpy() if cross else None, norm, causal)
+            np.testing.assert_allclose(found[n], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_cross_attention_can_be_shown(norm: NormPlace) -> None:
+    layer = scrambled(TransformerLayer(D, H, 7, True, norm))
+    x, grid = torch.randn(1, 5, D, dtype=torch.float64), torch.randn(1, 4, D, dtype=torch.float64)
+    found = layer.attention_weights(x, layer.cross_attention.project(grid))[0].detach().numpy()
+    first = layer.norms[0]
+    asked = x[0].numpy()
+    if norm == "pre":
+        y = layer_norm(asked, first)
+        asked = layer_norm(asked + attention(layer.self_attention, y, y, True)[0], layer.norms[1])
+    else:
+        asked = layer_norm(asked + attention(layer.self_attention, asked, asked, True)[0], first)
+    np.testing.assert_allclose(found, attention(layer.cross_attention, asked, grid[0].numpy(), False)[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_later_place_changes_no_earlier_one(norm: NormPlace) -> None:
+    layer = scrambled(TransformerLayer(D, H, 7, True, norm))
+    x, grid = torch.randn(2, 6, D, dtype=torch.float64), torch.randn(2, 4, D, dtype=torch.float64)
+    changed = x.clone()
+    changed[:, 3] += torch.randn(2, D, dtype=torch.float64)
+
+    def outputs(y: Tensor) -> Tensor:
+        return layer(y, layer.cross_attention.project(grid), causal=True)[0]
+
+    before, after = outputs(x), outputs(changed)
+    torch.testing.assert_close(before[:, :3], after[:, :3], rtol=0, atol=0)
+    assert (before[:, 3:] - after[:, 3:]).abs().amin((0, 2)).min() > 0
+
+
+@pytest.mark.parametrize("keep_prob", [1.0, 0.5])
+def test_dropout_falls_in_training_alone_and_keeps_the_mean(keep_prob: float) -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(64, 1, keep_prob)
+    with torch.no_grad():
+        layer.output.weight.copy_(torch.eye(64))
+    x = torch.randn(1, 3, 64)
+    memory = layer.project(torch.randn(1, 500, 64))
+    evaluated = layer.eval()(x, memory)
+    trained = layer.train()(x, memory)
+    assert torch.equal(evaluated, trained) == (keep_prob == 1)
+    many = torch.stack([layer(x, memory) for _ in range(400)])
+    torch.testing.assert_close(many.mean(0), evaluated, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"num_heads": 4}, "num_heads is 4, which does not divide the width 6; give one of 1, 2, 3, 6"),
+        ({"num_heads": 0}, "num_heads is 0, which does not divide"),
+        ({"norm": "middle"}, "norm is 'middle'; give pre or post"),
+        ({"hidden": 0}, "hidden is 0; give at least 1 unit"),
+    ],
+)
+def test_refusals(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        TransformerLayer(**({"width": 6, "num_heads": 2, "hidden": 8, "cross": True} | settings))  # type: ignore[arg-type]

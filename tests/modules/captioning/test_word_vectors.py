@@ -1,0 +1,57 @@
+"""Word vectors from files in GloVe's text format."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from modules import CaptionRNN
+from modules.captioning.word_vectors import load_word_vectors
+from tests.modules.captioning.captioning import WORDS
+
+
+def test_words_of_the_file_get_its_vectors_scaled_and_others_keep_theirs(tmp_path: Path) -> None:
+    file = tmp_path / "glove.txt"
+    generator = torch.Generator().manual_seed(0)
+    wanted = 7 * torch.randn(3, 40, generator=generator)
+    lines = [
+        f"{word} {' '.join(f'{x:.6f}' for x in row.tolist())}"
+        for word, row in zip(("red", "dog", "of"), wanted, strict=True)
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    before = torch.randn(len(WORDS), 40, generator=generator) / 40**0.5
+    vectors = before.clone()
+    assert load_word_vectors(str(file), WORDS, vectors) == 2
+    places = [WORDS.index("red"), WORDS.index("of")]
+    loaded = vectors[places]
+    torch.testing.assert_close(loaded / loaded.std(), wanted[[0, 2]] / wanted[[0, 2]].std(), rtol=1e-4, atol=1e-5)
+    assert float(loaded.std()) == pytest.approx(float(before.std()), rel=1e-5)
+    others = [i for i in range(len(WORDS)) if i not in places]
+    assert torch.equal(vectors[others], before[others])
+
+
+def test_a_captioner_begins_with_them(tmp_path: Path) -> None:
+    file = tmp_path / "glove.txt"
+    file.write_text("dog 1 2 3\nred 1 -1 0\nblue -1 1 0\n")
+    table = CaptionRNN((5,), WORDS, 3, word_vectors=str(file)).embedding.weight
+    red, blue = table[WORDS.index("red")], table[WORDS.index("blue")]
+    assert torch.equal(red, -blue) and float(red[2]) == 0 and float(red[0]) > 0
+    assert table.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("red 1 2\n", r"has vectors of 2 numbers \(line 1\), but the model's width is 3; give --model.width 2"),
+        ("dog 1 2 3\nred 1 2\n", r"has vectors of 2 numbers \(line 2\)"),
+        ("red 1 2 x\n", "Line 1 of .* is not a word and its numbers"),
+        ("dog 1 2 3\nred\n", "Line 2 of .* is not a word and its numbers"),
+        ("dog 1 2 3\n", "has none of the 8 words of the captions"),
+        ("", "has none of the 8 words"),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "glove.txt"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        CaptionRNN((5,), WORDS, 3, word_vectors=str(file))

@@ -1,0 +1,211 @@
+"""Votes against a loop and scikit-learn, and fit, test and checkpoints of the module on drawn digits."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from datamodules import Digits
+from modules.neighbors.k_nearest_neighbors import KNearestNeighbors, Weights, votes
+from pipelines.run.checkpoints import check_weights_fit
+
+
+def trainer_of(folder: Path, **settings: Any) -> L.Trainer:
+    return L.Trainer(
+        default_root_dir=folder,
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+def digits(**settings: Any) -> Digits:
+    return Digits(preprocessing="pixels", batch_size=100, **settings)
+
+
+def fitted(folder: Path, data: Digits, **settings: Any) -> KNearestNeighbors:
+    model = KNearestNeighbors(data.input_shape, data.num_classes, **settings)
+    trainer_of(folder, enable_checkpointing=False, limit_train_batches=1).fit(model, data)
+    return model
+
+
+def winner_by_loop(distances: list[float], labels: list[int], weights: Weights) -> int:
+    """The rule as the module's docstring words it."""
+    ballots: Counter[int] = Counter()
+    for distance, label in zip(distances, labels, strict=True):
+        if weights == "majority" or 0 in distances:
+            ballots[label] += int(weights == "majority" or distance == 0)
+        else:
+            ballots[label] += 1 / distance  # type: ignore[assignment]
+    most = max(ballots.values())
+    return next(label for label in labels if ballots[label] == most)
+
+
+@pytest.mark.parametrize("weights", ["majority", "distance"])
+def test_winners_of_all_k_equal_a_loop(weights: Weights) -> None:
+    generator = torch.Generator().manual_seed(0)
+    distances = torch.randint(0, 6, (200, 12), generator=generator).double().sort(1).values
+    labels = torch.randint(4, (200, 12), generator=generator)
+    shares, winners = votes(distances, labels, 4, weights)
+    assert shares.shape == (200, 12, 4)
+    torch.testing.assert_close(shares.sum(2), torch.ones(200, 12, dtype=torch.float64))
+    for k in range(1, 13):
+        expected = [
+            winner_by_loop(near, of, weights)
+            for near, of in zip(distances[:, :k].tolist(), labels[:, :k].tolist(), strict=True)
+        ]
+        assert winners[:, k - 1].tolist() == expected
+
+
+def test_ties_go_to_the_class_whose_nearest_member_is_nearest() -> None:
+    distances = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    _, winners = votes(distances, torch.tensor([[2, 0, 0, 2]]), 3, "majority")
+    assert winners.tolist() == [[2, 2, 0, 2]]
+
+
+def test_exact_matches_decide_alone() -> None:
+    shares, winners = votes(torch.tensor([[0.0, 0.0, 1e-9]]), torch.tensor([[1, 0, 2]]), 3, "distance")
+    assert shares[0].tolist() == [[0, 1, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]]
+    assert winners.tolist() == [[1, 1, 1]]
+
+
+@pytest.mark.parametrize("weights", ["majority", "distance"])
+@pytest.mark.parametrize(("metric", "name"), [("l1", "manhattan"), ("l2", "euclidean"), ("cosine", "cosine")])
+def test_vote_shares_equal_scikit_learns(weights: Weights, metric: Any, name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    memory = torch.randint(256, (300, 1, 8, 8), generator=generator).to(torch.uint8)
+    labels = torch.randint(5, (300,), generator=generator)
+    queries = torch.cat([memory[:10], torch.randint(256, (60, 1, 8, 8), generator=generator).to(torch.uint8)])
+    if metric == "cosine":  # scikit-learn puts its exact matches a rounding error away from 0
+        queries = queries[10:]
+    for k in (1, 6, 25):
+        model = KNearestNeighbors((1, 8, 8), 5, k, metric, weights)
+        model.memorise(memory, labels)
+        reference = KNeighborsClassifier(k, weights="uniform" if weights == "majority" else weights, metric=name)
+        reference.fit(memory.flatten(1).double().numpy(), labels.numpy())
+        expected = torch.from_numpy(reference.predict_proba(queries.flatten(1).double().numpy()))
+        distances, _ = model.neighbours(queries, k + 1)
+        clear = distances[:, k - 1] < distances[:, k]  # scikit-learn takes any of those at equal distance
+        assert clear.double().mean() > 0.9
+        shares = model.votes_by_k(queries)[0][:, k - 1]
+        torch.testing.assert_close(shares[clear], expected[clear], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(queries).exp(), shares.float(), rtol=1e-4, atol=1e-4)
+        assert torch.equal(model(queries).argmax(1), model.votes_by_k(queries)[1][:, k - 1])
+
+
+def test_loss_is_that_of_smoothed_shares() -> None:
+    model = KNearestNeighbors((2,), 3, k=4, k_max=4)
+    shares = torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.0, 1.0]])
+    expected = -torch.tensor([2 / 7, 5 / 7]).log().mean()
+    assert model.loss((shares + 1e-9).log(), torch.tensor([1, 2])).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_fit_memorises_the_whole_training_split(tmp_path: Path) -> None:
+    data = digits(val_fraction=0.2)
+    model = fitted(tmp_path, data, k=3, k_max=5)
+    assert torch.equal(model.images, data.splits["train"][0])
+    assert torch.equal(model.labels, data.splits["train"][1])
+    assert len(model.images) % 100 != 0  # batches would have left out the rest
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
+def test_accuracies_of_all_k_are_those_of_single_models(tmp_path: Path, metric: Any) -> None:
+    data = digits()
+    model = KNearestNeighbors(data.input_shape, 10, k=4, metric=metric, report_k=[1, 9], k_max=12)
+    trainer = trainer_of(tmp_path, enable_checkpointing=False)
+    trainer.fit(model, data)
+    logged = dict(trainer.callback_metrics)
+    assert {"val/accuracy", "val/loss", "val/accuracy/k=1", "val/accuracy/k=9"} <= set(logged)
+    images, labels = data.splits["val"]
+    for k, name in ((4, ""), (1, "/k=1"), (9, "/k=9")):
+        single = KNearestNeighbors(data.input_shape, 10, k=k, metric=metric, k_max=1)
+        single.memorise(*data.training_images())
+        right = (single(images).argmax(1) == labels).double().mean().item()
+        assert logged[f"val/accuracy{name}"].item() == pytest.approx(right, abs=1e-6)
+        assert model.accuracy_by_k[k - 1].item() == pytest.approx(right, abs=1e-6)
+    assert model.accuracy_by_k.shape == (12,)
+    assert logged["val/accuracy"] > 0.95
+
+
+def test_a_checkpoint_brings_the_memory_along(tmp_path: Path) -> None:
+    data = digits()
+    model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=10)
+    keep = ModelCheckpoint(tmp_path, "best", monitor="val/accuracy", mode="max")
+    trainer_of(tmp_path, callbacks=[keep]).fit(model, data)
+    file = tmp_path / "best.ckpt"
+    stored = torch.load(file, weights_only=True)
+    assert stored["global_step"] >= 1
+    fresh = KNearestNeighbors(data.input_shape, 10, k=3, k_max=10)
+    check_weights_fit(stored, fresh, file)
+    [found] = trainer_of(tmp_path).test(fresh, data, ckpt_path=str(file), verbose=False)
+    assert torch.equal(fresh.images, model.images)
+    images, labels = data.splits["test"]
+    assert found["test/accuracy"] == pytest.approx((model(images).argmax(1) == labels).double().mean().item(), abs=1e-6)
+    other = KNearestNeighbors((3, 8, 8), 10)
+    with pytest.raises(ValueError, match=r"does not fit: images has shape \(\d+, 1, 8, 8\) in it and \(0, 3, 8, 8\)"):
+        check_weights_fit(stored, other, file)
+
+
+def test_floats_are_memorised_as_floats(tmp_path: Path) -> None:
+    data = Digits(preprocessing="standardize")
+    model = fitted(tmp_path, data, k_max=5)
+    assert model.images.dtype == torch.float32
+    fresh = KNearestNeighbors(data.input_shape, 10, k_max=5)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.images, model.images)
+
+
+def test_predictions_are_vote_shares(tmp_path: Path) -> None:
+    data = digits()
+    model = fitted(tmp_path, data, k=4, k_max=4)
+    images, labels = data.splits["val"]
+    shares = model.votes_by_k(images)[0][:, 3].float()
+    torch.testing.assert_close(model.predict_step((images, labels), 0), shares, rtol=0, atol=1e-4)
+
+
+def test_before_fit_all_classes_are_equally_likely_and_nothing_is_evaluated(tmp_path: Path) -> None:
+    model = KNearestNeighbors((1, 8, 8), 10)
+    assert model(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).softmax(1).unique().tolist() == pytest.approx([0.1])
+    with pytest.raises(ValueError, match=r"^No images are memorised yet; run fit first"):
+        trainer_of(tmp_path).test(model, digits(), verbose=False)
+
+
+def test_loaders_without_a_datamodule_are_refused(tmp_path: Path) -> None:
+    loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.rand(9, 2), torch.zeros(9).long()))
+    with pytest.raises(ValueError, match=r"^KNearestNeighbors memorises the whole training split, .* such as CIFAR10"):
+        trainer_of(tmp_path).fit(KNearestNeighbors((2,), 2), loader)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "k is 0; give at least 1 neighbour."),
+        ({"report_k": [3, 0]}, "report_k is 0; give at least 1 neighbour."),
+        ({"k_max": -2}, "k_max is -2; give at least 1 neighbour."),
+        ({"metric": "l3"}, "metric is 'l3'; give one of l1, l2, cosine."),
+        ({"weights": "rank"}, "weights is 'rank'; give one of majority, distance."),
+        ({"memory_limit": 0}, "memory_limit is 0; give at least 1 byte, such as 2**28."),
+    ],
+)
+def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011  # the whole message is compared below
+        KNearestNeighbors((1, 8, 8), 10, **settings)
+    assert str(raised.value) == message
+
+
+def test_more_neighbours_than_images_and_missing_labels_are_refused() -> None:
+    images, labels = torch.zeros(7, 1, 8, 8, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"^The 50 nearest neighbours are wanted, .* there are 7 images to memorise"):
+        KNearestNeighbors((1, 8, 8), 10).memorise(images, labels)
+    with pytest.raises(ValueError, match=r"^There are 7 images and 6 labels; give one label to each image\.$"):
+        KNearestNeighbors((1, 8, 8), 10, k_max=1).memorise(images, labels[:6])
