@@ -4,7 +4,7 @@
 
 Each caption has five references. They are COCO's own if `--root` has annotations of enough images (an image's first
 caption against the others), and otherwise random words: their frequencies fall as Zipf's law has it, their number is
-spread as in COCO. All are tokenised before; how long that takes is said apart. Both must find the same scores.
+spread as in COCO. All are tokenized before; how long that takes is said apart. Both must find the same scores.
 
 Ours count batches of 500 images, as a validation epoch does. `all three` count each batch one after the other, which
 saves two of three times of cutting texts into words; nothing is kept from one measurement to the next.
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> Comparison:
         [" ".join(ptb_tokenize(text)) for text in texts[0]],
         [[" ".join(ptb_tokenize(text)) for text in of_image] for of_image in texts[1]],
     )
-    tokenising = Clock.now() - start
+    tokenizing = Clock.now() - start
 
     pairs: dict[str, tuple[type[CaptionMetric], Callable[[], Any]]] = {
         "BLEU": (BLEU, _QuietBleu), "ROUGE-L": (ROUGE, Rouge), "CIDEr-D": (CIDEr, Cider),
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> Comparison:
         comparison = Comparison(variants, given.rounds)
 
     print(f"{given.captions:,} {'COCO' if real else 'random'} captions, {given.rounds} rounds, by the wall")
-    print(f"tokenised in {tokenising.wall:.2f} s before")
+    print(f"tokenized in {tokenizing.wall:.2f} s before")
     print(f"{'':<26}{'s':>8}   × pycocoevalcap's        largest error")
     errors = {}
     for name, together in zip(pairs, scores[_ALL], strict=True):

@@ -47,7 +47,7 @@ from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 
 BARE, GROUPED, OURS = "bare loop", "bare loop, our batches", "this project"
 CACHED, UNCACHED = "beam of 3, keys and values kept", "beam of 3, all read anew"
-WIDTH, LAYERS, HEADS, HIDDEN, KEEP = 256, 3, 4, 1024, 0.9
+WIDTH, LAYERS, HEADS, HIDDEN, DROPOUT = 256, 3, 4, 1024, 0.1
 GRID = (49, 320)  # places and features: EfficientNet-Lite0's on images of 224 pixels
 BATCH_SIZE, WORDS, BEAM, LENGTH = 64, 5000, 3, 20
 WARM_UP = 10  # steps before the clock starts, as in the Stopwatch
@@ -85,7 +85,7 @@ class Bare(nn.Module):
         super().__init__()
         self.project = nn.Linear(GRID[1], WIDTH)
         self.embedding = nn.Embedding(vocabulary, WIDTH)
-        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, 1 - KEEP, batch_first=True, norm_first=True)
+        layer = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, DROPOUT, batch_first=True, norm_first=True)
         self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
         self.output = nn.Linear(WIDTH, vocabulary)
         self.register_buffer("places", sinusoids(torch.arange(LENGTH + 2.0), WIDTH))
@@ -168,7 +168,7 @@ def ours(data: RandomCaptions, steps: int) -> Rate:
 
 def captioner(vocabulary: list[str]) -> CaptionTransformer:
     return CaptionTransformer(
-        GRID, vocabulary, WIDTH, LAYERS, HEADS, HIDDEN, keep_prob=KEEP, tie_embeddings=False, max_length=LENGTH
+        GRID, vocabulary, WIDTH, LAYERS, HEADS, HIDDEN, dropout=DROPOUT, tie_embeddings=False, max_length=LENGTH
     )
 
 

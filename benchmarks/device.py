@@ -16,7 +16,7 @@ _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 _SECONDS = 1.0
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Waits until a GPU has done all that it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -33,7 +33,7 @@ class Timer(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.steps == self.first:
-            synchronise(pl_module.device)
+            synchronize(pl_module.device)
             self.started = Clock.now()
         if self.steps == self.last:
             self._stop(pl_module.device)
@@ -45,7 +45,7 @@ class Timer(L.Callback):
             self._stop(pl_module.device)
 
     def _stop(self, device: torch.device) -> None:
-        synchronise(device)
+        synchronize(device)
         self.time = Clock.now() - self.started
 
 
@@ -62,11 +62,11 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best, ends = 0.0, perf_counter() + _SECONDS
     while best == 0.0 or perf_counter() < ends:
-        synchronise(device)
+        synchronize(device)
         started = perf_counter()
         for _ in range(5):
             left @ right
-        synchronise(device)
+        synchronize(device)
         best = max(best, 5 * 2 * side**3 / (perf_counter() - started))
     return best
 

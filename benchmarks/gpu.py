@@ -32,7 +32,7 @@ from benchmarks.device import (
     fast_dtype,
     matmul_rate,
     name_of,
-    synchronise,
+    synchronize,
     to_device,
 )
 from benchmarks.speedrun import speedrun
@@ -165,7 +165,7 @@ def resnet(bench: Bench) -> None:
     started = Clock.now()
     for step in range(first + steps):
         if step == first:
-            synchronise(device)
+            synchronize(device)
             started = Clock.now()
         images, labels = data.on_after_batch_transfer(to_device(next(batches), device), 0)
         with autocast(device, precision):
@@ -173,7 +173,7 @@ def resnet(bench: Bench) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    synchronise(device)
+    synchronize(device)
     bare = Rate.of(steps, Clock.now() - started)
     size = data.batch_size
     bench.tell(
@@ -188,10 +188,10 @@ def knn(bench: Bench) -> None:
     pixels = torch.randint(256, (queries + memory, 3, 32, 32), dtype=torch.uint8).to(bench.device)
     search = NearestNeighbors(pixels[queries:], "l2")
     search.search(pixels[:100], 10)
-    synchronise(bench.device)
+    synchronize(bench.device)
     started = perf_counter()
     search.search(pixels[:queries], 100)
-    synchronise(bench.device)
+    synchronize(bench.device)
     bench.tell("kNN", f"{perf_counter() - started:.2f} s for {queries:,} queries among {memory:,} images, l2, k 100")
 
 

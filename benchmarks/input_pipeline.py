@@ -1,4 +1,4 @@
-"""Images a second of the input pipeline: pad by 4, random crop, horizontal flip, standardise; shuffled batches.
+"""Images a second of the input pipeline: pad by 4, random crop, horizontal flip, standardize; shuffled batches.
 
     python -m benchmarks.input_pipeline [--root data] [--images N] [--rounds R] [--batch_size B]
 
@@ -9,7 +9,7 @@ Before that each variant's batches are checked: shape, range, and mean and stand
 torchvision's.
 
 `torchvision, whole batches` draws one crop and one flip for the whole batch: less augmentation than all others do.
-`ours without augmentation` is what shuffling and standardising alone allow.
+`ours without augmentation` is what shuffling and standardizing alone allow.
 """
 
 import argparse
@@ -178,12 +178,12 @@ def check(pipelines: dict[str, Batches], num_images: int, lowest: float, highest
                 break
         first[name] = torch.cat(kept)
     reference = first[REFERENCE]
-    centre = reference[..., PADDING:-PADDING, PADDING:-PADDING]  # without padding: standardised but for the borders
-    assert abs(float(centre.mean())) < 0.25, f"torchvision's images have mean {centre.mean()}"
-    assert 0.7 < float(centre.std()) < 1.3, f"torchvision's images have standard deviation {centre.std()}"
+    center = reference[..., PADDING:-PADDING, PADDING:-PADDING]  # without padding: standardized but for the borders
+    assert abs(float(center.mean())) < 0.25, f"torchvision's images have mean {center.mean()}"
+    assert 0.7 < float(center.std()) < 1.3, f"torchvision's images have standard deviation {center.std()}"
     for name, images in first.items():
         found = images if "without" not in name else images[..., PADDING:-PADDING, PADDING:-PADDING]
-        wanted = reference if "without" not in name else centre
+        wanted = reference if "without" not in name else center
         for figure in (torch.mean, torch.std):
             difference = abs(float(figure(found)) - float(figure(wanted)))
             assert difference < 0.05, f"{name}: {figure.__name__} is {difference:.3f} away from torchvision's"

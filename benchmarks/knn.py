@@ -1,4 +1,4 @@
-"""Queries a second of exact nearest-neighbour search, and cross-validation over k, against scikit-learn and faiss.
+"""Queries a second of exact nearest-neighbor search, and cross-validation over k, against scikit-learn and faiss.
 
     python -m benchmarks.knn [--root data] [--memory N] [--queries B] [--k K] [--rounds R] [--all] [--l1]
 
@@ -38,11 +38,11 @@ UINT8, FLOATS, MATMUL, SCIKIT, FAISS = "ours, uint8", "ours, floats", "matmul al
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(description="Queries a second of nearest-neighbour search.")
+    parser = argparse.ArgumentParser(description="Queries a second of nearest-neighbor search.")
     parser.add_argument("--root", default="data", help="folder of the data files")
-    parser.add_argument("--memory", type=int, default=50_000, help="images memorised")
+    parser.add_argument("--memory", type=int, default=50_000, help="images memorized")
     parser.add_argument("--queries", type=int, default=1_000, help="images searched")
-    parser.add_argument("--k", type=int, default=100, help="neighbours of each")
+    parser.add_argument("--k", type=int, default=100, help="neighbors of each")
     parser.add_argument("--subset", type=int, default=SUBSET, help="images of the cross-validation")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--all", action="store_true", help="search 10,000 queries by l2 too")
@@ -128,7 +128,7 @@ def check(searches: dict[str, Callable[[], Any]], memory: Tensor, queries: Tenso
         squared = torch.cat([(chunk.long() - query).square().sum(1) for chunk in memory.split(2_000)])
         order = squared.sort(stable=True)
         assert torch.equal(near.square().round().long(), order.values[: len(near)]), "a distance is not exact"
-        assert torch.equal(found, order.indices[: len(near)]), "a neighbour is not in its place"
+        assert torch.equal(found, order.indices[: len(near)]), "a neighbor is not in its place"
     for name, scale, power in ((SCIKIT, 1, 1), (FAISS, 1, 0.5), (FLOATS, 255, 1)):
         others = torch.as_tensor(searches[name]()[0]).double() ** power * scale
         assert ((others - distances).abs() / distances.clamp(min=100)).max() < 1e-3, f"{name} finds other distances"

@@ -3,7 +3,7 @@
     python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet wide resnet]
 
 The bare loop is what one writes without this project: the same model in channels-last and, where the CPU has
-it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalise) on each image,
+it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalize) on each image,
 and a DataLoader with two workers. It has no figures, no logs and no checkpoints; our side has all of them.
 `kept memory` is the bare loop in a process that holds on to freed memory as ours does
 (`pipelines/run/allocator.py`): what is left is the loader's and the Trainer's.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.simclr [--root data] [--images N] [--rounds R] [--batch_size B] [--threads T]
 
-views      images a second of which two views are made, shuffled and standardised: torchvision's RandomResizedCrop,
+views      images a second of which two views are made, shuffled and standardized: torchvision's RandomResizedCrop,
            RandomHorizontalFlip, ColorJitter, RandomGrayscale, ToTensor and Normalize on each image twice, in a
            DataLoader with none and with two workers, against our batches on one thread (--threads); CIFAR-10, or
            drawn Shapes if its files are not there. By wall time, from the first batch on.

@@ -32,7 +32,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
-from benchmarks.device import Timer, autocast, flops, matmul_rate, name_of, synchronise, to_device
+from benchmarks.device import Timer, autocast, flops, matmul_rate, name_of, synchronize, to_device
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Terminal, tracked
 from callbacks import TrainingHealth
@@ -205,7 +205,7 @@ class Speedrun:
         schedule.begin(total)
         for step, batch in enumerate(self.endless(data)):
             if step == _WARM_UP:
-                synchronise(device)
+                synchronize(device)
                 started = Clock.now()
             if step == _WARM_UP + steps:
                 break
@@ -217,7 +217,7 @@ class Speedrun:
             optimizer.step()
             self.model.finish_step(step + 1, total)
             schedule.step()
-        synchronise(device)
+        synchronize(device)
         return Rate.of(steps * data.batch_size, Clock.now() - started)
 
     @staticmethod

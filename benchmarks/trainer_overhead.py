@@ -2,7 +2,7 @@
 
     python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N]
 
-Both sides take their batches of 128 from one datamodule's own loader, standardise them, compute the same loss and step
+Both sides take their batches of 128 from one datamodule's own loader, standardize them, compute the same loss and step
 the same optimizer (SGD with momentum). The Lightning side has what `pipelines.train fit` gives a run: figures of
 training, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint
 callbacks and the random state. The bare loop has nothing: no figures, no logs, no checkpoints.

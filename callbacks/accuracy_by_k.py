@@ -1,4 +1,4 @@
-"""Shows how the accuracy of nearest neighbours depends on their number, which is what validation chooses it by.
+"""Shows how the accuracy of nearest neighbors depends on their number, which is what validation chooses it by.
 
 Source: https://cs231n.github.io/classification/#validation-sets-for-hyperparameter-tuning
 """
@@ -16,12 +16,12 @@ from callbacks.pictures import figure_to_array, show
 class HasAccuracyByK(Protocol):
     """A model that keeps the accuracies of its last evaluation."""
 
-    accuracy_by_k: Tensor  # (k_max,): with 1, 2, … neighbours
+    accuracy_by_k: Tensor  # (k_max,): with 1, 2, … neighbors
     k: int  # the number that it classifies with
 
 
 class AccuracyByK(Callback):
-    """A curve of accuracy against the number of neighbours at the end of `fit` (validation images) and of `test`."""
+    """A curve of accuracy against the number of neighbors at the end of `fit` (validation images) and of `test`."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module, "val")
@@ -31,7 +31,7 @@ class AccuracyByK(Callback):
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if not isinstance(pl_module, HasAccuracyByK):
-            return  # nothing was evaluated, or this model counts no neighbours
+            return  # nothing was evaluated, or this model counts no neighbors
         picture = draw_accuracy_by_k(pl_module.accuracy_by_k.cpu().numpy(), pl_module.k, split)
         show(trainer, f"accuracy_by_k/{split}", picture, caption=split)
 
@@ -48,9 +48,9 @@ def draw_accuracy_by_k(accuracies: np.ndarray, k: int, split: str) -> np.ndarray
     axis.plot(
         best, accuracies[best - 1], "o", color="tab:red", label=f"largest, k = {best}: {accuracies[best - 1]:.2%}"
     )
-    axis.set_xlabel("k, number of neighbours")
+    axis.set_xlabel("k, number of neighbors")
     axis.set_ylabel(f"{split}/accuracy")
-    axis.set_title(f"{split}: accuracy by number of neighbours", fontsize=10)
+    axis.set_title(f"{split}: accuracy by number of neighbors", fontsize=10)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     return figure_to_array(figure)

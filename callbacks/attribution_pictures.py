@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid
 
-_BRIGHTEST = 0.99  # quantile of a map shown as the brightest colour: a few pixels stand out so far that all others
+_BRIGHTEST = 0.99  # quantile of a map shown as the brightest color: a few pixels stand out so far that all others
 _HEAT_SHARE = 0.6  # would be dark
 
 
@@ -23,17 +23,17 @@ def scaled(maps: Tensor) -> Tensor:
 
 
 def heat(maps: Tensor) -> Tensor:
-    """Maps (B, H, W) as colours from black through red to bright yellow, each scaled by itself: (B, 3, H, W)."""
+    """Maps (B, H, W) as colors from black through red to bright yellow, each scaled by itself: (B, 3, H, W)."""
     from matplotlib import colormaps
 
-    colours = colormaps["inferno"](scaled(maps.detach().float().cpu()).numpy())[..., :3]
-    return torch.from_numpy(colours).permute(0, 3, 1, 2).float()
+    colors = colormaps["inferno"](scaled(maps.detach().float().cpu()).numpy())[..., :3]
+    return torch.from_numpy(colors).permute(0, 3, 1, 2).float()
 
 
 def overlay(images: Tensor, maps: Tensor) -> Tensor:
-    """Heat over images in grey: (B, C, H, W) in [0, 1] and maps (B, H, W) to (B, 3, H, W)."""
-    grey = images.detach().float().cpu().mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    return (1 - _HEAT_SHARE) * grey + _HEAT_SHARE * heat(maps)
+    """Heat over images in gray: (B, C, H, W) in [0, 1] and maps (B, H, W) to (B, 3, H, W)."""
+    gray = images.detach().float().cpu().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return (1 - _HEAT_SHARE) * gray + _HEAT_SHARE * heat(maps)
 
 
 def saliency_picture(
@@ -52,8 +52,8 @@ def saliency_picture(
     Returns:
         The picture, (height, width, 3) uint8.
     """
-    colour = images.detach().float().cpu().expand(-1, 3, -1, -1)
-    triples = torch.stack([colour, heat(maps), overlay(images, maps)], 1).flatten(0, 1)  # (3B, 3, H, W)
+    color = images.detach().float().cpu().expand(-1, 3, -1, -1)
+    triples = torch.stack([color, heat(maps), overlay(images, maps)], 1).flatten(0, 1)  # (3B, 3, H, W)
     words = [text for title in titles for text in (title, method, "")]
     return image_grid(triples, words, 3 * columns, side=side)
 
@@ -61,7 +61,7 @@ def saliency_picture(
 def fooling_picture(
     before: Tensor, after: Tensor, titles: Sequence[tuple[str, str]], columns: int = 1, side: float = 1.35
 ) -> np.ndarray:
-    """Each image before and after it was changed, and the change magnified around mid-grey.
+    """Each image before and after it was changed, and the change magnified around mid-gray.
 
     Args:
         before: (B, C, H, W) in [0, 1].

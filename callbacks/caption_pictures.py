@@ -24,7 +24,7 @@ _MAPS_IN_ROW = 8
 def caption_sheet(
     images: Tensor, captions: Sequence[str], references: Sequence[Sequence[str]], title: str = ""
 ) -> np.ndarray:
-    """Images, below each the generated caption, green if it is one of the references, and a reference in grey.
+    """Images, below each the generated caption, green if it is one of the references, and a reference in gray.
 
     Args:
         images: (B, C, H, W) in [0, 1].
@@ -51,7 +51,7 @@ def caption_sheet(
         if known and not right:
             lines = said.count("\n") + 1
             below = "\n".join(wrap(known[0], _LINE)[:3])
-            axis.text(0, -0.05 - 0.075 * lines, below, transform=axis.transAxes, va="top", fontsize=8, color="grey")
+            axis.text(0, -0.05 - 0.075 * lines, below, transform=axis.transAxes, va="top", fontsize=8, color="gray")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure_to_array(figure)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
+from common.errors import UserError
 from modules.interpretation.class_visualization import visualize_classes
 
 
@@ -24,7 +25,7 @@ class ClassVisualization(PixelPictures):
     def __init__(self, every_n_epochs: int = 5, max_classes: int = 10, steps: int = 100) -> None:
         super().__init__(every_n_epochs, num_images=1)
         if max_classes < 1 or steps < 1:
-            raise ValueError(f"max_classes is {max_classes} and steps is {steps}; give at least 1 for each.")
+            raise UserError(f"max_classes is {max_classes} and steps is {steps}; give at least 1 for each.")
         self.max_classes = max_classes
         self.steps = steps
 

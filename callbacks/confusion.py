@@ -36,7 +36,7 @@ class ConfusionMatrix(Callback):
 
 
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) -> np.ndarray:
-    """Counts (K, K) as a table of percentages of each row, coloured by share: (height, width, 3) uint8."""
+    """Counts (K, K) as a table of percentages of each row, colored by share: (height, width, 3) uint8."""
     from matplotlib.figure import Figure  # takes 0.3 s to import
 
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -48,8 +48,8 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) 
     axis.set_yticks(range(len(names)), names, fontsize=8)
     for row, column in np.ndindex(*shares.shape) if len(names) <= 20 else ():
         share = shares[row, column]
-        colour = "white" if share > 0.5 else "black"
-        axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        color = "white" if share > 0.5 else "black"
+        axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=color)
     accuracy = matrix.trace() / max(matrix.sum(), 1)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true class")

@@ -1,7 +1,7 @@
-"""Shows where a network puts its images: a map of their features in two dimensions, coloured by class.
+"""Shows where a network puts its images: a map of their features in two dimensions, colored by class.
 
     pca     the plane of the two directions in which the features vary most
-    tsne    neighbours stay neighbours, while distances between groups mean little (L. van der Maaten, G. Hinton,
+    tsne    neighbors stay neighbors, while distances between groups mean little (L. van der Maaten, G. Hinton,
             "Visualizing data using t-SNE", Journal of Machine Learning Research, 2008); of unit vectors
 
 Source: https://cs231n.github.io/understanding-cnn/#tsne-embedding
@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
+from common.errors import UserError
 from modules.interpretation.feature_extraction import evaluating
 
 Method = Literal["pca", "tsne"]
@@ -41,16 +42,16 @@ class EmbeddingMap(Callback):
 
     def __init__(self, count: int = 2000, method: Method = "tsne") -> None:
         if count < 3:
-            raise ValueError(f"count is {count}; give at least 3 images.")
+            raise UserError(f"count is {count}; give at least 3 images.")
         if method not in get_args(Method):
-            raise ValueError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+            raise UserError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
         self.count = count
         self.method: Method = method
         self._kept: list[tuple[Tensor, Tensor]] = []  # features (B, F) and labels (B,) of the latest evaluation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, HasFeatures):
-            raise ValueError(
+            raise UserError(
                 f"{type(pl_module).__name__} has no features to map; take callbacks.EmbeddingMap out of "
                 "trainer.callbacks."
             )
@@ -96,11 +97,11 @@ class EmbeddingMap(Callback):
 def project(features: Tensor, method: Method) -> np.ndarray:
     """Features (N, F) to places in the plane, (N, 2)."""
     if method == "pca":
-        centred = features.double() - features.double().mean(0)
-        _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+        centered = features.double() - features.double().mean(0)
+        _, _, directions = torch.linalg.svd(centered, full_matrices=False)
         axes = directions[:2]
         axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # a direction's sign is arbitrary
-        return (centred @ axes.mT).numpy()
+        return (centered @ axes.mT).numpy()
     from sklearn.manifold import TSNE
 
     units = torch.nn.functional.normalize(features).numpy()
@@ -110,7 +111,7 @@ def project(features: Tensor, method: Method) -> np.ndarray:
 
 
 def draw_map(places: np.ndarray, labels: np.ndarray, names: tuple[str, ...] | None, title: str) -> np.ndarray:
-    """Points (N, 2) coloured by label (N,), with a legend of the classes: (height, width, 3) uint8."""
+    """Points (N, 2) colored by label (N,), with a legend of the classes: (height, width, 3) uint8."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
+from common.errors import UserError
 from modules.interpretation.feature_extraction import evaluating, feature_maps, find_layer, map_layers, stage_layers
 
 
@@ -42,7 +43,7 @@ class FeatureMaps(Callback):
 
     def __init__(self, num_images: int = 6, maps_per_stage: int = 6, layers: Sequence[str] | None = None) -> None:
         if num_images < 1 or maps_per_stage < 1:
-            raise ValueError(
+            raise UserError(
                 f"num_images is {num_images} and maps_per_stage is {maps_per_stage}; give at least 1 for each."
             )
         self.num_images = num_images
@@ -61,7 +62,7 @@ class FeatureMaps(Callback):
         else:
             found = isinstance(pl_module, HasFeatureMaps)
         if not found:
-            raise ValueError(
+            raise UserError(
                 f"{type(pl_module).__name__} has no feature maps to show; take callbacks.FeatureMaps out of "
                 "trainer.callbacks."
             )

@@ -6,6 +6,7 @@ from torch import Tensor
 from callbacks.attribution_pictures import fooling_picture
 from callbacks.pictures import show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
+from common.errors import UserError
 from modules.interpretation.fooling_images import fool
 
 
@@ -27,7 +28,7 @@ class FoolingImages(PixelPictures):
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, step: float = 0.001, max_steps: int = 100) -> None:
         super().__init__(every_n_epochs, num_images)
         if not step > 0 or max_steps < 1:
-            raise ValueError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
+            raise UserError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
         self.step = step
         self.max_steps = max_steps
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.pictures import show
+from common.errors import UserError
 from modules.interpretation.feature_extraction import evaluating
 
 
@@ -51,7 +52,7 @@ class GeneratedCaptions(Callback):
 
     def __init__(self, num_images: int = 12, num_attention: int = 3, every_n_epochs: int = 1) -> None:
         if num_images < 1 or every_n_epochs < 1 or num_attention < 0:
-            raise ValueError(
+            raise UserError(
                 f"num_images is {num_images}, num_attention {num_attention} and every_n_epochs {every_n_epochs}; give "
                 "at least 1, 0 and 1."
             )
@@ -63,7 +64,7 @@ class GeneratedCaptions(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, WritesCaptions):
-            raise ValueError(
+            raise UserError(
                 f"{type(pl_module).__name__} writes no captions to show; take callbacks.GeneratedCaptions out of "
                 "trainer.callbacks."
             )

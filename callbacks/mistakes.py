@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
+from common.errors import UserError
 
 Mistake = tuple[float, int, int, Tensor]  # probability, predicted class, true class, preprocessed image
 
@@ -26,7 +27,7 @@ class ConfidentMistakes(Callback):
 
     def __init__(self, count: int = 20) -> None:
         if count < 1:
-            raise ValueError(f"count is {count}; give at least 1 mistake to show.")
+            raise UserError(f"count is {count}; give at least 1 mistake to show.")
         self.count = count
         self.mistakes: list[Mistake] = []
 

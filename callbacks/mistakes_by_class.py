@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
+from common.errors import UserError
 
 Mistake = tuple[float, int, int]  # probability, place in the split, true class
 
@@ -49,7 +50,7 @@ class MistakesByClass(Callback):
 
     def __init__(self, count: int = 8) -> None:
         if count < 1:
-            raise ValueError(f"count is {count}; give at least 1 mistake to show for each class.")
+            raise UserError(f"count is {count}; give at least 1 mistake to show for each class.")
         self.count = count
         self.mistakes: dict[int, list[Mistake]] = {}  # by the class that they were assigned to, the surest first
 

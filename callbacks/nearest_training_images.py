@@ -1,17 +1,17 @@
-"""Shows samples beside the training images most like them: has the model learnt by heart what it was shown?
+"""Shows samples beside the training images most like them: has the model learned by heart what it was shown?
 
-A generator that memorises makes images that have a training image at distance 0, or nearly so. A single picture can't
+A generator that memorizes makes images that have a training image at distance 0, or nearly so. A single picture can't
 say what "nearly" is, so the distances are held against those of real images that the model never saw:
 
     ratio = median over samples of the distance to the nearest training image
             ÷ the same median over validation images
 
-About 1 means that samples are as far from the training images as new images of the same kind are; towards 0, memorised.
+About 1 means that samples are as far from the training images as new images of the same kind are; towards 0, memorized.
 A model that makes blurred or simple images can come below 1 too, so look at the picture.
 
 Distance: l2 of pixels in [0, 255], by exact search (`modules/neighbors/nearest_neighbors.py`).
 
-Shapes: N images, C channels, H×W pixels, k neighbours.
+Shapes: N images, C channels, H×W pixels, k neighbors.
 """
 
 from typing import Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from callbacks.samples import Generates, check_generates
+from common.errors import UserError
 from modules.neighbors.nearest_neighbors import NearestNeighbors
 
 
@@ -37,7 +38,7 @@ class NearestTrainingImages(Callback):
 
     Args:
         rows: samples shown, at least 1.
-        neighbours: training images beside each, at least 1.
+        neighbors: training images beside each, at least 1.
         num_samples: samples, and at most as many validation images, behind the ratio, at least `rows`.
         seed: of the samples' latents.
 
@@ -45,14 +46,14 @@ class NearestTrainingImages(Callback):
         ValueError: a value out of the range given above, a model that makes no images, or data not held in memory.
     """
 
-    def __init__(self, rows: int = 8, neighbours: int = 7, num_samples: int = 1000, seed: int = 2) -> None:
-        if rows < 1 or neighbours < 1 or num_samples < rows:
-            raise ValueError(
-                f"rows is {rows}, neighbours is {neighbours} and num_samples is {num_samples}; give at least 1 row, "
-                "1 neighbour and a sample for each row."
+    def __init__(self, rows: int = 8, neighbors: int = 7, num_samples: int = 1000, seed: int = 2) -> None:
+        if rows < 1 or neighbors < 1 or num_samples < rows:
+            raise UserError(
+                f"rows is {rows}, neighbors is {neighbors} and num_samples is {num_samples}; give at least 1 row, "
+                "1 neighbor and a sample for each row."
             )
         self.rows = rows
-        self.neighbours = neighbours
+        self.neighbors = neighbors
         self.num_samples = num_samples
         self.seed = seed
         self.ratio: float | None = None  # what the last picture says
@@ -60,7 +61,7 @@ class NearestTrainingImages(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         check_generates(pl_module, self)
         if not isinstance(trainer.datamodule, HasSplits):  # type: ignore[attr-defined]
-            raise ValueError(
+            raise UserError(
                 "NearestTrainingImages looks through the images of a data module that holds them in memory, such as "
                 "MNIST; give one, or take callbacks.NearestTrainingImages out of trainer.callbacks."
             )
@@ -72,7 +73,7 @@ class NearestTrainingImages(Callback):
         samples = pl_module.generate(latents).cpu().mul(255).round().byte()
         training, unseen = data.splits["train"][0].cpu(), data.splits["val"][0][: self.num_samples].cpu()
         memory = NearestNeighbors(training)
-        count = min(self.neighbours, len(training))
+        count = min(self.neighbors, len(training))
         distances, places = memory.search(samples, count)
         title = "samples, left, and their nearest training images"
         if len(unseen):

@@ -56,7 +56,7 @@ def image_grid(
     titles: Sequence[str],
     columns: int,
     title: str = "",
-    colours: Sequence[str] | None = None,
+    colors: Sequence[str] | None = None,
     side: float = 1.35,
 ) -> np.ndarray:
     """Images in rows with a title above each.
@@ -66,7 +66,7 @@ def image_grid(
         titles: N texts.
         columns: images in a row.
         title: of the whole picture.
-        colours: N matplotlib colours of the titles; black if left out.
+        colors: N matplotlib colors of the titles; black if left out.
         side: of an image, in inches of 120 pixels.
 
     Returns:
@@ -84,13 +84,13 @@ def image_grid(
     arrays = images.detach().float().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     for i, (axis, array) in enumerate(zip(axes, arrays, strict=False)):
         axis.imshow(array, interpolation="nearest" if array.shape[0] < 120 * side else "antialiased")
-        axis.set_title(titles[i], fontsize=8, color=colours[i] if colours else "black")
+        axis.set_title(titles[i], fontsize=8, color=colors[i] if colors else "black")
     if title:
         figure.suptitle(title, fontsize=11)
     return figure_to_array(figure)
 
 
 def stretch(images: Tensor) -> Tensor:
-    """Scales each of the images (N, C, H, W) so that it fills [0, 1]; 0 becomes mid-grey, so the sign is seen."""
+    """Scales each of the images (N, C, H, W) so that it fills [0, 1]; 0 becomes mid-gray, so the sign is seen."""
     largest = images.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(images.dtype).tiny)
     return 0.5 + 0.5 * images / largest

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from common.errors import UserError
 from modules.interpretation.feature_extraction import evaluating, taking_pixels
 
 
@@ -37,7 +38,7 @@ class PixelPictures(Callback):
 
     def __init__(self, every_n_epochs: int, num_images: int) -> None:
         if every_n_epochs < 1 or num_images < 1:
-            raise ValueError(
+            raise UserError(
                 f"every_n_epochs is {every_n_epochs} and num_images is {num_images}; give at least 1 for each."
             )
         self.every_n_epochs = every_n_epochs
@@ -51,7 +52,7 @@ class PixelPictures(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(getattr(data, "preprocessing", None), Invertible):
-            raise ValueError(
+            raise UserError(
                 f"{type(data).__name__} gives no images whose preprocessing can be undone, so there is nothing to "
                 f"show; take callbacks.{type(self).__name__} out of trainer.callbacks."
             )

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.pictures import image_grid, show
+from common.errors import UserError
 
 
 class PositivePairs(Callback):
@@ -22,7 +23,7 @@ class PositivePairs(Callback):
 
     def __init__(self, pairs: int = 12) -> None:
         if pairs < 1:
-            raise ValueError(f"pairs is {pairs}; give at least 1.")
+            raise UserError(f"pairs is {pairs}; give at least 1.")
         self.pairs = pairs
         self._shown = False
 
@@ -33,7 +34,7 @@ class PositivePairs(Callback):
         self._shown = True
         views, labels = batch
         if views.ndim != 5 or views.shape[1] != 2:
-            raise ValueError(
+            raise UserError(
                 f"The training batches hold no pairs of views but {tuple(views.shape)}; give --data.two_views {{}}, or "
                 "take callbacks.PositivePairs out of trainer.callbacks."
             )

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.dtype_support import has_bfloat16
+from common.errors import UserError
 from modules import ConvNet, WarmupCosine
 
 _EPOCHS, _LEAST_STEPS = 8, 1500  # of a small data set, more epochs
@@ -28,7 +29,7 @@ _SHIFT = 2  # pixels by which training images are moved at most
 _CHUNK = 1000
 
 
-class Judge:
+class ReferenceClassifier:
     """A trained classifier with the map from pixels to what it was trained on.
 
     Args:
@@ -42,7 +43,7 @@ class Judge:
         self._features: list[Tensor] = []
         model.output.register_forward_pre_hook(lambda layer, inputs: self._features.append(inputs[0]))
 
-    def to(self, device: torch.device) -> "Judge":
+    def to(self, device: torch.device) -> "ReferenceClassifier":
         """Moves it to a device."""
         self.model.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
@@ -58,14 +59,14 @@ class Judge:
         return torch.cat(features), torch.cat(logits)
 
 
-def read_judge(path: Path) -> Judge:
+def read_reference_classifier(path: Path) -> ReferenceClassifier:
     """The judge in a checkpoint of a `ConvNet`, read without running code.
 
     Raises:
         ValueError: no file, a damaged one, or not a ConvNet's on whole images.
     """
     if not path.is_file():
-        raise ValueError(f"There is no checkpoint at {path}; give a ConvNet's, or leave out classifier to train one.")
+        raise UserError(f"There is no checkpoint at {path}; give a ConvNet's, or leave out classifier to train one.")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         preprocessing: Mapping[str, Any] = next(
@@ -75,15 +76,17 @@ def read_judge(path: Path) -> Judge:
         with _apart():
             model = ConvNet(**settings)
         model.load_state_dict(stored["state_dict"])
-        return Judge(model, preprocessing["scale"], preprocessing["shift"])
+        return ReferenceClassifier(model, preprocessing["scale"], preprocessing["shift"])
     except Exception as error:  # torch raises whatever its reader stumbles over
-        raise ValueError(
-            f"{path} can't judge images: it is damaged or no checkpoint of a ConvNet on scaled or standardised images; "
+        raise UserError(
+            f"{path} can't judge images: it is damaged or no checkpoint of a ConvNet on scaled or standardized images; "
             "give another classifier, or leave it out to train one."
         ) from error
 
 
-def find_or_train_judge(folder: Path, images: Tensor, labels: Tensor, report: Callable[[str], None]) -> Judge:
+def find_or_train_reference_classifier(
+    folder: Path, images: Tensor, labels: Tensor, report: Callable[[str], None]
+) -> ReferenceClassifier:
     """The judge that belongs to training images, trained first if there is none yet.
 
     Args:
@@ -98,7 +101,7 @@ def find_or_train_judge(folder: Path, images: Tensor, labels: Tensor, report: Ca
         with _apart():
             torch.manual_seed(0)
             _write(path, _train(images, labels, report))
-    return read_judge(path)
+    return read_reference_classifier(path)
 
 
 def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from callbacks.attribution_pictures import saliency_picture
 from callbacks.pictures import show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
+from common.errors import UserError
 from modules.interpretation.grad_cam import grad_cam
 from modules.interpretation.saliency import saliency, smooth_grad
 
@@ -29,7 +30,7 @@ class SaliencyMaps(PixelPictures):
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, method: Method = "gradient") -> None:
         super().__init__(every_n_epochs, num_images)
         if method not in get_args(Method):
-            raise ValueError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+            raise UserError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
         self.method = method
 
     def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:

@@ -22,7 +22,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.reference_classifier import Judge, find_or_train_judge, read_judge
+from callbacks.reference_classifier import (
+    ReferenceClassifier,
+    find_or_train_reference_classifier,
+    read_reference_classifier,
+)
+from common.errors import UserError
 from modules.gan.sample_metrics import frechet_distance, histogram_kl, mean_confidence
 
 _SEEDS = {"val": 0, "test": 1}
@@ -37,7 +42,7 @@ class Samples(Protocol):
 
 
 @runtime_checkable
-class LabelledImages(Protocol):
+class LabeledImages(Protocol):
     """A data module that holds its images in memory."""
 
     root: Path
@@ -62,23 +67,23 @@ class SampleQuality(Callback):
 
     def __init__(self, num_samples: int = 5000, num_test_samples: int = 10_000, classifier: str | None = None) -> None:
         if min(num_samples, num_test_samples) < 100:
-            raise ValueError(
+            raise UserError(
                 f"num_samples is {num_samples} and num_test_samples is {num_test_samples}; give at least 100 for each, "
                 "or the figures mean nothing."
             )
         self.numbers = {"val": num_samples, "test": num_test_samples}
         self.classifier = classifier
-        self._judge: Judge | None = None
+        self._judge: ReferenceClassifier | None = None
         self._real: dict[str, Tensor] = {}  # of each split the features (M, D)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, Samples):
-            raise ValueError(
+            raise UserError(
                 f"{type(pl_module).__name__} makes no images that could be judged; take callbacks.SampleQuality out of "
                 "trainer.callbacks."
             )
-        if not isinstance(trainer.datamodule, LabelledImages):  # type: ignore[attr-defined]
-            raise ValueError(
+        if not isinstance(trainer.datamodule, LabeledImages):  # type: ignore[attr-defined]
+            raise UserError(
                 "SampleQuality compares with the images of a data module that holds them in memory, such as MNIST; "
                 "give one, or take callbacks.SampleQuality out of trainer.callbacks."
             )
@@ -101,13 +106,15 @@ class SampleQuality(Callback):
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sees to the judge before training, so that a long run does not find out later that there is none."""
         if self._judge is None and trainer.is_global_zero:
-            data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+            data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
             if self.classifier is not None:
-                self._judge = read_judge(Path(self.classifier))
+                self._judge = read_reference_classifier(Path(self.classifier))
             else:
                 data.setup("fit")
                 folder = Path(data.root) / type(data).__name__
-                self._judge = find_or_train_judge(folder, *data.splits["train"], lambda text: print(text, flush=True))
+                self._judge = find_or_train_reference_classifier(
+                    folder, *data.splits["train"], lambda text: print(text, flush=True)
+                )
             self._judge.to(pl_module.device)
         trainer.strategy.barrier("judge")
 
@@ -120,7 +127,7 @@ class SampleQuality(Callback):
     @torch.no_grad()
     def _judged(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:
         assert isinstance(pl_module, Samples) and self._judge is not None
-        data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+        data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.splits[split]
         if split not in self._real:
             self._real[split] = self._judge(images.float() / 255)[0]

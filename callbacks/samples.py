@@ -6,7 +6,7 @@ A walk from latent a to latent b goes along an arc, not along the straight line 
 
 Normally distributed latents of many dimensions nearly all have the same length; points on the straight line are
 shorter, like no latent that the generator was trained on, while those on the arc keep the length. Where each picture of
-a walk is a plausible image and the change is smooth, the generator has learnt more than single images.
+a walk is a plausible image and the change is smooth, the generator has learned more than single images.
 
 Sources: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; T. White, arXiv 1609.04468.
 
@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.pictures import show
+from common.errors import UserError
 
 _SECONDS = 8  # of an animation; the last picture stands for a quarter of them
 
@@ -54,7 +55,7 @@ class SampleGrid(Callback):
 
     def __init__(self, side: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
         if side < 1 or every_n_epochs < 1:
-            raise ValueError(f"side is {side} and every_n_epochs is {every_n_epochs}; give at least 1 for each.")
+            raise UserError(f"side is {side} and every_n_epochs is {every_n_epochs}; give at least 1 for each.")
         self.side = side
         self.every_n_epochs = every_n_epochs
         self.seed = seed
@@ -89,7 +90,7 @@ class LatentWalk(Callback):
 
     def __init__(self, rows: int = 6, steps: int = 10, seed: int = 1) -> None:
         if rows < 1 or steps < 2:
-            raise ValueError(f"rows is {rows} and steps is {steps}; give at least 1 row and 2 steps.")
+            raise UserError(f"rows is {rows} and steps is {steps}; give at least 1 row and 2 steps.")
         self.rows = rows
         self.steps = steps
         self.seed = seed
@@ -108,7 +109,7 @@ class LatentWalk(Callback):
 def check_generates(module: LightningModule, callback: Callback) -> None:
     """Refuses a model that makes no images from latents, in the name of a callback that shows them."""
     if not isinstance(module, Generates):
-        raise ValueError(
+        raise UserError(
             f"{type(module).__name__} makes no images to show; take callbacks.{type(callback).__name__} out of "
             "trainer.callbacks."
         )

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show, stretch
+from common.errors import UserError
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class Templates(Callback):
 
     def __init__(self, every_n_epochs: int = 1, max_templates: int = 100) -> None:
         if every_n_epochs < 1 or max_templates < 1:
-            raise ValueError(
+            raise UserError(
                 f"every_n_epochs is {every_n_epochs} and max_templates is {max_templates}; give at least 1 for each."
             )
         self.every_n_epochs = every_n_epochs
@@ -43,7 +44,7 @@ class Templates(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, HasTemplates):
-            raise ValueError(
+            raise UserError(
                 f"{type(pl_module).__name__} has no templates to show; take callbacks.Templates out of "
                 "trainer.callbacks."
             )

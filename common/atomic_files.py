@@ -8,8 +8,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from common.errors import UserError
 
-class DownloadError(ValueError):
+
+class DownloadError(UserError):
     """A file cannot be had from any mirror, or cannot be stored."""
 
 

@@ -6,6 +6,8 @@ A caption of n words is stored as START w₁ … wₙ END PAD …; UNK stands fo
 import re
 from collections.abc import Sequence
 
+from common.errors import UserError
+
 PAD, START, END, UNK = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 NEVER_SAID = (PAD, START, UNK)  # a model that writes a caption chooses among the other words and END
@@ -18,15 +20,15 @@ def check_vocabulary(vocabulary: Sequence[str]) -> None:
         ValueError: other words at the places of the special ones, no word beside them, or a word that is there twice.
     """
     if tuple(vocabulary[:4]) != SPECIAL_WORDS:
-        raise ValueError(
+        raise UserError(
             f"The vocabulary begins with {', '.join(map(repr, vocabulary[:4])) or 'nothing'}; its first four words "
             f"must be {', '.join(SPECIAL_WORDS)}."
         )
     if len(vocabulary) == 4:
-        raise ValueError("The vocabulary has the four special words alone; give it at least one word to say.")
+        raise UserError("The vocabulary has the four special words alone; give it at least one word to say.")
     if len(set(vocabulary)) < len(vocabulary):
         twice = next(word for place, word in enumerate(vocabulary) if word in vocabulary[:place])
-        raise ValueError(f"The vocabulary has {twice!r} more than once; give each word once.")
+        raise UserError(f"The vocabulary has {twice!r} more than once; give each word once.")
 
 
 def check_same_words(others: Sequence[str], vocabulary: Sequence[str], whose: str) -> None:
@@ -41,7 +43,7 @@ def check_same_words(others: Sequence[str], vocabulary: Sequence[str], whose: st
     first = next(
         (f"; word {n} is {theirs!r} there and {mine!r} here" for n, (theirs, mine) in pairs if theirs != mine), ""
     )
-    raise ValueError(
+    raise UserError(
         f"{whose} has {len(others)} words and the model's {len(vocabulary)}{first}; use the data and settings that the "
         "checkpoint was trained with."
     )

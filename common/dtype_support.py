@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from common.errors import UserError
+
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is Arm's
 
 
@@ -38,12 +40,12 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if device.type == "cuda" and "bf16" in precision and not has_bfloat16(device):
         name = torch.cuda.get_device_name(device)
-        raise ValueError(
+        raise UserError(
             f"{name} has no bfloat16, but precision is {precision}; give --trainer.precision 16-mixed or 32-true."
         )
     if device.type == "cpu" and precision.startswith("16"):
         instead = mixed_precision(device)
-        raise ValueError(f"CPUs train in no float16, but precision is {precision}; give --trainer.precision {instead}.")
+        raise UserError(f"CPUs train in no float16, but precision is {precision}; give --trainer.precision {instead}.")
 
 
 class FastStep(Optimizer):

@@ -29,8 +29,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.errors import UserError
+
 STRETCH = 50  # global batches sorted by length together: 1.1 % of the tokens of captions as long as COCO's are padding
-_STREAM = 0x9E3779B97F4A7C15  # odd 64-bit constant (golden ratio) that spreads neighbouring steps over all seeds
+_STREAM = 0x9E3779B97F4A7C15  # odd 64-bit constant (golden ratio) that spreads neighboring steps over all seeds
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,18 @@ class BatchLoader:
         lengths: Tensor | None = None,
     ) -> None:
         if num_samples < 1:
-            raise ValueError("The data set has no samples; give it at least one.")
+            raise UserError("The data set has no samples; give it at least one.")
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+            raise UserError(f"batch_size is {batch_size}; give at least 1.")
         if num_workers < 0:
-            raise ValueError(f"num_workers is {num_workers}; give 0 (fetch in this process) or more.")
+            raise UserError(f"num_workers is {num_workers}; give 0 (fetch in this process) or more.")
         if num_samples < world_size:
-            raise ValueError(
+            raise UserError(
                 f"{num_samples} samples can't be shared by {world_size} processes; "
                 f"use more samples or at most {num_samples} devices."
             )
         if lengths is not None and lengths.shape != (num_samples,):
-            raise ValueError(f"lengths has shape {tuple(lengths.shape)}; give one length for each of {num_samples}.")
+            raise UserError(f"lengths has shape {tuple(lengths.shape)}; give one length for each of {num_samples}.")
         self.fetch = fetch
         self.num_samples = num_samples
         self.lengths = lengths
@@ -164,7 +166,7 @@ class BatchLoader:
     def padding(self) -> float:
         """Share of padding in the epoch at which the loader stands, were all samples of a global batch padded alike."""
         if self.lengths is None:
-            raise ValueError("The loader was given no lengths, so it can't tell how much is padding; give it some.")
+            raise UserError("The loader was given no lengths, so it can't tell how much is padding; give it some.")
         batches = [self.lengths[batch] for batch in self._shuffled(self.epoch)[: len(self)]]
         return 1 - sum(int(batch.sum()) for batch in batches) / sum(len(batch) * int(batch.max()) for batch in batches)
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 
 def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
     """Indices of `size` of the N samples, stratified and sorted: (size,) int64.
@@ -56,14 +58,14 @@ def split_by_class(
     """
     if num_folds is not None:
         if num_folds > len(labels):
-            raise ValueError(
+            raise UserError(
                 f"num_folds is {num_folds}, but there are {len(labels)} training images; give at most {len(labels)}."
             )
         held_out = stratified_folds(labels, num_folds, seed).eq(fold or 0).nonzero().flatten()
     else:
         held_out = stratified_sample(labels, round(len(labels) * val_fraction), seed)
     if len(held_out) == len(labels):
-        raise ValueError(
+        raise UserError(
             f"val_fraction is {val_fraction}, which leaves none of {len(labels)} images to train on; give less."
         )
     training = torch.ones(len(labels), dtype=torch.bool)
@@ -95,7 +97,7 @@ def split_by_image(
     training[order[: round(num_images * val_fraction)] if held_out is None else torch.tensor(held_out).long()] = False
     kept = order[training[order]]
     if not len(kept):
-        raise ValueError(
+        raise UserError(
             f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
         )
     if subset is not None:
@@ -105,7 +107,7 @@ def split_by_image(
 
 def _check_subset(subset: int, left: int, held_out: int) -> None:
     if subset > left:
-        raise ValueError(
+        raise UserError(
             f"subset is {subset}, but there are {left} training images after {held_out} were held out for validation; "
             f"give at most {left}."
         )

@@ -20,8 +20,8 @@ from pipelines.tracking.curves import read_curves
 _PICTURES = Path(__file__).parent / "pictures"
 _SEARCHED = ("model.normalization", "data.batch_size", "model.weight_scale", "optimizer.init_args.lr")
 _NORMS = ("none", "batch", "layer")
-_TITLES = {"none": "no normalisation", "batch": "batch norm", "layer": "layer norm"}
-_COLOURS = dict(zip(_NORMS, ("tab:grey", "tab:blue", "tab:orange"), strict=True))
+_TITLES = {"none": "no normalization", "batch": "batch norm", "layer": "layer norm"}
+_COLORS = dict(zip(_NORMS, ("tab:gray", "tab:blue", "tab:orange"), strict=True))
 
 
 def last(trial: Trial) -> float:
@@ -42,8 +42,8 @@ def normalization(trials: list[Trial]) -> None:
             axes.imshow(table, cmap="viridis", vmin=0.1, vmax=top, aspect="auto", origin="lower")
             for i, values in enumerate(table):
                 for j, value in enumerate(values):
-                    colour = "white" if value < 0.6 * top else "black"
-                    axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontsize=8, color=colour)
+                    color = "white" if value < 0.6 * top else "black"
+                    axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontsize=8, color=color)
             axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             axes.set_yticks(range(len(scales)), [f"{scale:g}" for scale in scales])
             axes.set_title(f"{_TITLES[norm]}, batch {batch}", fontsize=9)
@@ -64,7 +64,7 @@ def normalization(trials: list[Trial]) -> None:
     for axes, place, values, label in columns:
         for norm in _NORMS:
             best = [max(v for key, v in found.items() if key[0] == norm and key[place] == value) for value in values]
-            axes.plot(values, best, marker="o", color=_COLOURS[norm], label=_TITLES[norm])
+            axes.plot(values, best, marker="o", color=_COLORS[norm], label=_TITLES[norm])
         _finish(axes, label)
         axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
@@ -87,10 +88,10 @@ def caption(
     run, checkpoint = find_run(path)
     if draws is not None:
         if draws < 1:
-            raise ValueError(f"--consensus is {draws}; give at least 1 caption to choose from, such as 20.")
+            raise UserError(f"--consensus is {draws}; give at least 1 caption to choose from, such as 20.")
         search = {"temperature": 1.0, **search}
     if out is not None and out.is_dir():
-        raise ValueError(f"{out} is a folder; give --out the name of a file in it.")
+        raise UserError(f"{out} is a folder; give --out the name of a file in it.")
     if show is not None:
         show.mkdir(parents=True, exist_ok=True)  # fails here rather than after the work
 
@@ -104,7 +105,7 @@ def caption(
 
     model, data = untrained(run)
     if not isinstance(model, WritesCaptions):
-        raise ValueError(f"{checkpoint} is a checkpoint of {type(model).__name__}, which writes no captions.")
+        raise UserError(f"{checkpoint} is a checkpoint of {type(model).__name__}, which writes no captions.")
     restore(model, data, checkpoint)
     data.images = images
     torch.manual_seed(seed)

@@ -10,6 +10,7 @@ classifier, `caption_sanity.py` those of a captioner.
 import shutil
 import sys
 
+from common.errors import UserError
 from pipelines.console.run_command import run_command
 from pipelines.run.topics import topics
 from pipelines.train import resolve
@@ -32,22 +33,22 @@ def check(arguments: list[str]) -> bool:
     """
     given = {argument.partition("=")[0] for argument in arguments}
     if "--ckpt_path" in given:
-        raise ValueError("--ckpt_path was given, but check looks at models before training; give --config alone.")
+        raise UserError("--ckpt_path was given, but check looks at models before training; give --config alone.")
     if not given & {"--config", "-c"}:
-        raise ValueError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
+        raise UserError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
     resolved, topic = resolve(["fit", *arguments])
     # They import torch and Lightning: four seconds that a typing error need not wait for.
     from callbacks.generated_captions import WritesCaptions
     from pipelines.checks.caption_checks import run_caption_checks
     from pipelines.checks.classifier_checks import read_splits, run_checks
-    from pipelines.checks.sanity_checkable import Checkable
+    from pipelines.checks.sanity_checkable import SanityCheckable
     from pipelines.run.build import build
 
     built = build(resolved, topic)
     model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
     writes = isinstance(model, WritesCaptions)
-    if not writes and not isinstance(model, Checkable):
-        raise ValueError(
+    if not writes and not isinstance(model, SanityCheckable):
+        raise UserError(
             f"{type(model).__name__} has no loss(logits, labels) and expected_initial_loss() that could be checked; "
             "give a topic that classifies or captions images, or add both to the model."
         )

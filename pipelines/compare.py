@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from pipelines.console.errors import user_errors
 
 _OUT = "comparison.html"
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(arguments: Sequence[str]) -> None:
     given = _parser().parse_args(arguments)
     if given.out.is_dir():
-        raise ValueError(f"--out is the folder {given.out}; give the name of an HTML file in it.")
+        raise UserError(f"--out is the folder {given.out}; give the name of an HTML file in it.")
     from pipelines.comparison.find import find
     from pipelines.comparison.page import write_page
     from pipelines.comparison.ranking import compare

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.errors import UserError
 from pipelines.console.formatting import count, figure
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
@@ -62,11 +63,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--resume", type=Path)
     given, rest = parser.parse_known_args(arguments)
     if given.parallel is not None and given.parallel < 1:
-        raise ValueError(f"--parallel is {given.parallel}; give at least 1.")
+        raise UserError(f"--parallel is {given.parallel}; give at least 1.")
     if given.resume is not None and (given.config or given.grid or given.folds is not None or rest):
-        raise ValueError("--resume takes up settings, folds and grid as they were; give it with --parallel alone.")
+        raise UserError("--resume takes up settings, folds and grid as they were; give it with --parallel alone.")
     if given.resume is None and not given.config:
-        raise ValueError(f"Say what to validate: --config with a topic ({', '.join(topics())}) or a YAML file.")
+        raise UserError(f"Say what to validate: --config with a topic ({', '.join(topics())}) or a YAML file.")
     return given, [word for config in given.config for word in ("--config", config)] + rest
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.console.errors import sentence, user_errors
 from pipelines.console.png import write_png
 from pipelines.data_sets import caption_data_sets as caption_data
@@ -46,9 +47,9 @@ def _albumentations(text: str) -> list[Any]:
     try:
         pipeline = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"albumentations is {text!r}, which is no YAML ({sentence(error)}); mend it.") from error
+        raise UserError(f"albumentations is {text!r}, which is no YAML ({sentence(error)}); mend it.") from error
     if not isinstance(pipeline, list):
-        raise ValueError(f"albumentations is {text!r}; give a list such as '[{{HorizontalFlip: {{p: 0.5}}}}]'.")
+        raise UserError(f"albumentations is {text!r}; give a list such as '[{{HorizontalFlip: {{p: 0.5}}}}]'.")
     return pipeline
 
 

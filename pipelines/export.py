@@ -31,6 +31,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import RunFolder, as_typed, find_run
@@ -71,11 +72,11 @@ def export(path: str, form: str, out: Path | None) -> bool:
         OSError: the file can't be written.
     """
     if form not in FORMATS:
-        raise ValueError(f"There is no format {form!r}; give one of {', '.join(FORMATS)}.")
+        raise UserError(f"There is no format {form!r}; give one of {', '.join(FORMATS)}.")
     run, checkpoint = find_run(path)
     missing = [name for name in _ONNX_PACKAGES if form == "onnx" and find_spec(name) is None]
     if missing:
-        raise ValueError(f"ONNX needs {' and '.join(missing)}; pip install -r requirements-export.txt brings it.")
+        raise UserError(f"ONNX needs {' and '.join(missing)}; pip install -r requirements-export.txt brings it.")
     out = out or run.path / FORMATS[form][0]
     temporary = _reserve(out)
     try:
@@ -87,7 +88,7 @@ def export(path: str, form: str, out: Path | None) -> bool:
 def _reserve(out: Path) -> Path:
     """An empty file beside the one to be written, under a temporary name: what can't be written fails here."""
     if out.is_dir():
-        raise ValueError(f"{out} is a folder; give --out the name of a file in it.")
+        raise UserError(f"{out} is a folder; give --out the name of a file in it.")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     temporary.touch()
@@ -116,7 +117,7 @@ def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path, out: P
     except OSError:
         raise
     except Exception as failure:  # the exporters and readers raise whatever they stumble over
-        raise ValueError(
+        raise UserError(
             f"{type(model).__name__} can't be exported as {form} ({_reason(failure)}); try another format."
         ) from failure
     good = error <= tolerance

@@ -21,6 +21,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
 from pipelines.run.run_folder import as_typed
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     classes.add_argument("--steps", type=int, default=200, help="of gradient ascent (default: 200)")
     classes.add_argument("--step", type=float, default=0.02, help="change in the first step (default: 0.02)")
-    classes.add_argument("--l2", type=float, default=0.01, help="how much grey is preferred (default: 0.01)")
+    classes.add_argument("--l2", type=float, default=0.01, help="how much gray is preferred (default: 0.01)")
     classes.add_argument("--jitter", type=float, default=0.07, help="largest shift, share of the side (default: 0.07)")
     classes.add_argument("--blur", type=float, default=0.5, help="of the Gaussian, in pixels (default: 0.5)")
     classes.add_argument("--blur_every", type=int, default=10, help="steps between two blurs (default: 10)")
@@ -110,9 +111,9 @@ def interpret(given: argparse.Namespace) -> bool:
         OSError: the folder can't be written.
     """
     if (given.ckpt is None) == (given.timm is None):
-        raise ValueError("Say which network: --ckpt with a checkpoint or a run's folder, or --timm with a name.")
+        raise UserError("Say which network: --ckpt with a checkpoint or a run's folder, or --timm with a name.")
     if given.weights is not None and given.timm is None:
-        raise ValueError("--weights goes with --timm alone; a checkpoint has its own weights.")
+        raise UserError("--weights goes with --timm alone; a checkpoint has its own weights.")
     # They import torch, Lightning and timm: seconds that a typing error need not wait for.
     from datamodules.images.image_files import find_images
     from pipelines.interpretation.class_images import show_classes
@@ -138,7 +139,7 @@ def interpret(given: argparse.Namespace) -> bool:
         good = show_fooling(subject, files, label, given.out, given.step, given.steps, given.bound)
     elif given.command == "class_visualization":
         if given.labels is None and given.timm is not None:
-            raise ValueError(f"{given.timm} has {len(names)} classes; say with --class which of them to show.")
+            raise UserError(f"{given.timm} has {len(names)} classes; say with --class which of them to show.")
         labels = range(len(names)) if given.labels is None else [find_class(label, names) for label in given.labels]
         settings = {name: getattr(given, name) for name in ("step", "l2", "jitter", "blur", "blur_every", "seed")}
         show_classes(subject, labels, given.out, given.animation, given.steps, **settings)

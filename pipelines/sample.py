@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import ceil, sqrt
 from pathlib import Path
 
+from common.errors import UserError
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
@@ -41,11 +42,11 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
         OSError: a file can't be written.
     """
     if number < 1:
-        raise ValueError(f"-n is {number}; give at least 1 image.")
+        raise UserError(f"-n is {number}; give at least 1 image.")
     if not 0 <= seed <= _LARGEST_SEED:
-        raise ValueError(f"--seed is {seed}; give 0 to {_LARGEST_SEED}.")
+        raise UserError(f"--seed is {seed}; give 0 to {_LARGEST_SEED}.")
     if out.suffix.lower() == ".png" and out.is_dir():
-        raise ValueError(f"{out} is a folder; give --out the name of a file in it, or a folder without .png.")
+        raise UserError(f"{out} is a folder; give --out the name of a file in it, or a folder without .png.")
     run, checkpoint = find_run(path)
     import torch  # it and Lightning take seconds that a typing error need not wait for
     from PIL import Image
@@ -56,7 +57,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
 
     model, data = untrained(run)
     if not isinstance(model, Samples):
-        raise ValueError(
+        raise UserError(
             f"{as_typed(checkpoint)} is of {type(model).__name__}, which makes no images; give a run of gan, lsgan or "
             "dcgan."
         )

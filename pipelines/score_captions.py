@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
 
@@ -39,18 +40,18 @@ def read_results(file: Path) -> dict[int, str]:
         ValueError: a file that is missing or built otherwise, or two captions of one image.
     """
     if not file.is_file():
-        raise ValueError(f"There is no results file at {file}; give one that pipelines.caption --out has written.")
+        raise UserError(f"There is no results file at {file}; give one that pipelines.caption --out has written.")
     try:
         rows: Any = json.loads(file.read_text(encoding="utf-8"))
         captions = [(row["image_id"], row["caption"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{file} is not in COCO's format for results ({error!r}); {_FORMAT}.") from error
+        raise UserError(f"{file} is not in COCO's format for results ({error!r}); {_FORMAT}.") from error
     for number, text in captions:
         if not isinstance(number, int) or not isinstance(text, str):
-            raise ValueError(f"{file} has image_id {number!r} with caption {text!r}; {_FORMAT}.")
+            raise UserError(f"{file} has image_id {number!r} with caption {text!r}; {_FORMAT}.")
     found = dict(captions)
     if not captions or len(found) < len(captions):
-        raise ValueError(f"{file} has {len(captions)} captions of {len(found)} images; give one for each image.")
+        raise UserError(f"{file} has {len(captions)} captions of {len(found)} images; give one for each image.")
     return found
 
 
@@ -72,7 +73,7 @@ def score(results: Path, annotations: Path) -> dict[str, float]:
     references = read_captions(annotations, BadSamples("skip"))
     unknown = sorted(captions.keys() - references.keys())
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{results} captions image {unknown[0]}, which has no captions in {annotations}, as {len(unknown)} of its "
             f"{len(captions)} images; give the annotations of the same images."
         )

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
 from pipelines.run.run_folder import as_typed
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         given = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
         for option in ("address", "cpus_per_trial"):
             if getattr(given, option, None) is not None and given.engine != "ray":
-                raise ValueError(f"--{option.replace('_', '-')} is for a Ray cluster; add --engine ray.")
+                raise UserError(f"--{option.replace('_', '-')} is for a Ray cluster; add --engine ray.")
         if getattr(given, "engine", None) == "ray":
             from pipelines.search.ray_cluster import check_ray
 
@@ -106,7 +107,7 @@ def _run(given: argparse.Namespace) -> None:
     led_by_wandb = given.engine == "wandb" or (given.engine == "auto" and wandb_mode() == "online")
     for option in ("sampler", "seed", "time_limit"):
         if led_by_wandb and getattr(given, option) is not None:
-            raise ValueError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
+            raise UserError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
     print(f"checking {given.file}", flush=True)  # takes some seconds
     check_parameters(sweep)
     if led_by_wandb:

@@ -8,6 +8,7 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 
 import sys
 
+from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.run_folder import RunFolder, find_checkpoint
@@ -42,7 +43,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     """
     command, given = arguments[0], _split_equals(arguments[1:])
     if command not in SUBCOMMANDS:
-        raise ValueError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")
+        raise UserError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")
     topic: str | None = None
     resolved = [command]
     run = None
@@ -61,10 +62,10 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     if any(argument == "-h" or argument.partition("=")[0].endswith("help") for argument in given):
         return resolved, topic or ""
     if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
-        raise ValueError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")
+        raise UserError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")
     if "--config" not in given and "-c" not in given:
         if run is None:
-            raise ValueError(
+            raise UserError(
                 "Say what to run: --config with a topic "
                 f"({', '.join(topics())}) or a YAML file, or --ckpt_path with a run's folder."
             )

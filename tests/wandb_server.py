@@ -1,6 +1,6 @@
 """A stand-in for W&B's server on loopback, just enough for the real client, its agent and its command line.
 
-What it answers was learnt from what wandb 0.31 asks.
+What it answers was learned from what wandb 0.31 asks.
 """
 
 import gzip

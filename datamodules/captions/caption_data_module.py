@@ -24,6 +24,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.ranges import check_range
 from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
 from datamodules.captions.vocabulary import Vocabulary, build_vocabulary, split_words
@@ -176,7 +177,7 @@ class CaptionDataModule(L.LightningDataModule):
         if theirs != self.vocabulary:
             differing = len(set(theirs) ^ set(self.vocabulary))
             which = f"{differing:,} of them in one alone" if differing else "the same ones in another order"
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint was trained with a vocabulary of {len(theirs):,} words, but the data has "
                 f"{len(self.vocabulary):,}, {which}; give the training captions and the settings min_count, subset, "
                 "val_fraction and split_seed that it was trained with."
@@ -207,7 +208,7 @@ class CaptionDataModule(L.LightningDataModule):
                     texts.append(text)
                     lengths.append(length + 1)
         if not texts:
-            raise ValueError(
+            raise UserError(
                 f"max_length is {self.max_length}, and every training caption is longer; give a larger max_length."
             )
         if self.left_out and (self.trainer is None or self.trainer.is_global_zero):

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.ranges import check_range
 from datamodules.captions.caption_batches import Inputs
 from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
@@ -54,7 +55,7 @@ class COCOCaptions(CaptionDataModule):
         root: folder that holds the folder coco; nothing in it is changed but for the features kept in coco/features.
         year: 2017 or 2014, of the images and annotation files.
         backbone: name of a network in timm that gives features of the images; None gives the model the images.
-        weights: hub downloads the weights that timm names for the backbone, a path reads them from a file; None leaves
+        pretrained: hub downloads the weights that timm names for the backbone, a path reads them from a file; None leaves
             them random, which is for tests.
         features: grid (L, D), for attention, or pooled (D,).
         image_size: S, of the images where there is no backbone, at least 8.
@@ -74,7 +75,7 @@ class COCOCaptions(CaptionDataModule):
         root: str = "data",
         year: int = 2017,
         backbone: str | None = None,
-        weights: str | None = None,
+        pretrained: str | None = None,
         features: FeatureForm = "grid",
         image_size: int = 224,
         decode_size: int | None = None,
@@ -91,15 +92,17 @@ class COCOCaptions(CaptionDataModule):
         check_range("decode_size", decode_size, decode_size is None or decode_size >= 8, "at least 8 pixels")
         known = get_args(Normalization)
         check_range("normalization", normalization, normalization in known, "imagenet or scale")
-        if backbone is None and weights is not None:
-            raise ValueError(f"weights is {weights!r} without a backbone; name the backbone that they belong to.")
+        if backbone is None and pretrained is not None:
+            raise UserError(
+                f"pretrained is {pretrained!r} without a backbone; name the backbone that the weights belong to."
+            )
         if backbone is not None and albumentations:
-            raise ValueError(
+            raise UserError(
                 f"albumentations is set with backbone {backbone}, whose features are computed once; leave one out."
             )
         self.folder = Path(root) / "coco"
         self.year = year
-        self.backbone = FrozenBackbone(backbone, weights, features) if backbone is not None else None
+        self.backbone = FrozenBackbone(backbone, pretrained, features) if backbone is not None else None
         self.image_size = image_size
         self.decode_size = decode_size
         self.normalization = normalization

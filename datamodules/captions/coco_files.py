@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from common.errors import UserError
 from datamodules.captions.vocabulary import split_words
 from datamodules.files.data_files import DataFileError
 
@@ -41,7 +42,7 @@ class BadSamples:
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Bad):
-            raise ValueError(f"bad is {self.policy!r}; give skip (and count) or stop.")
+            raise UserError(f"bad is {self.policy!r}; give skip (and count) or stop.")
 
     def found(self, kind: str, example: str, count: int = 1) -> None:
         """Notes samples that are to be skipped: their kind in the plural, and a sentence about one of them.

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from common.errors import UserError
 from datamodules.images.image_inputs import read_square
 
 FeatureForm = Literal["grid", "pooled"]
@@ -33,26 +34,26 @@ class FrozenBackbone:
 
     Args:
         name: of the network in timm, such as resnet50.
-        weights: hub, a file of weights, or None for random ones, always the same.
+        pretrained: hub, a file of weights, or None for random ones, always the same.
         form: grid or pooled.
 
     Raises:
         ValueError: an unknown name, or a file that does not exist.
     """
 
-    def __init__(self, name: str, weights: str | None, form: FeatureForm) -> None:
+    def __init__(self, name: str, pretrained: str | None, form: FeatureForm) -> None:
         import timm  # takes a second and a half to import
 
         if not timm.is_model(name.split(".")[0]):
             near = get_close_matches(name, timm.list_models(), n=3)
             hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
-            raise ValueError(f"timm has no model {name!r} to be a backbone; {hint}")
-        if weights not in (None, "hub") and not Path(str(weights)).is_file():
-            raise ValueError(f"weights is {weights!r}, and there is no such file; give hub or a file of weights.")
-        if weights == "hub" and not timm.is_model_pretrained(name):
-            raise ValueError(f"timm knows no pretrained weights for {name!r}; give a file of weights.")
+            raise UserError(f"timm has no model {name!r} to be a backbone; {hint}")
+        if pretrained not in (None, "hub") and not Path(str(pretrained)).is_file():
+            raise UserError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
+        if pretrained == "hub" and not timm.is_model_pretrained(name):
+            raise UserError(f"timm knows no pretrained weights for {name!r}; give a file of weights.")
         self.name = name
-        self.weights = weights
+        self.pretrained = pretrained
         self.form = form
 
     @cached_property
@@ -80,22 +81,22 @@ class FrozenBackbone:
         """Names the network, its weights and how images are prepared for it."""
         wanted = {key: self.config[key] for key in ("input_size", "mean", "std", "interpolation")}
         key = blake2b(f"{VERSION} {self.name} {self.form} {sorted(wanted.items())} ".encode(), digest_size=16)
-        if self.weights not in (None, "hub"):
-            key.update(Path(str(self.weights)).read_bytes())
+        if self.pretrained not in (None, "hub"):
+            key.update(Path(str(self.pretrained)).read_bytes())
         else:
-            key.update(f"{self.weights} {self._create_config()}".encode())
+            key.update(f"{self.pretrained} {self._create_config()}".encode())
         return key.hexdigest()
 
     def _create_config(self) -> Any:
         """What the hub's weights are known by, without a download."""
         import timm
 
-        return timm.get_pretrained_cfg(self.name) if self.weights == "hub" else None
+        return timm.get_pretrained_cfg(self.name) if self.pretrained == "hub" else None
 
     def _create(self, pretrained: bool = False) -> nn.Module:
         import timm
 
-        overlay = None if self.weights in (None, "hub") else {"file": self.weights}
+        overlay = None if self.pretrained in (None, "hub") else {"file": self.pretrained}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network: nn.Module = timm.create_model(self.name, pretrained=pretrained, pretrained_cfg_overlay=overlay)
@@ -111,11 +112,11 @@ class FrozenBackbone:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                network = self._create(pretrained=self.weights is not None)
+                network = self._create(pretrained=self.pretrained is not None)
         except Exception as error:  # timm, torch and the hub each raise what they please
             reason = " ".join(str(error).split())[:300].rstrip(".")
-            raise ValueError(
-                f"The weights {self.weights!r} can't be used for {self.name}: {reason}; give weights of that model."
+            raise UserError(
+                f"The weights {self.pretrained!r} can't be used for {self.name}: {reason}; give weights of that model."
             ) from error
         return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 

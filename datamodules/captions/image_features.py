@@ -24,6 +24,7 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
+from common.errors import UserError
 from datamodules.captions.coco_files import BadSamples
 from datamodules.captions.frozen_backbone import FrozenBackbone
 from datamodules.loader import Batch, BatchLoader
@@ -105,7 +106,7 @@ def store_features(
                 if (readable := _readable(file, shape)) is None:  # else another process has just been here
                     readable = _compute(backbone, files, file, shape, bad, device, num_workers)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"The features can't be kept in {folder} ({error.strerror or error}); make it writable, free "
                 f"{2 * np.prod(shape) / 1e9:.1f} GB there, or give features: pooled, which need far less."
             ) from error
@@ -113,7 +114,7 @@ def store_features(
         first = files[int((~readable).nonzero()[0])]
         bad.found("images that can't be read", f"{first} can't be read as an image", unreadable)
     if not readable.any():
-        raise ValueError(f"None of the {len(files)} images can be read, the first of them {files[0]}; mend them.")
+        raise UserError(f"None of the {len(files)} images can be read, the first of them {files[0]}; mend them.")
     return file, readable
 
 
@@ -133,7 +134,7 @@ def _readable(file: Path, shape: tuple[int, ...]) -> Tensor | None:
         stored = np.load(file, mmap_mode="r", allow_pickle=False)
         flags = np.fromfile(file, np.uint8, offset=stored.offset + stored.nbytes)
         if stored.shape != shape or stored.dtype != np.float16 or len(flags) != len(stored):
-            raise ValueError(f"{stored.dtype} of shape {stored.shape} with {len(flags)} flags")
+            raise UserError(f"{stored.dtype} of shape {stored.shape} with {len(flags)} flags")
         return torch.from_numpy(flags).bool()
     except (OSError, ValueError, EOFError) as error:
         warnings.warn(f"{file} is damaged ({error}), so the features are computed anew.", stacklevel=2)

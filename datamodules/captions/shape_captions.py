@@ -1,7 +1,7 @@
 """ShapeCaptions: drawn scenes of two shapes with captions that a grammar makes: no download, and exactly scored.
 
     caption   = shape relation shape           a large red circle left of a small blue square
-    shape     = "a" size colour kind
+    shape     = "a" size color kind
     relation  = "left of" | "right of" | "above" | "below"
 
 Two sentences of the grammar are true of a scene, one beginning with each shape. A caption is an exact match if it is
@@ -20,7 +20,7 @@ from torch import Tensor
 from common.ranges import check_range
 from datamodules.captions.caption_batches import Inputs, StoredInputs
 from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
-from datamodules.captions.shape_scenes import COLOURS, KINDS, SIDE, SIZES, Layout, lay_out, paint_scenes
+from datamodules.captions.shape_scenes import COLORS, KINDS, SIDE, SIZES, Layout, lay_out, paint_scenes
 
 
 class ShapeCaptions(CaptionDataModule):
@@ -89,11 +89,11 @@ class ShapeCaptions(CaptionDataModule):
 def sentences(layout: Layout) -> list[list[str]]:
     """The two true sentences of each of N scenes: the one that begins with the shape on the left or above, then the
     other."""
-    colours = list(COLOURS)
+    colors = list(COLORS)
     both = []
-    columns = (layout.sizes, layout.colours, layout.kinds, layout.upright)
-    for size, colour, kind, upright in zip(*(column.tolist() for column in columns), strict=True):
-        first, second = (f"a {SIZES[size[i]]} {colours[colour[i]]} {KINDS[kind[i]]}" for i in range(2))
+    columns = (layout.sizes, layout.colors, layout.kinds, layout.upright)
+    for size, color, kind, upright in zip(*(column.tolist() for column in columns), strict=True):
+        first, second = (f"a {SIZES[size[i]]} {colors[color[i]]} {KINDS[kind[i]]}" for i in range(2))
         there, back = ("above", "below") if upright else ("left of", "right of")
         both.append([f"{first} {there} {second}", f"{second} {back} {first}"])
     return both

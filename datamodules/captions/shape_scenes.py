@@ -1,8 +1,8 @@
-"""Drawn scenes of two shapes, which one short sentence describes in full: kind, colour and size of each, and where.
+"""Drawn scenes of two shapes, which one short sentence describes in full: kind, color and size of each, and where.
 
 A scene is laid out first and painted after, from two random streams, so that what is in the scenes is known without a
 pixel being drawn. The two shapes lie clearly beside or above each other: along one axis they don't overlap, and their
-centres differ at least twice as much along it as along the other.
+centers differ at least twice as much along it as along the other.
 
 Shape letters: N scenes, B scenes of one block, S side of an image in pixels; the 2 are the shapes of a scene.
 """
@@ -16,7 +16,7 @@ from datamodules.images.shape_drawing import paint, uniform
 from datamodules.images.shape_masks import Floats, mask_boxes, rotated_grid, shape_mask
 
 KINDS = ("circle", "square", "triangle", "cross", "ring", "heart")  # the ones told apart at a radius of 5 pixels
-COLOURS = {
+COLORS = {
     "red": (0.90, 0.10, 0.10),
     "green": (0.10, 0.75, 0.15),
     "blue": (0.15, 0.35, 1.00),
@@ -33,17 +33,17 @@ RADII = (
 MAX_TILT = np.pi / 18
 BLOCK = 32  # scenes from one random stream
 _GAP, _MARGIN = 2.0, 1.0  # pixels between the discs of the two shapes, and around them
-_JITTER, _NOISE = 0.05, 0.03  # largest change of a colour's channels, and standard deviation of a pixel's
+_JITTER, _NOISE = 0.05, 0.03  # largest change of a color's channels, and standard deviation of a pixel's
 
 
 class Layout(NamedTuple):
     """What is in N scenes, the shape on the left or above first."""
 
     kinds: NDArray[np.int64]  # (N, 2), index into KINDS
-    colours: NDArray[np.int64]  # (N, 2), index into COLOURS
+    colors: NDArray[np.int64]  # (N, 2), index into COLORS
     sizes: NDArray[np.int64]  # (N, 2), index into SIZES
     upright: NDArray[np.bool_]  # (N,), whether the first is above the second, and not left of it
-    centres: Floats  # (N, 2, 2), x and y in pixels
+    centers: Floats  # (N, 2, 2), x and y in pixels
     radii: Floats  # (N, 2), of the discs that the shapes fit into, in pixels
     angles: Floats  # (N, 2), in radians
 
@@ -69,14 +69,14 @@ def lay_out(num_scenes: int, seed: int) -> Layout:
 def _lay_out_block(seed: int, block: int) -> Layout:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, 0)))
     # Two shapes alike in all three would leave it open which of them a sentence begins with.
-    num_sorts = len(KINDS) * len(COLOURS) * len(SIZES)
+    num_sorts = len(KINDS) * len(COLORS) * len(SIZES)
     first = rng.integers(0, num_sorts, BLOCK)
     second = (first + rng.integers(1, num_sorts, BLOCK)) % num_sorts
     sorts = np.stack([first, second], 1)  # (B, 2)
-    sizes, colours, kinds = np.unravel_index(sorts, (len(SIZES), len(COLOURS), len(KINDS)))
+    sizes, colors, kinds = np.unravel_index(sorts, (len(SIZES), len(COLORS), len(KINDS)))
     bounds = np.array(RADII, dtype=np.float32)[sizes]  # (B, 2, 2)
     radii = bounds[..., 0] + (bounds[..., 1] - bounds[..., 0]) * uniform(rng, 0, 1, BLOCK, 2)
-    low, high = radii + _MARGIN, SIDE - radii - _MARGIN  # where the centres may lie, (B, 2) each
+    low, high = radii + _MARGIN, SIDE - radii - _MARGIN  # where the centers may lie, (B, 2) each
     least = radii.sum(1) + _GAP
     distance = least + (high[:, 1] - low[:, 0] - least) * uniform(rng, 0, 1, BLOCK)
     along = low[:, 0] + (high[:, 1] - distance - low[:, 0]) * uniform(rng, 0, 1, BLOCK)
@@ -84,11 +84,11 @@ def _lay_out_block(seed: int, block: int) -> Layout:
     nearest = np.maximum(low[:, 1], across - distance / 2)
     farthest = np.minimum(high[:, 1], across + distance / 2)
     across_second = nearest + (farthest - nearest) * uniform(rng, 0, 1, BLOCK)
-    centres = np.stack([np.stack([along, across], 1), np.stack([along + distance, across_second], 1)], 1)  # (B, 2, 2)
+    centers = np.stack([np.stack([along, across], 1), np.stack([along + distance, across_second], 1)], 1)  # (B, 2, 2)
     upright = rng.random(BLOCK) < 0.5
-    centres = np.where(upright[:, None, None], centres[..., ::-1], centres).astype(np.float32)
+    centers = np.where(upright[:, None, None], centers[..., ::-1], centers).astype(np.float32)
     angles = uniform(rng, -MAX_TILT, MAX_TILT, BLOCK, 2)
-    return Layout(kinds, colours, sizes, upright, centres, radii, angles)
+    return Layout(kinds, colors, sizes, upright, centers, radii, angles)
 
 
 def paint_scenes(layout: Layout, seed: int) -> Scenes:
@@ -112,7 +112,7 @@ def _paint_block(layout: Layout, seed: int, block: int) -> Scenes:
     direction = uniform(rng, 0, 2 * np.pi, BLOCK)
     along, _ = rotated_grid(np.full((BLOCK, 2), SIDE / 2, dtype=np.float32), direction, SIDE)  # (B, S, S)
     canvas = dark + slope * along[:, None] / SIDE
-    palette = np.array(list(COLOURS.values()), dtype=np.float32)
+    palette = np.array(list(COLORS.values()), dtype=np.float32)
     jitter = uniform(rng, -_JITTER, _JITTER, BLOCK, 2, 3)
     noise = _NOISE * rng.standard_normal(canvas.shape, dtype=np.float32)
     canvas = canvas[:count]
@@ -122,9 +122,9 @@ def _paint_block(layout: Layout, seed: int, block: int) -> Scenes:
         for kind, name in enumerate(KINDS):
             chosen = layout.kinds[:, i] == kind
             if chosen.any():
-                places = layout.centres[chosen, i], layout.radii[chosen, i], layout.angles[chosen, i]
+                places = layout.centers[chosen, i], layout.radii[chosen, i], layout.angles[chosen, i]
                 masks[chosen] = shape_mask(name, *places, SIDE)
-        paint(canvas, masks, palette[layout.colours[:, i]] + jitter[:count, i])
+        paint(canvas, masks, palette[layout.colors[:, i]] + jitter[:count, i])
         boxes[:, i] = mask_boxes(masks, 0.5)
     canvas += noise[:count]
     canvas *= 255

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 PAD, START, END, UNK = range(4)
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")  # by id; no caption has such words
 
@@ -40,16 +42,16 @@ def build_vocabulary(captions: Iterable[str], min_count: int = 1) -> list[str]:
         ValueError: a count below 1, or no word that occurs often enough.
     """
     if min_count < 1:
-        raise ValueError(f"min_count is {min_count}; give 1 (every word) or more.")
+        raise UserError(f"min_count is {min_count}; give 1 (every word) or more.")
     counts: Counter[str] = Counter()
     for caption in captions:
         counts.update(split_words(caption))
     kept = sorted((-count, word) for word, count in counts.items() if count >= min_count)
     if not counts:
-        raise ValueError("The training captions have no word at all; give captions with letters or digits in them.")
+        raise UserError("The training captions have no word at all; give captions with letters or digits in them.")
     if not kept:
         most = max(counts.values())
-        raise ValueError(
+        raise UserError(
             f"min_count is {min_count}, but no word occurs more than {most} times in the training captions; "
             f"give at most {most}."
         )
@@ -68,12 +70,12 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         if tuple(words[: len(SPECIAL)]) != SPECIAL:
-            raise ValueError(f"The vocabulary begins with {list(words[:4])}; it must begin with {list(SPECIAL)}.")
+            raise UserError(f"The vocabulary begins with {list(words[:4])}; it must begin with {list(SPECIAL)}.")
         self.words = list(words)
         self.ids = {word: i for i, word in enumerate(words)}
         if len(self.ids) < len(self.words):
             twice = next(word for word, count in Counter(self.words).items() if count > 1)
-            raise ValueError(f"The vocabulary has the word {twice!r} twice; each word must have one id.")
+            raise UserError(f"The vocabulary has the word {twice!r} twice; each word must have one id.")
 
     def __len__(self) -> int:
         return len(self.words)

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Final
 
+from common.errors import UserError
+
 MAX_BYTES: Final = 64 * 2**20
 """The largest file (unpacked) that a reader accepts; the largest official one, MNIST's training images, has 45 MiB."""
 
 
-class DataFileError(ValueError):
+class DataFileError(UserError):
     """A data file is missing, damaged, or not what its name says."""
 
 

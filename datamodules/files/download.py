@@ -21,6 +21,7 @@ from typing import Final, cast
 from tqdm import tqdm
 
 from common.atomic_files import DownloadError, locked, writing
+from common.errors import UserError
 
 TIMEOUT_SECONDS: Final = 10.0
 """How long a mirror may take to answer, or stay silent while it sends, before it counts as down."""
@@ -57,11 +58,11 @@ class Download:
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
-            raise ValueError(f"name is {self.name!r}, where a file name without folders is needed.")
+            raise UserError(f"name is {self.name!r}, where a file name without folders is needed.")
         if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
-            raise ValueError(f"urls is {self.urls!r}, where at least one address with http or https is needed.")
+            raise UserError(f"urls is {self.urls!r}, where at least one address with http or https is needed.")
         if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", self.checksum):
-            raise ValueError(f"checksum is {self.checksum!r}, where sha256:DIGEST or md5:DIGEST is needed.")
+            raise UserError(f"checksum is {self.checksum!r}, where sha256:DIGEST or md5:DIGEST is needed.")
 
 
 def fetch(download: Download, folder: Path) -> Path:

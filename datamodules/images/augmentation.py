@@ -7,7 +7,7 @@ its windows is indexed by (image, mirrored, row, column). Cutout and rotation wo
     flip       mirrored left to right with probability ½; or alternating: each image is mirrored in every other epoch,
                and which half of them begins so is drawn once. In two epochs then every image is seen from both sides,
                where chance shows half of the images the same side twice (K. Jordan, arXiv 2404.00498, section 3.6)
-    cutout     a square of side s, centred anywhere in the image, filled with the training mean (arXiv 1708.04552)
+    cutout     a square of side s, centered anywhere in the image, filled with the training mean (arXiv 1708.04552)
     rotation   by an angle in [−r, r] degrees, bilinear, zeros outside
 
 Shapes: N images in the store, B in the batch, C channels, H×W pixels.
@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.loader import Batch
 
 Flip = bool | Literal["alternate"]
@@ -102,7 +103,7 @@ def cutout(images: Tensor, side: int, fill: Tensor, batch: Batch) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: float, batch: Batch) -> Tensor:
-    """Turns each image (B, C, H, W) uint8 about its centre by its own angle in [−degrees, degrees]."""
+    """Turns each image (B, C, H, W) uint8 about its center by its own angle in [−degrees, degrees]."""
     angle = (2 * batch.rand() - 1).mul(torch.pi / 180 * degrees).to(images.device)
     height, width = images.shape[2:]
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
@@ -140,13 +141,13 @@ class Albumentations:
             if not (isinstance(transform, type) and issubclass(transform, A.BasicTransform)):
                 near = get_close_matches(name, dir(A), 1)
                 hint = f"did you mean {near[0]}?" if near else "see albumentations' documentation for their names."
-                raise ValueError(f"albumentations has no transform {name!r}; {hint}")
+                raise UserError(f"albumentations has no transform {name!r}; {hint}")
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("error", "Argument")  # of a misspelled argument it would only warn
                     pipeline.append(transform(**arguments))
             except Exception as error:
-                raise ValueError(f"albumentations.{name} refuses {arguments}: {_one_line(error)}.") from error
+                raise UserError(f"albumentations.{name} refuses {arguments}: {_one_line(error)}.") from error
         self.transform = A.Compose(pipeline, is_check_shapes=False)  # there is no mask that the image must fit
 
     def __call__(self, images: Tensor, batch: Batch) -> Tensor:
@@ -160,16 +161,16 @@ class Albumentations:
         try:
             transformed = [np.asarray(self.transform(image=picture)["image"]) for picture in pictures]
         except Exception as error:
-            raise ValueError(
+            raise UserError(
                 f"The albumentations pipeline fails on an image of shape {tuple(images.shape[1:])}: {_one_line(error)}."
             ) from error
         if kinds := {str(kind) for kind in {array.dtype for array in transformed}} - {"uint8"}:
-            raise ValueError(
+            raise UserError(
                 f"The albumentations pipeline returns {', '.join(kinds)} images; it must give back uint8: leave out "
                 "Normalize, ToFloat and the like, since the preprocessing setting does their work."
             )
         if len(sizes := {array.shape[:2] for array in transformed}) > 1:
-            raise ValueError(
+            raise UserError(
                 f"The albumentations pipeline returns images of different sizes, {' and '.join(map(str, sizes))}; "
                 "end it with a RandomCrop or Resize to one size."
             )
@@ -182,7 +183,7 @@ def _name_and_arguments(entry: object) -> tuple[str, dict[str, Any]]:
     """A pipeline's entry: a name, or a mapping of one name to its arguments."""
     items = [(entry, None)] if isinstance(entry, str) else list(entry.items()) if isinstance(entry, Mapping) else []
     if len(items) != 1 or not isinstance(items[0][1], Mapping | None):
-        raise ValueError(
+        raise UserError(
             f"albumentations has the entry {entry!r}; give each transform as its name, or as its name with a mapping "
             "of arguments such as {HorizontalFlip: {p: 0.5}}."
         )
@@ -204,7 +205,7 @@ class AugmentedImages:
         pipeline: transforms the padded images instead of the store's own crop and flip.
         rotation: largest angle in degrees; 0 leaves the images upright.
         cutout: side in pixels of the blanked square; 0 leaves the images whole.
-        fill: colour of that square, (C,).
+        fill: color of that square, (C,).
     """
 
     store: WindowStore
@@ -223,7 +224,7 @@ class AugmentedImages:
         """
         images = self.pipeline(self.store.padded(batch.indices), batch) if self.pipeline else self.store.gather(batch)
         if images.shape[1:] != self.image_shape:
-            raise ValueError(
+            raise UserError(
                 f"The albumentations pipeline returns images of shape {tuple(images.shape[1:])}; it must give back "
                 f"{self.image_shape}: end it with a RandomCrop or Resize to that size."
             )

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 training and 10,000 test photographs, 32×32 in colour, ten classes.
+"""CIFAR-10: 50,000 training and 10,000 test photographs, 32×32 in color, ten classes.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`, the python version.

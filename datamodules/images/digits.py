@@ -1,4 +1,4 @@
-"""Digits: 1,797 real handwritten digits, 8×8 in grey with 17 levels, shipped with scikit-learn: nothing to download.
+"""Digits: 1,797 real handwritten digits, 8×8 in gray with 17 levels, shipped with scikit-learn: nothing to download.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998. There the 1,797 are the test
 set of a larger collection; here every fifth image (by place in the file) is the test set.

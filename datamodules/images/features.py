@@ -1,4 +1,4 @@
-"""Features instead of pixels: HOG and hue histograms side by side, computed once for a data set, then standardised.
+"""Features instead of pixels: HOG and hue histograms side by side, computed once for a data set, then standardized.
 
     x' = (x − m) / s        m, s: mean and standard deviation of each feature over the training split; x' = 0 if s = 0
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from common.errors import UserError
 from datamodules.images.augmentation import Flip, sides
 from datamodules.images.hog import hog
 from datamodules.images.hue_histogram import hue_histogram
@@ -41,7 +42,7 @@ _NO_VARIATION = 1e-6  # standard deviation (of features in [0, 1]) below which a
 
 
 class Features:
-    """Turns uint8 images into standardised features; takes the place of `Preprocessing` in a data module.
+    """Turns uint8 images into standardized features; takes the place of `Preprocessing` in a data module.
 
     Args:
         names: which features, one or more of hog and hue, each once.
@@ -53,7 +54,7 @@ class Features:
     def __init__(self, names: Sequence[FeatureName]) -> None:
         known = get_args(FeatureName)
         if not names or len(set(names)) < len(names) or not set(names) <= set(known):
-            raise ValueError(f"features is {list(names)}; give one or more of {', '.join(known)}, each once.")
+            raise UserError(f"features is {list(names)}; give one or more of {', '.join(known)}, each once.")
         self.names = tuple(names)
         self.fitted: dict[str, Tensor] = {}  # scale and shift, (D,) each; empty before `fit`
 
@@ -63,10 +64,10 @@ class Features:
         return "+".join(self.names)
 
     def compute(self, images: Tensor) -> Tensor:
-        """Features before they are standardised: (B, C, H, W) uint8 to (B, D) float32 in [0, 1].
+        """Features before they are standardized: (B, C, H, W) uint8 to (B, D) float32 in [0, 1].
 
         Raises:
-            ValueError: hue of images in grey.
+            ValueError: hue of images in gray.
         """
         return torch.cat([hog(images) if name == "hog" else hue_histogram(images) for name in self.names], 1)
 
@@ -85,7 +86,7 @@ class Features:
         self.fitted = {"scale": scale.float(), "shift": (-mean * scale).float()}
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Standardises features (B, D), or those of uint8 images (B, C, H, W): (B, D) float32."""
+        """Standardizes features (B, D), or those of uint8 images (B, C, H, W): (B, D) float32."""
         fitted = {name: tensor.to(batch.device) for name, tensor in self.fitted.items()}
         features = self.compute(batch) if batch.ndim == 4 else batch
         return torch.addcmul(fitted["shift"], features, fitted["scale"])
@@ -176,10 +177,10 @@ def _read(file: Path, shape: tuple[int, ...]) -> Tensor:
     with file.open("rb") as stream:
         array = np.load(stream, allow_pickle=False)
         if array.shape != shape or array.dtype != np.float32:
-            raise ValueError(f"{array.dtype} of shape {array.shape}")
+            raise UserError(f"{array.dtype} of shape {array.shape}")
         found = torch.from_numpy(array)
         if stream.read() != _checksum(found):
-            raise ValueError("wrong checksum")
+            raise UserError("wrong checksum")
     return found
 
 

@@ -5,8 +5,8 @@
     v = h(block) / √(‖h(block)‖² + ε²),    w = min(v, 0.2),    f = w / √(‖w‖² + ε²)               ("L2-Hys", ε = 1e-5)
 
 Blocks of b×b cells overlap: one starts at every cell. This is what `skimage.feature.hog(image, O, (c, c), (b, b),
-channel_axis=-1)` computes, with images in [0, 255]. The course first makes a grey image with weights 0.299, 0.587 and
-0.144 (the standard's last is 0.114), and neither overlaps nor normalises; colour and blocks classify better.
+channel_axis=-1)` computes, with images in [0, 255]. The course first makes a gray image with weights 0.299, 0.587 and
+0.144 (the standard's last is 0.114), and neither overlaps nor normalizes; color and blocks classify better.
 
 Sources: N. Dalal, B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005;
 https://cs231n.github.io/assignments2024/assignment1/
@@ -19,6 +19,8 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+
+from common.errors import UserError
 
 _LEVELS = 511  # a difference of two pixels is −255 to 255
 _EPSILON = 1e-5
@@ -42,15 +44,15 @@ def hog(images: Tensor, orientations: int = 9, cell_size: int = 4, block_size: i
         ValueError: images of another type or shape, or smaller than one block, or a setting below 1.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, C, H, W).")
+        raise UserError(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, C, H, W).")
     if min(orientations, cell_size, block_size) < 1:
-        raise ValueError(
+        raise UserError(
             f"orientations is {orientations}, cell_size {cell_size} and block_size {block_size}; give at least 1 each."
         )
     height, width = images.shape[2:]
     rows, columns = height // cell_size, width // cell_size
     if min(rows, columns) < block_size:
-        raise ValueError(
+        raise UserError(
             f"An image of {height}×{width} pixels is smaller than a block of {block_size}×{block_size} cells of "
             f"{cell_size} pixels; give larger images or smaller cells or blocks."
         )

@@ -1,10 +1,10 @@
-"""Histogram of hue: which colours an image has, whatever their place, saturation and brightness.
+"""Histogram of hue: which colors an image has, whatever their place, saturation and brightness.
 
 With M the largest and δ the range of r, g, b in [0, 1], the hue, a full turn being 1, is
 
     hue = ( (g − b)/δ if M = r,   2 + (b − r)/δ if M = g,   4 + (r − g)/δ if M = b ) / 6   mod 1,     0 if δ = 0
 
-Counted in bins of equal width from 0 to 255 as 255 · hue, as shares of the pixels. Grey pixels count as red. A hue
+Counted in bins of equal width from 0 to 255 as 255 · hue, as shares of the pixels. Gray pixels count as red. A hue
 that lies on the edge of two bins falls to either side by its last binary digit, so all is done in float64 and in the
 order of the course's loop (`matplotlib.colors.rgb_to_hsv`, then `np.histogram`), and gives the same counts.
 
@@ -16,6 +16,8 @@ Shapes: B images in a batch, H×W pixels.
 import numpy as np
 import torch
 from torch import Tensor
+
+from common.errors import UserError
 
 
 def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
@@ -32,11 +34,11 @@ def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
         ValueError: images of another type or shape, or no bin.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, 3, H, W).")
+        raise UserError(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, 3, H, W).")
     if images.shape[1] != 3:
-        raise ValueError(f"images have {images.shape[1]} channel(s), but hue needs RGB; use hog alone.")
+        raise UserError(f"images have {images.shape[1]} channel(s), but hue needs RGB; use hog alone.")
     if bins < 1:
-        raise ValueError(f"bins is {bins}; give at least 1.")
+        raise UserError(f"bins is {bins}; give at least 1.")
     edges = torch.from_numpy(np.linspace(0, 255, bins + 1)).to(images.device)  # torch's differ in the last digit
     places = torch.bucketize(hue(images).mul_(255).flatten(1), edges[1:-1], right=True)  # (B, H·W)
     counts = torch.zeros(len(images), bins, device=images.device)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.ranges import check_range
 from datamodules.images.augmentation import Albumentations, AugmentedImages, Border, Flip, WindowStore
 from datamodules.images.features import FeatureBatches, FeatureName, Features, cached
@@ -56,7 +57,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: processes that prepare training batches; worth it with albumentations alone.
         split_seed: draws the validation images, the folds and the subset; the training seed does not.
         images: image files or folders that `predict` classifies.
-        features: give the model these features instead of pixels, one or more of hog and hue, standardised; kept in
+        features: give the model these features instead of pixels, one or more of hog and hue, standardized; kept in
             `root/features` once they are computed. Of all that augments, flip alone goes with them.
         two_views: give the model two random views of each training image, (B, 2, C, H, W), for contrastive learning;
             they bring their own crop and flip.
@@ -103,20 +104,20 @@ class ImageDataModule(L.LightningDataModule):
         check_range("rotation", rotation, 0 <= rotation <= 180, "0 to 180 degrees")
         check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
         if (num_folds is None) != (fold is None):
-            raise ValueError(f"num_folds is {num_folds} and fold is {fold}; give both or neither.")
+            raise UserError(f"num_folds is {num_folds} and fold is {fold}; give both or neither.")
         if num_folds is not None and fold is not None:
             check_range("num_folds", num_folds, num_folds >= 2, "at least 2")
             check_range("fold", fold, 0 <= fold < num_folds, f"0 to {num_folds - 1}, since num_folds is {num_folds}")
         if albumentations and flip:
-            raise ValueError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
+            raise UserError("flip and albumentations are both set; put HorizontalFlip into the pipeline instead.")
         own: dict[str, object] = {"crop_padding": crop_padding, "flip": flip, "cutout": cutout, "rotation": rotation}
         own |= {"albumentations": albumentations, "features": features}
         if two_views and (unfit := [f"{name} {value}" for name, value in own.items() if value]):
-            raise ValueError(
+            raise UserError(
                 f"two_views is set with {', '.join(unfit)}; leave that out: views are drawn of whole images."
             )
         if two_views and two_views.size and preprocessing not in ("scale", "pixels", "standardize"):
-            raise ValueError(
+            raise UserError(
                 f"two_views.size is {two_views.size} with preprocessing {preprocessing}, which is fitted to each pixel "
                 "of the image; give preprocessing standardize or scale, or leave the size out."
             )
@@ -130,9 +131,9 @@ class ImageDataModule(L.LightningDataModule):
                 "preprocessing": preprocessing != "standardize" and preprocessing,
             }
             if unfit := [f"{name} {value}" for name, value in pixels_alone.items() if value]:
-                raise ValueError(
+                raise UserError(
                     f"features are set with {', '.join(unfit)}, which works on pixels; leave it out, since features "
-                    "are standardised and go with flip alone."
+                    "are standardized and go with flip alone."
                 )
         self.root = Path(root)
         self.batch_size = batch_size
@@ -222,7 +223,7 @@ class ImageDataModule(L.LightningDataModule):
     def training_images(self, count: int | None = None) -> tuple[Tensor, Tensor]:
         """The training split in order, unaugmented: preprocessed images (N, *input_shape) and labels (N,).
 
-        It is for models that need many images at once, such as nearest neighbours. Set up the stage `fit` before.
+        It is for models that need many images at once, such as nearest neighbors. Set up the stage `fit` before.
 
         Args:
             count: N, the first so many at most; None gives all.
@@ -289,13 +290,13 @@ class ImageDataModule(L.LightningDataModule):
             ValueError: the checkpoint was trained on another preprocessing or number of components.
         """
         if state["preprocessing"] != self.preprocessing.method:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint was trained with preprocessing {state['preprocessing']}, not "
                 f"{self.preprocessing.method}; leave --data.preprocessing and --data.features as they were."
             )
         fitted = {name: value for name, value in state.items() if name != "preprocessing"}
         if "directions" in fitted and fitted["directions"].shape[1:] != self.input_shape:
-            raise ValueError(
+            raise UserError(
                 f"The checkpoint was trained with {fitted['directions'].shape[1]} components, not "
                 f"{self.input_shape[0]}; leave --data.num_components as it was."
             )

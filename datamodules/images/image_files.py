@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from common.errors import UserError
+
 
 def find_images(paths: Sequence[str]) -> list[Path]:
     """The files given, and all files with an image's ending in the folders given, sorted within each folder.
@@ -16,7 +18,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         ValueError: nothing given, a path that does not exist, or a folder without images.
     """
     if not paths:
-        raise ValueError("No images were given; name image files or folders with --images.")
+        raise UserError("No images were given; name image files or folders with --images.")
     files: list[Path] = []
     # Some formats, PDF among them, can be written only.
     endings = {ending for ending, name in Image.registered_extensions().items() if name in Image.OPEN}
@@ -24,17 +26,17 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
             if not found:
-                raise ValueError(f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.")
+                raise UserError(f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.")
             files += found
         elif path.is_file():
             files.append(path)
         else:
-            raise ValueError(f"{path} does not exist; give image files or folders that hold some.")
+            raise UserError(f"{path} does not exist; give image files or folders that hold some.")
     return files
 
 
 def open_image(file: Path, mode: str) -> Image.Image:
-    """Decodes a file of any colour model to Pillow's `mode`, L or RGB, the right way up.
+    """Decodes a file of any color model to Pillow's `mode`, L or RGB, the right way up.
 
     Raises:
         ValueError: a file that is no image or is cut short.
@@ -47,11 +49,11 @@ def open_image(file: Path, mode: str) -> Image.Image:
             return upright.convert(mode)
     # Pillow reports damage within a file in many ways; a broken PNG is a SyntaxError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
+        raise UserError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
 
 
 def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
-    """Decodes files of any size and colour model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
+    """Decodes files of any size and color model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
 
     Raises:
         ValueError: a file that is no image or is cut short.

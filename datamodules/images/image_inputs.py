@@ -1,7 +1,7 @@
 """Inputs from image files: decoded and resized when a batch needs them, by worker processes or here.
 
 An image is resized to a square as a whole, whatever its own proportions: a crop would cut off what its caption speaks
-of. Grey, CMYK and 16-bit images become RGB. What can't be read (a file of no bytes, cut short, no image, or one so
+of. Gray, CMYK and 16-bit images become RGB. What can't be read (a file of no bytes, cut short, no image, or one so
 huge that Pillow takes it for an attack) is skipped and counted, or stops the run with a sentence.
 
 Shapes: M images of a split, B of a batch, K of them that can be read, S side in pixels.
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.images.augmentation import Albumentations
 from datamodules.images.image_files import open_image
 from datamodules.loader import Batch
@@ -63,7 +64,7 @@ class ImageFileInputs:
                     self.unreadable[i] = True
                     warnings.warn(f"{error} It is skipped.", stacklevel=2)
         if not pixels:
-            raise ValueError(
+            raise UserError(
                 f"None of the {len(batch.indices)} images of a batch can be read, the first of them "
                 f"{self.files[int(batch.indices[0])]}; mend the image files."
             )
@@ -71,7 +72,7 @@ class ImageFileInputs:
         if self.pipeline is not None:
             images = self.pipeline(images, batch)
         if images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
+            raise UserError(
                 f"The images have shape {tuple(images.shape[1:])} after augmentation; they must have "
                 f"{(3, self.size, self.size)}: end the albumentations pipeline with a RandomCrop or Resize to that "
                 "size, or set image_size to what it gives."
@@ -80,7 +81,7 @@ class ImageFileInputs:
 
 
 def read_square(file: Path, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
-    """One file of any size and colour model as (S, S, 3) uint8.
+    """One file of any size and color model as (S, S, 3) uint8.
 
     Raises:
         ValueError: a file that is no image, is cut short or is too huge.

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 in grey, ten classes, in IDX files.
+"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 in gray, ten classes, in IDX files.
 
 Sources: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/; H. Xiao, K. Rasul, R. Vollgraf, arXiv
 1708.07747. Files: `root/MNIST/raw/` and `root/FashionMNIST/raw/`, packed (.gz) or not.

@@ -19,6 +19,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 Method = Literal["scale", "pixels", "mean_image", "standardize", "pca", "whiten"]
 
 _EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
@@ -39,9 +41,9 @@ class Preprocessing:
 
     def __init__(self, method: Method = "standardize", num_components: int | None = None) -> None:
         if method not in get_args(Method):
-            raise ValueError(f"preprocessing is {method!r}; give one of {', '.join(get_args(Method))}.")
+            raise UserError(f"preprocessing is {method!r}; give one of {', '.join(get_args(Method))}.")
         if num_components is not None and (method not in ("pca", "whiten") or num_components < 1):
-            raise ValueError(
+            raise UserError(
                 f"num_components is {num_components} with preprocessing {method}; "
                 "give 1 or more with pca or whiten, and leave it out with any other method."
             )
@@ -76,7 +78,7 @@ class Preprocessing:
             mean = (shares @ levels).reshape(-1, 1, 1)  # (C, 1, 1)
             std = (shares * (levels - mean.flatten(1)) ** 2).sum(1).sqrt().reshape(-1, 1, 1)
             if (std < _NO_VARIATION).any():
-                raise ValueError(
+                raise UserError(
                     "All training images have the same value in every pixel of a channel, so it can't be divided by "
                     "its standard deviation; use preprocessing mean_image or scale."
                 )
@@ -93,19 +95,19 @@ class Preprocessing:
         limit = min(len(images) - 1, mean.numel())
         wanted = self.num_components or mean.numel()
         if wanted > limit:
-            raise ValueError(
+            raise UserError(
                 f"{self.method} was asked for {wanted} components of {len(images)} training images with {mean.numel()} "
                 f"values each; set num_components to at most {limit}."
             )
         if torch.equal(images.amin(0), images.amax(0)):
-            raise ValueError(
+            raise UserError(
                 f"All training images are the same, so {self.method} finds no directions in them; "
                 "use preprocessing mean_image or scale."
             )
         covariance = torch.zeros(mean.numel(), mean.numel())
         for chunk in images.split(_CHUNK):
-            centred = (chunk.float() / 255 - mean).flatten(1)  # (n, D)
-            covariance.addmm_(centred.mT, centred)
+            centered = (chunk.float() / 255 - mean).flatten(1)  # (n, D)
+            covariance.addmm_(centered.mT, centered)
         variances, directions = torch.linalg.eigh(covariance / len(images))  # ascending
         variances, directions = variances.flip(0)[:wanted], directions.flip(1)[:, :wanted]
         # The sign of an eigenvector is arbitrary: fix it, so that every rank and machine gets the same map.

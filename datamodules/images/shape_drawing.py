@@ -1,4 +1,4 @@
-"""Drawn shapes: ten kinds of shape on varied backgrounds, an endless labelled image set that needs no download.
+"""Drawn shapes: ten kinds of shape on varied backgrounds, an endless labeled image set that needs no download.
 
 An image is its layers painted over each other by coverage; `shape_masks` says how much of a pixel a shape covers.
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import UserError
 from datamodules.images.shape_masks import (
     SHAPE_NAMES,
     Floats,
@@ -34,20 +35,20 @@ class ShapeImages(NamedTuple):
 
     images: NDArray[np.uint8]  # (N, 3, S, S), RGB, 0 to 255
     labels: NDArray[np.int64]  # (N,), index into SHAPE_NAMES
-    boxes: NDArray[np.int64]  # (N, 4), x0, y0, x1, y1 of all pixels that the shape colours; x1 and y1 lie just outside
+    boxes: NDArray[np.int64]  # (N, 4), x0, y0, x1, y1 of all pixels that the shape colors; x1 and y1 lie just outside
 
 
 def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Floats:
     return low + (high - low) * rng.random(shape, dtype=np.float32)
 
 
-def paint(canvas: Floats, coverage: Floats, colour: Floats) -> None:
-    """Paints `colour` (B, 3) over `canvas` (B, 3, S, S) where `coverage` (B, S, S) says so, in place."""
-    canvas += coverage[:, None] * (colour[:, :, None, None] - canvas)
+def paint(canvas: Floats, coverage: Floats, color: Floats) -> None:
+    """Paints `color` (B, 3) over `canvas` (B, 3, S, S) where `coverage` (B, S, S) says so, in place."""
+    canvas += coverage[:, None] * (color[:, :, None, None] - canvas)
 
 
-def _draw_colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Colours (B, 3) of the shape and the background, and the second colour of the background's pattern."""
+def _draw_colors(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Colors (B, 3) of the shape and the background, and the second color of the background's pattern."""
     background = uniform(rng, 0, 1, BLOCK, 3)
     candidates = uniform(rng, 0, 1, BLOCK, 16, 3)
     contrasts = np.linalg.norm(candidates - background[:, None], axis=-1)  # (B, 16)
@@ -56,14 +57,14 @@ def _draw_colours(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     shape = candidates[np.arange(BLOCK), chosen]
     swap = (shape.sum(1) < background.sum(1)) == (rng.random(BLOCK) < BRIGHT_SHARE)
     shape, background = np.where(swap[:, None], background, shape), np.where(swap[:, None], shape, background)
-    # The pattern leads away from the shape's colour, or a shape could vanish in a stripe of its own colour.
+    # The pattern leads away from the shape's color, or a shape could vanish in a stripe of its own color.
     step = uniform(rng, -0.5, 0.5, BLOCK, 3)
     away = np.where((step * (shape - background)).sum(1, keepdims=True) > 0, -step, step)
     return shape, background, np.clip(background + away, 0, 1)
 
 
 def _draw_background(rng: np.random.Generator, first: Floats, second: Floats, size: int) -> Floats:
-    """Backgrounds (B, 3, S, S): plain, a gradient, stripes or a woven pattern of two colours (B, 3).
+    """Backgrounds (B, 3, S, S): plain, a gradient, stripes or a woven pattern of two colors (B, 3).
 
     All four are the product of two waves across each other; the number of cycles in the image tells them apart.
     """
@@ -82,7 +83,7 @@ def _draw_background(rng: np.random.Generator, first: Floats, second: Floats, si
 
 
 def _paint_strokes(rng: np.random.Generator, canvas: Floats, most: int, length: tuple[float, float]) -> None:
-    """Paints up to `most` strokes an image, of a length in pixels and one random colour, over `canvas`, in place."""
+    """Paints up to `most` strokes an image, of a length in pixels and one random color, over `canvas`, in place."""
     size = canvas.shape[-1]
     x, y = rotated_grid(uniform(rng, 0, size, most, BLOCK, 2), uniform(rng, 0, np.pi, most, BLOCK), size)
     half_length = uniform(rng, *length, most, BLOCK, 1, 1) / 2
@@ -100,17 +101,17 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
     radius = size * uniform(rng, *RADIUS_RANGE, BLOCK)
     margin = (radius + 1)[:, None]
     # The mean of two uniform draws: like the object of a photograph, the shape is near the middle more often than not.
-    centre = margin + (size - 2 * margin) * uniform(rng, 0, 1, 2, BLOCK, 2).mean(axis=0)
+    center = margin + (size - 2 * margin) * uniform(rng, 0, 1, 2, BLOCK, 2).mean(axis=0)
     angle = uniform(rng, -MAX_TILT, MAX_TILT, BLOCK)
     masks = np.empty((BLOCK, size, size), dtype=np.float32)
     for label, name in enumerate(SHAPE_NAMES):
         chosen = labels == label
-        masks[chosen] = shape_mask(name, centre[chosen], radius[chosen], angle[chosen], size)
+        masks[chosen] = shape_mask(name, center[chosen], radius[chosen], angle[chosen], size)
 
-    colour, first, second = _draw_colours(rng)
+    color, first, second = _draw_colors(rng)
     canvas = _draw_background(rng, first, second, size)
     _paint_strokes(rng, canvas, MAX_LINES, (0.3 * size, size))
-    paint(canvas, masks, colour)
+    paint(canvas, masks, color)
     # Specks lie in front of the shape, lines behind it: a line across a small ring would make it another shape.
     _paint_strokes(rng, canvas, MAX_SPECKS, (1, 4))
     canvas += uniform(rng, 0.01, 0.12, BLOCK, 1, 1, 1) * rng.standard_normal(canvas.shape, dtype=np.float32)
@@ -119,7 +120,7 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
 
 
 def draw_shapes(num_images: int, seed: int, size: int = 32) -> ShapeImages:
-    """Draws labelled images of one shape each, with place, size, tilt, colours, background and clutter varying.
+    """Draws labeled images of one shape each, with place, size, tilt, colors, background and clutter varying.
 
     Image i depends on `seed`, `size` and i alone, so a longer draw begins with the images of a shorter one. Each run
     of ten images from a multiple of ten on holds each kind once, in random order.
@@ -136,11 +137,11 @@ def draw_shapes(num_images: int, seed: int, size: int = 32) -> ShapeImages:
         ValueError: if an argument is below its least value.
     """
     if num_images < 1:
-        raise ValueError(f"num_images is {num_images}, but at least 1 image must be drawn; raise num_images.")
+        raise UserError(f"num_images is {num_images}, but at least 1 image must be drawn; raise num_images.")
     if seed < 0:
-        raise ValueError(f"seed is {seed}, but seeds are integers from 0 on; choose one that is not negative.")
+        raise UserError(f"seed is {seed}, but seeds are integers from 0 on; choose one that is not negative.")
     if size < MIN_SIZE:
-        raise ValueError(f"size is {size}, but shapes need at least {MIN_SIZE} pixels to be told apart; raise size.")
+        raise UserError(f"size is {size}, but shapes need at least {MIN_SIZE} pixels to be told apart; raise size.")
     drawn = ShapeImages(
         images=np.empty((num_images, 3, size, size), dtype=np.uint8),
         labels=np.empty(num_images, dtype=np.int64),

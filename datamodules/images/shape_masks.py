@@ -1,7 +1,7 @@
 """Masks of ten kinds of shape: how much of each pixel a shape covers.
 
 A shape is a signed distance: negative inside, positive outside, zero on the outline, measured in pixels. A pixel whose
-centre lies at distance d from the outline is covered by clip(0.5 - d, 0, 1), which smooths the edge over one pixel.
+center lies at distance d from the outline is covered by clip(0.5 - d, 0, 1), which smooths the edge over one pixel.
 The formulas follow Inigo Quilez, "2D distance functions", https://iquilezles.org/articles/distfunctions2d/.
 
 Shape letters: N images, S side of an image in pixels.
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from common.errors import UserError
 
 Floats = NDArray[np.floating[Any]]  # always float32, which numpy types cannot follow through arithmetic
 
@@ -106,11 +108,11 @@ _DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
 SHAPE_NAMES: tuple[str, ...] = tuple(_DISTANCES)
 
 
-def rotated_grid(centre: Floats, angle: Floats, size: int) -> tuple[Floats, Floats]:
-    """Coordinates (..., S, S) of the pixel centres, in pixels, on axes through `centre` (..., 2) turned by `angle`."""
+def rotated_grid(center: Floats, angle: Floats, size: int) -> tuple[Floats, Floats]:
+    """Coordinates (..., S, S) of the pixel centers, in pixels, on axes through `center` (..., 2) turned by `angle`."""
     pixels = np.arange(size, dtype=np.float32) + np.float32(0.5)
-    dx = (pixels - centre[..., 0, None])[..., None, :]  # (..., 1, S)
-    dy = (pixels - centre[..., 1, None])[..., :, None]  # (..., S, 1)
+    dx = (pixels - center[..., 0, None])[..., None, :]  # (..., 1, S)
+    dy = (pixels - center[..., 1, None])[..., :, None]  # (..., S, 1)
     cos, sin = np.cos(angle)[..., None, None], np.sin(angle)[..., None, None]
     return cos * dx + sin * dy, cos * dy - sin * dx
 
@@ -121,12 +123,12 @@ def coverage(distance: Floats) -> Floats:
     return covered
 
 
-def shape_mask(kind: str, centre: ArrayLike, radius: ArrayLike, angle: ArrayLike, size: int) -> Floats:
+def shape_mask(kind: str, center: ArrayLike, radius: ArrayLike, angle: ArrayLike, size: int) -> Floats:
     """Coverage of each pixel by one shape, or by one shape per image of a batch.
 
     Args:
         kind: one of `SHAPE_NAMES`.
-        centre: (..., 2), x and y in pixels from the top left corner of the image; pixel (0, 0) has its centre at 0.5.
+        center: (..., 2), x and y in pixels from the top left corner of the image; pixel (0, 0) has its center at 0.5.
         radius: (...), of the disc that the shape fits into, in pixels, positive.
         angle: (...), in radians, clockwise as seen on the screen; 0 is upright.
         size: side of the image in pixels.
@@ -138,13 +140,13 @@ def shape_mask(kind: str, centre: ArrayLike, radius: ArrayLike, angle: ArrayLike
         ValueError: if the kind is unknown, the size is below 1 or a radius is not positive.
     """
     if kind not in _DISTANCES:
-        raise ValueError(f"kind is {kind!r}, but only {', '.join(SHAPE_NAMES)} can be drawn; choose one of these.")
+        raise UserError(f"kind is {kind!r}, but only {', '.join(SHAPE_NAMES)} can be drawn; choose one of these.")
     if size < 1:
-        raise ValueError(f"size is {size}, but an image needs a side of at least 1 pixel; raise size.")
+        raise UserError(f"size is {size}, but an image needs a side of at least 1 pixel; raise size.")
     radius = np.asarray(radius, dtype=np.float32)
     if not np.all(radius > 0):
-        raise ValueError(f"the smallest radius is {radius.min()}, but radii are positive pixels; raise the radius.")
-    x, y = rotated_grid(np.asarray(centre, dtype=np.float32), np.asarray(angle, dtype=np.float32), size)
+        raise UserError(f"the smallest radius is {radius.min()}, but radii are positive pixels; raise the radius.")
+    x, y = rotated_grid(np.asarray(center, dtype=np.float32), np.asarray(angle, dtype=np.float32), size)
     scale = radius[..., None, None]
     return coverage(_DISTANCES[kind](x / scale, y / scale) * scale)
 

@@ -1,4 +1,4 @@
-"""Shapes: ten kinds of shape, 32×32 in colour, drawn on the fly: the stand-in for CIFAR-10 that needs no download."""
+"""Shapes: ten kinds of shape, 32×32 in color, drawn on the fly: the stand-in for CIFAR-10 that needs no download."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@
 
 Every image and view has parameters of its own. They are drawn for the step's global batch, so any number of processes
 sees the same views, and a resumed run those that it would have seen. Images with one channel are spared the operations
-on colours. How each works: `view_operations.py`.
+on colors. How each works: `view_operations.py`.
 
 Enlarged to the image's size, a crop shows things larger than they are in the images that are judged later. Views of
 size √(mean area) times the image's show them as large as there, and cost less: H. Touvron et al., arXiv 1906.06423.
@@ -28,12 +28,13 @@ from math import log
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.images.view_operations import blur, brightness, contrast, hue, luminance, resized_crop, saturation
 from datamodules.loader import Batch
 
 _TRIES = 10
 _CHUNK = 128  # images handled at a time, so that they stay in a processor's cache
-_COLOUR_OPERATIONS = (brightness, contrast, saturation, hue)
+_COLOR_OPERATIONS = (brightness, contrast, saturation, hue)
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class TwoViews:
         min_area: smallest share of the image's area that a view shows, in (0, 1].
         size: pixels along each side of a view; 0 gives it the image's size.
         flip: mirror half of the views; false for digits and letters.
-        jitter: strength s of the changes of colour, 0 (none) to 1.
-        jitter_probability: share of the views whose colours are changed, in [0, 1].
-        grayscale: share of the views that lose their colours, in [0, 1].
+        jitter: strength s of the changes of color, 0 (none) to 1.
+        jitter_probability: share of the views whose colors are changed, in [0, 1].
+        grayscale: share of the views that lose their colors, in [0, 1].
         blur: share of the views that are blurred, in [0, 1].
 
     Raises:
@@ -63,12 +64,12 @@ class TwoViews:
 
     def __post_init__(self) -> None:
         if not 0 < self.min_area <= 1:
-            raise ValueError(f"min_area is {self.min_area}; give a share of the area above 0, up to 1.")
+            raise UserError(f"min_area is {self.min_area}; give a share of the area above 0, up to 1.")
         if self.size < 0:
-            raise ValueError(f"size is {self.size}; give 1 pixel or more, or 0 for the images' own size.")
+            raise UserError(f"size is {self.size}; give 1 pixel or more, or 0 for the images' own size.")
         for name in ("jitter", "jitter_probability", "grayscale", "blur"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 0 to 1.")
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 to 1.")
 
     def draw(self, batch: Batch, height: int, width: int) -> Tensor:
         """One view's parameters for images of H×W pixels: (P, B), in the order in which `apply` takes them."""
@@ -89,14 +90,14 @@ class TwoViews:
         return torch.stack([top, left, rows, columns, mirrored, *factors, turn, gray, blurred, sigma])
 
     def apply(self, images: Tensor, parameters: Tensor, order: list[int]) -> Tensor:
-        """One view of float images (B, C, H, W) in [0, 1], colours changed in `order`, a permutation of 0 to 3."""
+        """One view of float images (B, C, H, W) in [0, 1], colors changed in `order`, a permutation of 0 to 3."""
         top, left, rows, columns, mirrored, *factors, gray, blurred, sigma = parameters.unbind()
         views = resized_crop(images, top, left, rows, columns, mirrored.bool(), self.size)
-        coloured = images.shape[1] == 3
+        colored = images.shape[1] == 3
         if self.jitter:
-            for place in order if coloured else [place for place in order if place < 2]:
-                views = _COLOUR_OPERATIONS[place](views, factors[place])
-        if self.grayscale and coloured:
+            for place in order if colored else [place for place in order if place < 2]:
+                views = _COLOR_OPERATIONS[place](views, factors[place])
+        if self.grayscale and colored:
             views = views.lerp(luminance(views), gray[:, None, None, None])  # by 0 or 1: as torch.where, but faster
         if self.blur:
             smooth = blur(views, sigma, max(1, views.shape[2] // 20))
@@ -130,7 +131,7 @@ class PairsOfViews:
 
     def _view(self, images: Tensor, batch: Batch) -> Tensor:
         parameters = self.settings.draw(batch, *images.shape[2:]).to(images.device, non_blocking=True)
-        order = torch.randperm(len(_COLOUR_OPERATIONS), generator=batch.generator).tolist()
+        order = torch.randperm(len(_COLOR_OPERATIONS), generator=batch.generator).tolist()
         size = _CHUNK if images.device.type == "cpu" else len(images)
         views = [
             self.settings.apply(part.float() / 255, own, order).mul_(255).round_().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Random crops and colours for a whole batch, every image with parameters of its own, on the images' device.
+"""Random crops and colors for a whole batch, every image with parameters of its own, on the images' device.
 
     crop         rows y … y + h and columns x … x + w, resized to S×S (or H×W): pixel i of the new image lies at
                  y + (i + ½) h / S − ½ of the old one, and the rows nearer than max(1, h / S) weigh in, the near ones
@@ -62,7 +62,7 @@ def _resizing(start: Tensor, length: Tensor, old: int, new: int, backwards: Tens
 
 
 def blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """Weights the neighbours up to `radius` pixels away, less than H and W, by a Gaussian of each image's own σ."""
+    """Weights the neighbors up to `radius` pixels away, less than H and W, by a Gaussian of each image's own σ."""
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     weights = (-0.5 * (offsets / sigma[:, None]) ** 2).softmax(1)  # (B, 2 radius + 1)
     rows, columns = (_spread(weights, radius, size) for size in images.shape[2:])
@@ -113,7 +113,7 @@ def hue(images: Tensor, turn: Tensor) -> Tensor:
     largest = images.amax(1)
     chroma = largest - images.amin(1)
     # Weights of 0 and 1 choose, and floor gives the remainder: on CPUs torch.where and remainder_ are slow.
-    is_red, is_green = ((largest - colour).eq_(0) for colour in (red, green))
+    is_red, is_green = ((largest - color).eq_(0) for color in (red, green))
     sixths = (red - green).add_(chroma, alpha=4)
     sixths = sixths.lerp_((blue - red).add_(chroma, alpha=2), is_green).lerp_(green - blue, is_red)
     sixths /= chroma.clamp(min=1e-12)  # a gray pixel has no hue, and needs none: 0 / 1e-12

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class TrainingFigures(L.LightningModule):
+class BufferedMetrics(L.LightningModule):
     """A LightningModule that logs means of `train/…` figures, over all that was counted since the last log."""
 
     def __init__(self) -> None:

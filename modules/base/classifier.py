@@ -10,12 +10,13 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from modules.base.buffered_metrics import TrainingFigures
+from common.errors import UserError
+from modules.base.buffered_metrics import BufferedMetrics
 
 ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) int64
 
 
-class Classifier(TrainingFigures):
+class Classifier(BufferedMetrics):
     """Classifies images into `num_classes` classes; logs `train/…`, `val/…` and `test/…` loss and accuracy.
 
     Args:
@@ -28,7 +29,7 @@ class Classifier(TrainingFigures):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; a classifier needs at least 2.")
+            raise UserError(f"num_classes is {num_classes}; a classifier needs at least 2.")
         self.num_classes = num_classes
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.

@@ -14,8 +14,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from common.errors import UserError
 
-class Divergence:
+
+class FiniteLossGuard:
     """Watches losses, and the weights of the networks that they belong to, for what is no finite number.
 
     Args:
@@ -46,11 +48,11 @@ class Divergence:
         for step, values in enumerate(losses.tolist(), start=first):
             for name, value in zip(self.names, values, strict=True):
                 if not isfinite(value):
-                    raise ValueError(_sentence(f"at step {step} the {name} is {value}"))
+                    raise UserError(_sentence(f"at step {step} the {name} is {value}"))
         for name, network in networks.items():
             sums = torch.stack([weights.detach().sum() for weights in network.parameters()])
             if not sums.isfinite().all():
-                raise ValueError(_sentence(f"after step {trainer.global_step} weights of the {name} are not finite"))
+                raise UserError(_sentence(f"after step {trainer.global_step} weights of the {name} are not finite"))
 
 
 def _sentence(what: str) -> str:

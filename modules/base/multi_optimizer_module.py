@@ -17,10 +17,10 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from modules.base.buffered_metrics import TrainingFigures
+from modules.base.buffered_metrics import BufferedMetrics
 
 
-class CountedSteps(TrainingFigures):
+class MultiOptimizerModule(BufferedMetrics):
     """A module that takes its optimizer steps by itself and says which of them counts."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ class BLEU(CaptionMetric):
     """BLEU-1 to BLEU-4, (4,) in [0, 1]: of the corpus, not a mean over images.
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenised already.
+        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
     """
 
     matches: Tensor

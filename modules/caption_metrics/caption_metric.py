@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from common.errors import UserError
 from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
 
 LONGEST = 4  # BLEU and CIDEr look at n-grams of 1 to 4 words
@@ -74,7 +75,7 @@ class CaptionMetric(Metric):
     """Compares captions with references, images in any order and in any share among processes.
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenised already.
+        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
     """
 
     is_differentiable = False
@@ -111,7 +112,7 @@ class CaptionMetric(Metric):
             ValueError: no image has been counted.
         """
         if not self.images:
-            raise ValueError(f"{type(self).__name__} has counted no image; call update with captions before compute.")
+            raise UserError(f"{type(self).__name__} has counted no image; call update with captions before compute.")
         return self._score().to(self.device)
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
@@ -124,17 +125,17 @@ class CaptionMetric(Metric):
 
 def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if isinstance(captions, str) or isinstance(references, str):
-        raise ValueError("captions or references are one string; give a list of captions and a list of lists of them.")
+        raise UserError("captions or references are one string; give a list of captions and a list of lists of them.")
     if len(captions) != len(references):
-        raise ValueError(
+        raise UserError(
             f"There are {len(captions)} captions, but references of {len(references)} images; give one caption and one "
             "list of references for each image."
         )
     for place, of_image in enumerate(references):
         if isinstance(of_image, str) or not len(of_image):
-            raise ValueError(
+            raise UserError(
                 f"The references of image {place} are {of_image!r}; give a list of at least one string for each image."
             )
     for text in chain(captions, chain.from_iterable(references)):
         if not isinstance(text, str):
-            raise ValueError(f"A caption or reference is {text!r}, a {type(text).__name__}; give strings.")
+            raise UserError(f"A caption or reference is {text!r}, a {type(text).__name__}; give strings.")

@@ -5,7 +5,7 @@
     CIDEr-D = 10 · mean of s over n = 1, 2, 3, 4, over an image's references r and over the N images
 
 N and the images with w are those of the corpus that is scored, so a caption's score depends on all the others: a single
-image scores 0. |c| and |r| are counted in pairs of neighbouring words, as coco-caption does.
+image scores 0. |c| and |r| are counted in pairs of neighboring words, as coco-caption does.
 
 Source: R. Vedantam, C. L. Zitnick, D. Parikh, "CIDEr: consensus-based image description evaluation", CVPR 2015.
 
@@ -30,7 +30,7 @@ class CIDEr(CaptionMetric):
     """CIDEr-D, a scalar in [0, 10].
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenised already.
+        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
     """
 
     caption_words: list[Tensor]

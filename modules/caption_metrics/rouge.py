@@ -33,7 +33,7 @@ class ROUGE(CaptionMetric):
     """ROUGE-L, a scalar in [0, 1].
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenised already.
+        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
     """
 
     scores: list[Tensor]

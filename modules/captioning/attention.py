@@ -12,6 +12,8 @@ Shapes: B sequences in a batch, T places that ask, S places that are asked, H he
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 KeysValues = tuple[Tensor, Tensor]  # (B, H, S, D_h) each
 
 
@@ -21,21 +23,21 @@ class MultiHeadAttention(nn.Module):
     Args:
         width: D.
         num_heads: H, which divides D.
-        keep_prob: probability with which dropout keeps a weight, in (0, 1].
+        dropout: Probability of dropping an attention weight, in [0, 1).
 
     Raises:
         ValueError: a number of heads that does not divide the width.
     """
 
-    def __init__(self, width: int, num_heads: int, keep_prob: float = 1.0) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if num_heads < 1 or width % num_heads:
-            raise ValueError(
+            raise UserError(
                 f"num_heads is {num_heads}, which does not divide the width {width}; give one of "
                 f"{', '.join(str(n) for n in range(1, width + 1) if width % n == 0)}."
             )
         self.num_heads = num_heads
-        self.drop = 1 - keep_prob
+        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.keys_values = nn.Linear(width, 2 * width)  # both in one product
         self.output = nn.Linear(width, width)
@@ -51,7 +53,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, asking: Tensor, keys_values: KeysValues, causal: bool = False) -> Tensor:
         """What the places (B, T, D) hear from those of `project`: (B, T, D). With `causal` there are T of both."""
-        queries, drop = self._split(self.query(asking)), self.drop if self.training else 0.0
+        queries, drop = self._split(self.query(asking)), self.dropout if self.training else 0.0
         heads = F.scaled_dot_product_attention(queries, *keys_values, dropout_p=drop, is_causal=causal)
         output: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return output

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State
 
@@ -100,7 +101,7 @@ class CaptionLSTM(Captioner):
             ValueError: a model without attention.
         """
         if not self.attends:
-            raise ValueError("This CaptionLSTM has no attention to show; train one with --model.attention true.")
+            raise UserError("This CaptionLSTM has no attention to show; train one with --model.attention true.")
         memory = self.remember(inputs)
         states = self._states(memory, words)
         before = torch.cat([self.start(memory)[0][:, None], states[:, :-1]], 1)  # h_0 … h_{T−1}

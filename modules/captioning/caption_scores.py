@@ -16,7 +16,7 @@ from modules.caption_metrics.cider import CIDEr
 from modules.caption_metrics.rouge import ROUGE
 
 
-class CaptionFigures(nn.Module):
+class CaptionScores(nn.Module):
     """Counts images, in any share among processes."""
 
     def __init__(self) -> None:

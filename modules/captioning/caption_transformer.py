@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State
 from modules.captioning.transformer_layer import NormPlace, TransformerLayer
@@ -36,8 +37,8 @@ class CaptionTransformer(Captioner):
         num_heads: H of every attention, which divides D.
         hidden: units of the small network in each layer, at least 1; None takes 4D.
         encoder_layers: layers of self-attention over the grid, at least 0.
-        norm: pre or post: where each layer normalises.
-        keep_prob: of all dropout, in (0, 1].
+        norm: pre or post: where each layer normalizes.
+        dropout: Probability of dropping a value, in [0, 1), in embeddings, attention weights and residual branches.
 
     Raises:
         ValueError: a value out of range.
@@ -55,20 +56,20 @@ class CaptionTransformer(Captioner):
         hidden: int | None = None,
         encoder_layers: int = 0,
         norm: NormPlace = "pre",
-        keep_prob: float = 1.0,
+        dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(input_shape, vocabulary, width, keep_prob=keep_prob, **kwargs)
+        super().__init__(input_shape, vocabulary, width, dropout=dropout, **kwargs)
         if num_layers < 1 or encoder_layers < 0:
-            raise ValueError(
+            raise UserError(
                 f"num_layers is {num_layers} and encoder_layers is {encoder_layers}; give at least 1 and at least 0."
             )
         if width % 2:
-            raise ValueError(f"width is {width}; give an even number, for sines and cosines in pairs.")
+            raise UserError(f"width is {width}; give an even number, for sines and cosines in pairs.")
         settings = (width, num_heads, 4 * width if hidden is None else hidden)
-        self.look = nn.ModuleList(TransformerLayer(*settings, False, norm, keep_prob) for _ in range(encoder_layers))
-        self.layers = nn.ModuleList(TransformerLayer(*settings, True, norm, keep_prob) for _ in range(num_layers))
-        # With pre-norm nothing has normalised the sum that leaves the last layer.
+        self.look = nn.ModuleList(TransformerLayer(*settings, False, norm, dropout) for _ in range(encoder_layers))
+        self.layers = nn.ModuleList(TransformerLayer(*settings, True, norm, dropout) for _ in range(num_layers))
+        # With pre-norm nothing has normalized the sum that leaves the last layer.
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.grid_norm = nn.LayerNorm(width) if norm == "pre" and encoder_layers else nn.Identity()
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from common.caption_words import PAD, caption, check_same_words, check_vocabulary
-from modules.base.buffered_metrics import TrainingFigures
-from modules.captioning.caption_scores import CaptionFigures
+from common.errors import UserError
+from modules.base.buffered_metrics import BufferedMetrics
+from modules.captioning.caption_scores import CaptionScores
 from modules.captioning.decoding import Memory, State, beam_search, check_search, greedy, sample
 from modules.captioning.image_encoder import ImageEncoder
 from modules.captioning.word_vectors import load_word_vectors
@@ -37,7 +38,7 @@ CaptionBatch = tuple[Tensor, Tensor]  # inputs (B, ...), words (B, T + 1) from S
 EvaluationBatch = tuple[Tensor, Tensor, list[list[str]]]  # and the references of each image
 
 
-class Captioner(TrainingFigures):
+class Captioner(BufferedMetrics):
     """Writes captions of images; logs `train/loss`, and `val/…` and `test/…` figures of the captions it writes.
 
     Args:
@@ -51,7 +52,7 @@ class Captioner(TrainingFigures):
         freeze_backbone: leave the backbone as it is.
         tie_embeddings: score a word by the inner product with the vector that it is read as.
         word_vectors: file of word vectors to begin with, in GloVe's text format, of `width` numbers each.
-        keep_prob: probability with which dropout keeps a value, in (0, 1]; 1 keeps all.
+        dropout: Probability of dropping a value, in [0, 1).
         label_smoothing: ε, in [0, 1): the target is 1 − ε for the true word plus ε/V for every word.
         max_length: of captions that are written, in words, at least 1.
         beam_size: K of the beam in `test` and `predict`, at least 1; 1 decodes greedily, as validation always does.
@@ -72,7 +73,7 @@ class Captioner(TrainingFigures):
         freeze_backbone: bool = False,
         tie_embeddings: bool = True,
         word_vectors: str | None = None,
-        keep_prob: float = 1.0,
+        dropout: float = 0.0,
         label_smoothing: float = 0.0,
         max_length: int = 20,
         beam_size: int = 1,
@@ -80,11 +81,11 @@ class Captioner(TrainingFigures):
     ) -> None:
         super().__init__()
         check_vocabulary(vocabulary)
-        check_settings(keep_prob=keep_prob)
+        check_settings(dropout=dropout)
         if width < 1:
-            raise ValueError(f"width is {width}; give at least 1.")
+            raise UserError(f"width is {width}; give at least 1.")
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
+            raise UserError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
         check_search(max_length, beam_size, length_penalty)
         self.save_hyperparameters(logger=False)
         # A checkpoint has these weights; whoever loads it needs neither the file nor the network that they came from.
@@ -102,10 +103,10 @@ class Captioner(TrainingFigures):
             load_word_vectors(word_vectors, vocabulary, self.embedding.weight.data)
         if tie_embeddings:
             self.output.weight = self.embedding.weight
-        self.dropout = nn.Dropout(1 - keep_prob)
+        self.dropout = nn.Dropout(dropout)
         # In float64, or the sum over a data set would depend on how its batches were shared among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
-        self.figures = CaptionFigures()
+        self.figures = CaptionScores()
 
     def remember(self, inputs: Tensor) -> Memory:
         """What is needed of the inputs (B, *input_shape) while words are scored; the grid (B, L, D) comes first."""
@@ -132,7 +133,7 @@ class Captioner(TrainingFigures):
         try:
             vectors: Tensor = self.embedding(words)
         except IndexError as error:
-            raise ValueError(
+            raise UserError(
                 f"The words go up to number {int(words.max())}, but the vocabulary has {len(self.vocabulary)}; give "
                 "captions in the model's own vocabulary."
             ) from error

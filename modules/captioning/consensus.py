@@ -13,6 +13,7 @@ translation", NAACL 2004, for the loss in place of the probability.
 
 from collections.abc import Sequence
 
+from common.errors import UserError
 from modules.caption_metrics.cider import CIDEr
 
 
@@ -26,7 +27,7 @@ def consensus(drawn: Sequence[Sequence[str]]) -> list[str]:
         ValueError: an image without captions.
     """
     if not all(drawn):
-        raise ValueError("An image has no captions to choose from; draw at least one for each.")
+        raise UserError("An image has no captions to choose from; draw at least one for each.")
     candidates = [list(dict.fromkeys(texts)) for texts in drawn]
     metric = CIDEr()
     for texts in candidates:

@@ -7,7 +7,7 @@ A model gives P(w_t | w_1 … w_{t−1}, image); a caption w_1 … w_n ends with
     beam      the K most probable beginnings are kept at each step. Those that END are set aside, at most K, and the
               one with the largest  log P(w_1 … w_n END) / (n + 1)^α  is the caption. α, the length penalty, is 0 for
               log P itself and 1 for its mean over the words: every further word makes a caption less probable, so
-              α = 0 favours short ones.
+              α = 0 favors short ones.
 
 PAD, START and UNK are never said: they are left out of P. A beam of 1 is greedy decoding.
 
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from common.caption_words import END, NEVER_SAID, PAD, START
+from common.errors import UserError
 
 Memory = tuple[Tensor, ...]  # what a model keeps of the images, (B, ...) each
 State = tuple[Tensor, ...]  # what it keeps of the words so far, (B·K, ...) each
@@ -62,9 +63,9 @@ def sample(
         ValueError: a temperature that is not above 0, or a top_k or max_length below 1.
     """
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; give a number above 0, or decode greedily.")
+        raise UserError(f"temperature is {temperature}; give a number above 0, or decode greedily.")
     if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; give at least 1 word to draw from, or leave it out for all.")
+        raise UserError(f"top_k is {top_k}; give at least 1 word to draw from, or leave it out for all.")
 
     def draw(logits: Tensor) -> Tensor:
         if top_k is not None:
@@ -156,11 +157,11 @@ def check_search(max_length: int, beam_size: int = 1, length_penalty: float = 0.
         ValueError: a caption or a beam below 1, or a negative length penalty.
     """
     if max_length < 1:
-        raise ValueError(f"max_length is {max_length}; give at least 1 word.")
+        raise UserError(f"max_length is {max_length}; give at least 1 word.")
     if beam_size < 1:
-        raise ValueError(f"beam_size is {beam_size}; give at least 1, which is greedy decoding.")
+        raise UserError(f"beam_size is {beam_size}; give at least 1, which is greedy decoding.")
     if not length_penalty >= 0:
-        raise ValueError(f"length_penalty is {length_penalty}; give 0 (none) or more.")
+        raise UserError(f"length_penalty is {length_penalty}; give 0 (none) or more.")
 
 
 def _starts(number: int, memory: Memory) -> Tensor:

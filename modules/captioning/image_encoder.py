@@ -10,7 +10,7 @@ with a learned vector p_l for each place, or nothing would tell a captioner that
 left of which: attention is a sum over the grid in any order. Source: N. Carion et al., arXiv 2005.12872, section 3.2.
 
 The convolutions are those of a network of timm, by name, or else our own for drawn scenes: stages of a convolution with
-stride 2, batch normalisation and ReLU. The first convolution is 5×5, the others 3×3. A stride computes a quarter of
+stride 2, batch normalization and ReLU. The first convolution is 5×5, the others 3×3. A stride computes a quarter of
 what a convolution with pooling after it does.
 
 Shapes: B images in a batch, C channels, H×W pixels, h×w = L places of the grid, D′ numbers in a feature, D width.
@@ -22,6 +22,7 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.networks.backbones import create_backbone
 
 
@@ -51,17 +52,17 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(input_shape) not in (1, 2, 3) or min(input_shape) < 1:
-            raise ValueError(
+            raise UserError(
                 f"The data has shape {tuple(input_shape)}; a captioner takes images (C, H, W), grid features (L, D) "
                 "or pooled features (D,)."
             )
         if backbone is None and (pretrained is not None or freeze_backbone):
-            raise ValueError(
+            raise UserError(
                 f"pretrained is {pretrained!r} and freeze_backbone is {freeze_backbone}, but there is no backbone; "
                 "give --model.backbone a name of timm, or leave them out."
             )
         if len(input_shape) < 3 and backbone is not None:
-            raise ValueError(
+            raise UserError(
                 f"backbone is {backbone!r}, but the data has features of shape {tuple(input_shape)} instead of images; "
                 "leave the backbone out."
             )
@@ -114,9 +115,9 @@ class ImageEncoder(nn.Module):
 def _convolutions(input_shape: Sequence[int], channels: Sequence[int]) -> nn.Sequential:
     """Stages that halve height and width: (B, C, H, W) to (B, M, H/2ⁿ, W/2ⁿ)."""
     if not channels or min(channels) < 1:
-        raise ValueError(f"channels is {list(channels)}; give at least one stage with at least 1 channel each.")
+        raise UserError(f"channels is {list(channels)}; give at least one stage with at least 1 channel each.")
     if min(input_shape[1:]) < 2 ** len(channels):
-        raise ValueError(
+        raise UserError(
             f"{len(channels)} stages halve the image {len(channels)} times, but it has {input_shape[1]}×"
             f"{input_shape[2]} pixels; give at most {min(input_shape[1:]).bit_length() - 1} channels."
         )

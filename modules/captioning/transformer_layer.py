@@ -4,7 +4,7 @@
     pre-norm     x ← x + f(LayerNorm(x))        gradients reach every layer straight, so it trains without
 
 for f = self-attention, cross-attention to the memory, and ReLU(x W_1 + b_1) W_2 + b_2, one after the other. With
-pre-norm the sum of all of them is normalised once more where the last layer ends, by whoever stacks them.
+pre-norm the sum of all of them is normalized once more where the last layer ends, by whoever stacks them.
 
 Sources: A. Vaswani et al., arXiv 1706.03762, section 3.1; R. Xiong et al., arXiv 2002.04745 for pre-norm.
 
@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.captioning.attention import KeysValues, MultiHeadAttention
 
 NormPlace = Literal["pre", "post"]
@@ -30,26 +31,26 @@ class TransformerLayer(nn.Module):
         hidden: units of the small network, at least 1.
         cross: attend to a memory too.
         norm: pre or post.
-        keep_prob: probability with which dropout keeps a value of what is added to x, in (0, 1].
+        dropout: Probability of dropping a value of a residual branch or an attention weight, in [0, 1).
 
     Raises:
         ValueError: a value out of the range given above.
     """
 
     def __init__(
-        self, width: int, num_heads: int, hidden: int, cross: bool, norm: NormPlace = "pre", keep_prob: float = 1.0
+        self, width: int, num_heads: int, hidden: int, cross: bool, norm: NormPlace = "pre", dropout: float = 0.0
     ) -> None:
         super().__init__()
         if norm not in ("pre", "post"):
-            raise ValueError(f"norm is {norm!r}; give pre or post.")
+            raise UserError(f"norm is {norm!r}; give pre or post.")
         if hidden < 1:
-            raise ValueError(f"hidden is {hidden}; give at least 1 unit.")
+            raise UserError(f"hidden is {hidden}; give at least 1 unit.")
         self.norm_first = norm == "pre"
-        self.self_attention = MultiHeadAttention(width, num_heads, keep_prob)
-        self.cross_attention = MultiHeadAttention(width, num_heads, keep_prob) if cross else None
+        self.self_attention = MultiHeadAttention(width, num_heads, dropout)
+        self.cross_attention = MultiHeadAttention(width, num_heads, dropout) if cross else None
         self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if cross else 2))
-        self.dropout = nn.Dropout(1 - keep_prob)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, memory: KeysValues | None = None, past: KeysValues | None = None, causal: bool = False
@@ -59,7 +60,7 @@ class TransformerLayer(nn.Module):
         Args:
             x: (B, T, D).
             memory: keys and values of what cross-attention asks, from its `project`; one of fewer sequences, a divisor
-                of B, is asked by as many neighbours each.
+                of B, is asked by as many neighbors each.
             past: keys and values of places that x follows, which self-attention asks too.
             causal: whether a place asks those before it and itself alone; with a past, T is 1 and there are no others.
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 
 def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> int:
     """Writes the vectors of the words that the file has into `vectors` (V, D), in place; the others stay.
@@ -28,7 +30,7 @@ def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> 
     """
     path, width = Path(file), vectors.shape[1]
     if not path.is_file():
-        raise ValueError(f"word_vectors is {file!r}, and there is no such file; give one in GloVe's text format.")
+        raise UserError(f"word_vectors is {file!r}, and there is no such file; give one in GloVe's text format.")
     places = {word: place for place, word in enumerate(vocabulary)}
     found: dict[int, list[float]] = {}
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -41,16 +43,16 @@ def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> 
             except ValueError:
                 values = []
             if not values:
-                raise ValueError(f"Line {number} of {file} is not a word and its numbers; give GloVe's text format.")
+                raise UserError(f"Line {number} of {file} is not a word and its numbers; give GloVe's text format.")
             if len(values) != width:
-                raise ValueError(
+                raise UserError(
                     f"{file} has vectors of {len(values)} numbers (line {number}), but the model's width is {width}; "
                     f"give --model.width {len(values)}, or a file that fits."
                 )
             if word in places:
                 found[places[word]] = values
     if not found:
-        raise ValueError(
+        raise UserError(
             f"{file} has none of the {len(vocabulary) - 4} words of the captions; give vectors of their language."
         )
     loaded = torch.tensor(list(found.values()))

@@ -23,9 +23,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 
 class NTXent(nn.Module):
-    """The normalised, temperature-scaled cross-entropy of two batches of projections.
+    """The normalized, temperature-scaled cross-entropy of two batches of projections.
 
     Args:
         temperature: τ, above 0; the smaller it is, the more the nearest negatives count.
@@ -37,7 +39,7 @@ class NTXent(nn.Module):
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__()
         if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; give a number above 0, such as 0.5.")
+            raise UserError(f"temperature is {temperature}; give a number above 0, such as 0.5.")
         self.temperature = temperature
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class NTXent(nn.Module):
             views = unit_vectors(views if views.dtype == torch.float64 else views.float())  # (2B, D)
             everyone, rank = gather(views)  # (R·2B, D)
             if len(everyone) < 4:
-                raise ValueError(
+                raise UserError(
                     "NT-Xent got a batch of one image, which has no other image to be told apart from; give a "
                     "batch_size of 2 or more."
                 )
@@ -70,7 +72,7 @@ def unit_vectors(vectors: Tensor) -> Tensor:
     """
     lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     if not lengths.all():  # a GPU waits here once a step, or a collapsed network would train on NaN unseen
-        raise ValueError(
+        raise UserError(
             f"{int((lengths == 0).sum())} of {len(vectors)} projections have the length 0, and so no direction to "
             "compare: the network has collapsed; give a smaller learning rate or a higher temperature."
         )

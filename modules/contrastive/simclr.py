@@ -18,7 +18,7 @@ Sources: T. Chen et al., arXiv 2002.05709; Z. Wu et al., arXiv 1805.01978 for th
 
     python -m pipelines.train fit --config simclr
 
-Shapes: B images in a batch, C channels, H×W pixels, F features, D values of a projection, N memorised images, K
+Shapes: B images in a batch, C channels, H×W pixels, F features, D values of a projection, N memorized images, K
 classes.
 """
 
@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from modules.base.buffered_metrics import TrainingFigures
+from common.errors import UserError
+from modules.base.buffered_metrics import BufferedMetrics
 from modules.contrastive.nt_xent import NTXent
 from modules.neighbors.k_nearest_neighbors import HasTrainingImages
 from modules.neighbors.nearest_neighbors import NearestNeighbors
@@ -40,20 +41,20 @@ from modules.optimizers.lr_scaling import Scaling, check_scaling, scale_learning
 _CHUNK = 500  # images whose features are computed at a time
 
 
-class SimCLR(TrainingFigures):
+class SimCLR(BufferedMetrics):
     """Pretrains an encoder on pairs of views; logs the training figures above and `val/knn_accuracy`.
 
     Args:
         input_shape: (C, H, W) of the images.
         num_classes: K, at least 2; the votes of the kNN are counted by it.
-        name: of the encoder in timm, such as resnet18.
+        backbone: Name of the encoder in timm, such as resnet18.
         small_stem: keep small images from being shrunk at once, as in `backbones.py`.
         options: further arguments of timm.create_model, such as {channels: [32, 64, 128, 256]}.
         temperature: of NT-Xent, above 0.
         hidden: values of the projection's inner layer, at least 1.
         projection: D, at least 1.
         lr_scaling: how the learning rate, given for 256 images, grows with the global batch: none, linear or sqrt.
-        knn: k, neighbours that vote, at least 1.
+        knn: k, neighbors that vote, at least 1.
         knn_temperature: τ of the votes, above 0.
         knn_memory: vote with so many training images at most, drawn once, at least k; None takes all.
 
@@ -65,7 +66,7 @@ class SimCLR(TrainingFigures):
         self,
         input_shape: tuple[int, ...],
         num_classes: int,
-        name: str = "resnet18",
+        backbone: str = "resnet18",
         small_stem: bool = True,
         options: dict[str, Any] | None = None,
         temperature: float = 0.5,
@@ -78,16 +79,16 @@ class SimCLR(TrainingFigures):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}; give at least 2.")
+            raise UserError(f"num_classes is {num_classes}; give at least 2.")
         if hidden < 1 or projection < 1:
-            raise ValueError(f"hidden is {hidden} and projection is {projection}; give at least 1 for each.")
+            raise UserError(f"hidden is {hidden} and projection is {projection}; give at least 1 for each.")
         if knn < 1 or (knn_memory is not None and knn_memory < knn):
-            raise ValueError(f"knn is {knn} and knn_memory is {knn_memory}; give 1 or more neighbours, all in memory.")
+            raise UserError(f"knn is {knn} and knn_memory is {knn_memory}; give 1 or more neighbors, all in memory.")
         if not knn_temperature > 0:
-            raise ValueError(f"knn_temperature is {knn_temperature}; give a number above 0, such as 0.1.")
+            raise UserError(f"knn_temperature is {knn_temperature}; give a number above 0, such as 0.1.")
         check_scaling(lr_scaling)
         self.save_hyperparameters(logger=False)
-        self.encoder, width = create_encoder(input_shape, name, small_stem, options)
+        self.encoder, width = create_encoder(input_shape, backbone, small_stem, options)
         self.projector = nn.Sequential(
             nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, projection)
         )
@@ -95,7 +96,7 @@ class SimCLR(TrainingFigures):
         self.num_classes, self.lr_scaling = num_classes, lr_scaling
         self.knn, self.knn_temperature, self.knn_memory = knn, knn_temperature, knn_memory
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
-        self.images, self.labels = torch.empty(0), torch.empty(0)  # memorised: (N, C, H, W), (N,); in no checkpoint
+        self.images, self.labels = torch.empty(0), torch.empty(0)  # memorized: (N, C, H, W), (N,); in no checkpoint
         self._search: NearestNeighbors | None = None
         self.example_input_array = torch.zeros(2, *input_shape)
 
@@ -110,9 +111,9 @@ class SimCLR(TrainingFigures):
 
     def on_fit_start(self) -> None:
         if self.device.type == "cpu" and any(isinstance(layer, nn.SyncBatchNorm) for layer in self.modules()):
-            raise ValueError(
-                "torch synchronises batch norm on GPUs alone; give --trainer.sync_batchnorm false, and each process "
-                "normalises by its own images."
+            raise UserError(
+                "torch synchronizes batch norm on GPUs alone; give --trainer.sync_batchnorm false, and each process "
+                "normalizes by its own images."
             )
         scale_learning_rates(self.trainer, self.lr_scaling)
 
@@ -120,7 +121,7 @@ class SimCLR(TrainingFigures):
         """Views (B, 2, C, H, W) to the loss; the labels are not looked at."""
         views = batch[0]
         if views.ndim != 5 or views.shape[1] != 2:
-            raise ValueError(
+            raise UserError(
                 "SimCLR learns from two views of each image, (B, 2, C, H, W), but got a batch of "
                 f"{tuple(views.shape)}; give --data.two_views {{}}."
             )
@@ -139,31 +140,31 @@ class SimCLR(TrainingFigures):
         figures = {"loss": loss, "alignment": alignment, "uniformity": uniformity}
         self.count_training_batch(images, **{name: images * figure for name, figure in figures.items()})
 
-    def neighbours(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The memorised images whose features are nearest to those of images (B, C, H, W), nearest first.
+    def neighbors(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The memorized images whose features are nearest to those of images (B, C, H, W), nearest first.
 
         Returns:
             Cosine distances (B, k) float64 and places in `images` and `labels`, (B, k) int64.
 
         Raises:
-            ValueError: nothing memorised yet, k above N, or features that are all zeros.
+            ValueError: nothing memorized yet, k above N, or features that are all zeros.
         """
         if self._search is None:
-            raise ValueError("No images are memorised yet; validate or test first.")
+            raise UserError("No images are memorized yet; validate or test first.")
         return self._search.search(self.features(images).float(), k)
 
     def on_validation_epoch_start(self) -> None:
-        self._memorise()
+        self._memorize()
         self.log("val/feature_std", self.feature_std)
 
     def on_test_epoch_start(self) -> None:
-        self._memorise()
+        self._memorize()
 
     def on_predict_epoch_start(self) -> None:
-        self._memorise()
+        self._memorize()
 
-    def _memorise(self) -> None:
-        """Features of the memorised images, as the encoder makes them now; each process computes its share of them."""
+    def _memorize(self) -> None:
+        """Features of the memorized images, as the encoder makes them now; each process computes its share of them."""
         trainer: Any = self.trainer
         if not len(self.images):
             self._read_images(trainer.datamodule)
@@ -178,16 +179,16 @@ class SimCLR(TrainingFigures):
 
     def _read_images(self, data: Any) -> None:
         if not isinstance(data, HasTrainingImages):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} votes with the training images, which batches don't show; train it on a "
                 "datamodule with training_images(), such as CIFAR10."
             )
         data.setup("fit")  # type: ignore[attr-defined]  # a run that tests alone has not read them
         images, labels = data.training_images()
         if self.knn > len(images):
-            raise ValueError(
+            raise UserError(
                 f"knn is {self.knn} and knn_memory is {self.knn_memory}, but there are {len(images)} training images; "
-                f"give at most {len(images)} neighbours."
+                f"give at most {len(images)} neighbors."
             )
         if self.knn_memory is not None and self.knn_memory < len(images):
             chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: self.knn_memory]
@@ -209,7 +210,7 @@ class SimCLR(TrainingFigures):
         return self._votes(batch[0]).float()
 
     def _votes(self, images: Tensor) -> Tensor:
-        distances, places = self.neighbours(images, self.knn)
+        distances, places = self.neighbors(images, self.knn)
         return similarity_votes(distances, self.labels[places], self.num_classes, self.knn_temperature)
 
     def on_validation_epoch_end(self) -> None:

@@ -9,7 +9,7 @@ What each part is for; each can be switched off, and docs/fast_recipe.md tells w
     optimizer         Muon for the filters and Nesterov's SGD for the rest, or SGD for all (`update_rules.py`)
     schedule          straight down from the first step with Muon, a triangle with SGD (`schedules.py`)
     lookahead         with SGD: the weights are drawn back to a slow copy every 5 steps (`lookahead.py`)
-    views             tests look at mirrored and shifted images too (`views.py`)
+    views             tests look at mirrored and shifted images too (`test_time_augmentation.py`)
     data              crops of two reflected pixels and alternating mirroring (datamodules/images/augmentation.py)
     numbers           bfloat16 with channels last; `compile` fuses what lies between the convolutions
 
@@ -30,13 +30,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.errors import UserError
 from modules.base.classifier import Classifier, ImageBatch
 from modules.fast_convnet.fast_network import FastNetwork
 from modules.fast_convnet.lookahead import Lookahead
 from modules.fast_convnet.test_time_augmentation import Views, mean_over_views
 from modules.fast_convnet.whitening import Whitening
 from modules.optimizers.schedules import Triangular
-from modules.optimizers.update_rules import Together, decoupled_sgd, filter_muon, normalise
+from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 
 Rule = Literal["muon", "sgd"]
 _FITTED_IMAGES = 5000  # whose patches the whitening is fitted to: 5 million of them
@@ -63,7 +64,7 @@ class FastConvNet(Classifier):
         residual: add a group's first maps to its last ones.
         whitening: fit the first layer to the training patches and leave it so; otherwise it is drawn and learns.
         whitening_epsilon: ε, below which a variance counts as none, at least 0. 5e-4 suits pixels as they were taken;
-            JPEG leaves next to nothing of colour's fine detail but its own errors, which 2e-2 keeps quiet.
+            JPEG leaves next to nothing of color's fine detail but its own errors, which 2e-2 keeps quiet.
         whitening_bias_epochs: for how many epochs its bias learns, at least 0 and at most those of the run.
         dirac: convolutions begin as the identity.
         optimizer: of the filters: muon or sgd.
@@ -78,7 +79,7 @@ class FastConvNet(Classifier):
         schedule_end: share of the learning rates at the end, in [0, 1]; 0.07 with sgd.
         lookahead: draw the weights back every so many steps; 0 leaves it out.
         label_smoothing: ε, in [0, 1).
-        views: of an image in `test` and `predict`: one, mirror or mirror_and_shift.
+        test_time_augmentation: Views of an image in `test` and `predict`: one, mirror or mirror_and_shift.
         compile: compile the network with torch.compile.
 
     Raises:
@@ -110,28 +111,31 @@ class FastConvNet(Classifier):
         schedule_end: float = 0.0,
         lookahead: int = 0,
         label_smoothing: float = 0.2,
-        views: Views = "mirror_and_shift",
+        test_time_augmentation: Views = "mirror_and_shift",
         compile: bool = False,
     ) -> None:
         super().__init__(num_classes)
         if whitening_bias_epochs < 0 or lookahead < 0:
-            raise ValueError(
+            raise UserError(
                 f"whitening_bias_epochs is {whitening_bias_epochs} and lookahead {lookahead}; give 0 (none) or more."
             )
         if not bias_lr_scale > 0:
-            raise ValueError(f"bias_lr_scale is {bias_lr_scale}; give a multiple above 0, such as 64.")
+            raise UserError(f"bias_lr_scale is {bias_lr_scale}; give a multiple above 0, such as 64.")
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
-        for name, choice, accepted in (("optimizer", optimizer, get_args(Rule)), ("views", views, get_args(Views))):
+            raise UserError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
+        for name, choice, accepted in (
+            ("optimizer", optimizer, get_args(Rule)),
+            ("test_time_augmentation", test_time_augmentation, get_args(Views)),
+        ):
             if choice not in accepted:
-                raise ValueError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
+                raise UserError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
         self.save_hyperparameters(logger=False)
-        self.label_smoothing, self.views = label_smoothing, views
+        self.label_smoothing, self.test_time_augmentation = label_smoothing, test_time_augmentation
         self.network = FastNetwork(
             input_shape, num_classes, widths, convs_per_group, residual, whitening, dirac, whitening_epsilon
         )
         if optimizer == "muon":
-            normalise(self.network.filters())
+            normalize(self.network.filters())
         self.example_input_array = torch.zeros(2, *input_shape)
         self.compiled = compile
         if compile:
@@ -146,7 +150,7 @@ class FastConvNet(Classifier):
 
     def test_logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) of `test` and `predict`: the mean over the image's views."""
-        return mean_over_views(self, images, self.views)
+        return mean_over_views(self, images, self.test_time_augmentation)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, smoothed in training: logits (B, K), labels (B,) to a scalar."""
@@ -166,12 +170,12 @@ class FastConvNet(Classifier):
             return
         data, epochs = getattr(self.trainer, "datamodule", None), self.trainer.max_epochs or -1
         if not isinstance(data, TrainingData):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} whitens training images and counts its learning rate by the batch; train it on "
                 "a datamodule with training_images() and batch_size, such as CIFAR10."
             )
         if 0 < epochs < self.hparams["whitening_bias_epochs"] and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            raise ValueError(
+            raise UserError(
                 f"whitening_bias_epochs is {self.hparams['whitening_bias_epochs']}, longer than the run's {epochs}; "
                 "give at most that, or more --trainer.max_epochs."
             )
@@ -201,7 +205,9 @@ class FastConvNet(Classifier):
         )
         optimizer: Optimizer = sgd
         if muon:
-            optimizer = Together(filter_muon(network.filters(), given["filter_lr"], given["filter_momentum"]), sgd)
+            optimizer = ChainedOptimizer(
+                filter_muon(network.filters(), given["filter_lr"], given["filter_momentum"]), sgd
+            )
         return optimizer, Triangular(optimizer, given["schedule_start"], given["schedule_peak"], given["schedule_end"])
 
     @property
@@ -212,7 +218,7 @@ class FastConvNet(Classifier):
         super().on_train_start()
         self._total_steps = self.trainer.estimated_stepping_batches
         if self._total_steps == float("inf"):
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__}'s learning rate falls to the end of the run, but its length is not known; give "
                 "--trainer.max_epochs or --trainer.max_steps."
             )
@@ -244,7 +250,7 @@ class FastConvNet(Classifier):
     def finish_step(self, step: int, total_steps: int) -> None:
         """What follows the optimizer's step `step`, counted from 1: the filters' length, lookahead."""
         if self.hparams["optimizer"] == "muon":
-            normalise(self.network.filters())
+            normalize(self.network.filters())
         if self.slow_weights is not None:
             self.slow_weights.after_step(self._fast_weights, step, total_steps)
 

@@ -4,7 +4,7 @@
 
     whitening         the first layer makes patches uncorrelated; only its bias learns (`whitening.py`)
     Dirac             convolutions begin as the identity (`matrix_conv.py`)
-    norm              batch normalisation without scale, since the next layer has one; its running averages follow fast
+    norm              batch normalization without scale, since the next layer has one; its running averages follow fast
                       (by 0.4 a step), for a run has few steps
     head              logits are divided by 9, so that the loss does not grow steep before the features are good
 
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.fast_convnet.matrix_conv import MatrixConv2d
 from modules.fast_convnet.whitening import Whitening
 
@@ -87,7 +88,7 @@ class FastNetwork(nn.Module):
         super().__init__()
         _check_images(input_shape, len(widths))
         if not widths or min(*widths, convs_per_group) < 1:
-            raise ValueError(
+            raise UserError(
                 f"widths is {list(widths)} and convs_per_group {convs_per_group}; give at least one group with at "
                 "least 1 channel and convolution each."
             )
@@ -114,7 +115,7 @@ class FastNetwork(nn.Module):
         return [layer.weight for layer in self.modules() if isinstance(layer, MatrixConv2d)]
 
     def biases(self) -> list[nn.Parameter]:
-        """Of the first layer and the normalisations."""
+        """Of the first layer and the normalizations."""
         return [parameter for name, parameter in self.named_parameters() if name.endswith("bias")]
 
     def other_weights(self) -> list[nn.Parameter]:
@@ -125,13 +126,13 @@ class FastNetwork(nn.Module):
 
 def _check_images(input_shape: Sequence[int], groups: int) -> None:
     if len(input_shape) != 3:
-        raise ValueError(
+        raise UserError(
             f"A convolutional network takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a "
             "preprocessing that keeps them images, such as standardize."
         )
     smallest = min(input_shape[1:])
     if smallest - 1 < 2**groups:  # the first layer takes one pixel off
-        raise ValueError(
+        raise UserError(
             f"{groups} groups halve maps of {smallest - 1} pixels {groups} times, one fewer than the image has; give "
             f"at most {max(0, (smallest - 1).bit_length() - 1)} widths, or larger images."
         )

@@ -4,7 +4,7 @@
     at the end:                      fast ← slow
 
 Early on α is near 0 and nothing happens; towards the end the slow weights are an average over many steps, which does
-what a still smaller learning rate would do, without the loss of pace. Batch normalisation's running averages are among
+what a still smaller learning rate would do, without the loss of pace. Batch normalization's running averages are among
 the weights here, since they must fit them.
 
 torch's AveragedModel and Lightning's WeightAveraging keep an average beside the training, which never comes back to it.
@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from common.errors import UserError
 
 _DECAY = 0.95
 
@@ -32,7 +34,7 @@ class Lookahead:
 
     def __init__(self, every: int) -> None:
         if every < 1:
-            raise ValueError(f"Lookahead every {every} steps is not possible; give at least 1.")
+            raise UserError(f"Lookahead every {every} steps is not possible; give at least 1.")
         self.every = every
         self.slow: list[Tensor] = []  # of the fast ones' shapes, in their order; empty until `begin`
 

@@ -5,7 +5,7 @@
 Muon takes matrices alone, and a layer's filters are one: each row turns a patch into a value. With a row in the order
 of image row, column, channel the filters lie channels-last, as a convolution in half precision wants them: no copy.
 
-Dirac initialisation: of the M filters the first C pass one channel each on as it is (1 in the middle, else 0), so that
+Dirac initialization: of the M filters the first C pass one channel each on as it is (1 in the middle, else 0), so that
 the layer begins as the identity, and signal and gradient reach every layer from the first step. The rest are drawn from
 U(−1/√fan-in, 1/√fan-in), torch's own.
 

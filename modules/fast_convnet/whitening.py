@@ -4,7 +4,7 @@
     Σ = U Λ Uᵀ                                                                  eigenvectors, eigenvalues
     filters  W = (Λ + ε)^(−½) Uᵀ, and −W after them                             2D of them
 
-Neighbouring pixels are nearly equal, so most of a patch's variance lies along a few directions and a plain convolution
+Neighboring pixels are nearly equal, so most of a patch's variance lies along a few directions and a plain convolution
 learns slowly along the others. Whitened, all directions are equally loud from the first step. −W is there for the
 nonlinearity that follows, which keeps one sign of each. The filters stay as they are; a bias alone is learned.
 
@@ -17,6 +17,8 @@ Shapes: N images, C channels, H×W pixels, k side of a patch, D = C·k·k.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from common.errors import UserError
 
 _CHUNK = 500  # images whose patches are held at a time
 
@@ -40,9 +42,9 @@ class Whitening(nn.Module):
     def __init__(self, channels: int, kernel_size: int = 2, epsilon: float = 5e-4) -> None:
         super().__init__()
         if channels < 1 or kernel_size < 1:
-            raise ValueError(f"Whitening got {channels} channels and kernel_size {kernel_size}; give at least 1 each.")
+            raise UserError(f"Whitening got {channels} channels and kernel_size {kernel_size}; give at least 1 each.")
         if not epsilon >= 0:
-            raise ValueError(f"epsilon is {epsilon}; give a variance of 0 or more, such as 5e-4.")
+            raise UserError(f"epsilon is {epsilon}; give a variance of 0 or more, such as 5e-4.")
         self.epsilon = epsilon
         basis = torch.eye(channels * kernel_size**2).reshape(-1, channels, kernel_size, kernel_size)
         self.register_buffer("weight", torch.cat([basis, -basis]).contiguous(memory_format=torch.channels_last))
@@ -61,13 +63,13 @@ class Whitening(nn.Module):
         """
         dimensions, (channels, side) = len(self.weight) // 2, self.weight.shape[1:3]
         if images.ndim != 4 or images.shape[1] != channels:
-            raise ValueError(
+            raise UserError(
                 f"Whitening takes images (C, H, W) with {channels} channels, but these have shape "
                 f"{tuple(images.shape[1:])}; give a preprocessing that keeps them images, such as standardize."
             )
         patches = len(images) * max(0, images.shape[2] - side + 1) * max(0, images.shape[3] - side + 1)
         if patches <= dimensions:
-            raise ValueError(
+            raise UserError(
                 f"Whitening patches of {side}×{side} pixels with {channels} channels takes more than {dimensions} "
                 f"patches, one for each of their values, but the images have {patches}; give more or larger images."
             )

@@ -18,7 +18,7 @@ Source: I. Goodfellow et al., arXiv 1406.2661, Algorithm 1; losses: `gan_losses.
     python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png
 
 With several devices each makes fakes for its own share of the batch, and a step's gradients are averaged over all, as
-if one had made the whole step; batch normalisation sees a device's share alone unless --trainer.sync_batchnorm true.
+if one had made the whole step; batch normalization sees a device's share alone unless --trainer.sync_batchnorm true.
 
 Shapes: B images in a batch, C channels, H×W pixels, Z latent values, N images to make.
 """
@@ -29,8 +29,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from modules.base.finite_loss import Divergence
-from modules.base.multi_optimizer_module import CountedSteps
+from common.errors import UserError
+from modules.base.finite_loss import FiniteLossGuard
+from modules.base.multi_optimizer_module import MultiOptimizerModule
 from modules.gan.gan_losses import LossName, accuracies, adversarial_loss, gradient_penalty
 from modules.gan.gan_networks import NetworkKind, new_discriminator, new_generator
 from modules.interpretation.feature_extraction import evaluating
@@ -40,7 +41,7 @@ from modules.optimizers.weight_average import WeightAverage
 _CHUNK = 1000  # images made at a time
 
 
-class GAN(CountedSteps):
+class GAN(MultiOptimizerModule):
     """A generator and a discriminator that are trained against each other by Adam.
 
     Args:
@@ -91,7 +92,7 @@ class GAN(CountedSteps):
     ) -> None:
         super().__init__()
         if len(input_shape) != 3:
-            raise ValueError(
+            raise UserError(
                 f"A GAN makes images (C, H, W), but the data has shape {tuple(input_shape)}; give preprocessing scale."
             )
         _check("latent_size", latent_size, latent_size >= 1, "at least 1")
@@ -106,9 +107,9 @@ class GAN(CountedSteps):
         _check("gradient_penalty", gradient_penalty, gradient_penalty >= 0, "0 or more")
         _check("clip_norm", clip_norm, clip_norm is None or clip_norm > 0, "a length above 0, or leave it out")
         if loss == "wasserstein" and not gradient_penalty:
-            raise ValueError("loss is wasserstein without a gradient penalty; give gradient_penalty, such as 10.")
+            raise UserError("loss is wasserstein without a gradient penalty; give gradient_penalty, such as 10.")
         if gradient_penalty and discriminator_norm == "batch":
-            raise ValueError(
+            raise UserError(
                 f"gradient_penalty is {gradient_penalty} and discriminator_norm is batch, which mixes the images that "
                 "the penalty looks at one by one; give discriminator_norm layer or none."
             )
@@ -122,10 +123,10 @@ class GAN(CountedSteps):
         self.clip_norm = clip_norm
         self.generator = new_generator(generator, input_shape, latent_size, generator_width, generator_norm)
         self.discriminator = new_discriminator(discriminator, input_shape, discriminator_width, discriminator_norm)
-        # Batch norm would normalise real images by figures of the fakes beside them, and so give away which are which.
+        # Batch norm would normalize real images by figures of the fakes beside them, and so give away which are which.
         self._one_pass = discriminator_norm != "batch"
         self.average = WeightAverage(self.generator, ema_decay) if ema_decay else None
-        self._divergence = Divergence(["discriminator's loss", "generator's loss"])
+        self._divergence = FiniteLossGuard(["discriminator's loss", "generator's loss"])
 
     def configure_optimizers(self) -> list[Optimizer]:  # type: ignore[override]  # two, not one
         """Adam for the generator and Adam for the discriminator."""
@@ -137,21 +138,21 @@ class GAN(CountedSteps):
 
     def on_fit_start(self) -> None:
         if len(self.trainer.optimizers) != 2:
-            raise ValueError(
+            raise UserError(
                 "A GAN brings an optimizer for each of its networks, but one was given for all; leave --optimizer out "
                 "and set model.generator_lr, model.discriminator_lr, model.beta1 and model.beta2."
             )
         data = getattr(self.trainer, "datamodule", None)
         method = getattr(getattr(data, "preprocessing", None), "method", "scale")
         if method != "scale":
-            raise ValueError(
+            raise UserError(
                 f"A GAN makes images in [−1, 1], but preprocessing is {method}; give --data.preprocessing scale."
             )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images = batch[0]
         if len(images) < 2 * self.discriminator_steps:
-            raise ValueError(
+            raise UserError(
                 f"A batch of {len(images)} images is too small for {self.discriminator_steps} discriminator steps; "
                 f"give a batch_size of at least {2 * self.discriminator_steps}."
             )
@@ -227,7 +228,7 @@ class GAN(CountedSteps):
         """Nothing, as in validation."""
 
     def predict_step(self, batch: Any, batch_idx: int) -> None:
-        raise ValueError("A GAN has nothing to predict of images; make some with python -m pipelines.sample RUN.")
+        raise UserError("A GAN has nothing to predict of images; make some with python -m pipelines.sample RUN.")
 
     def latents(self, number: int, generator: torch.Generator | None = None) -> Tensor:
         """Random latents (N, Z), the same on every device if `generator` is one of the CPU's."""
@@ -253,4 +254,4 @@ def _full(tensor: Tensor) -> Tensor:
 
 def _check(name: str, value: object, valid: bool, accepted: str) -> None:
     if not valid:
-        raise ValueError(f"{name} is {value}; give {accepted}.")
+        raise UserError(f"{name} is {value}; give {accepted}.")

@@ -1,4 +1,4 @@
-"""Losses of adversarial training: what the discriminator D minimises, and what the generator G does in return.
+"""Losses of adversarial training: what the discriminator D minimizes, and what the generator G does in return.
 
 Both are means over a batch of scores, r = D(x) of real images x and f = D(G(z)) of generated ones; σ is the sigmoid.
 
@@ -8,7 +8,7 @@ Both are means over a batch of scores, r = D(x) of real images x and f = D(G(z))
     hinge         max(0, 1 − r) + max(0, 1 + f)                  −f               J. H. Lim, J. C. Ye, arXiv 1705.02894
     wasserstein   f − r                                          −f               M. Arjovsky et al., arXiv 1701.07875
 
-`bce` is the paper's non-saturating form: a generator that minimised log(1 − σ(f)) would get no gradient from fakes that
+`bce` is the paper's non-saturating form: a generator that minimized log(1 − σ(f)) would get no gradient from fakes that
 are easily told. log σ is computed from the score, so that it neither overflows nor becomes log 0.
 
 `wasserstein` holds for critics whose slope is nowhere steeper than 1. WGAN-GP asks for it by a penalty on D's gradient
@@ -16,7 +16,7 @@ at points on the way from a fake image to a real one:
 
     λ (‖∇D(x̂)‖ − 1)²,    x̂ = ε x + (1 − ε) G(z),    ε uniform in [0, 1], one an image
 
-It is a statement on each image alone, so D must not have batch normalisation, which mixes the images of a batch.
+It is a statement on each image alone, so D must not have batch normalization, which mixes the images of a batch.
 Source: I. Gulrajani et al., arXiv 1704.00028.
 
 Shapes: B images in a batch, C channels, H×W pixels.
@@ -29,6 +29,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from common.errors import UserError
 
 LossName = Literal["bce", "least_squares", "hinge", "wasserstein"]
 
@@ -79,7 +81,7 @@ def adversarial_loss(name: LossName) -> AdversarialLoss:
         ValueError: an unknown name.
     """
     if name not in LOSSES:
-        raise ValueError(f"loss is {name!r}; give one of {', '.join(LOSSES)}.")
+        raise UserError(f"loss is {name!r}; give one of {', '.join(LOSSES)}.")
     return LOSSES[name]
 
 

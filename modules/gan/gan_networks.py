@@ -2,23 +2,23 @@
 
 Generator, from Z random numbers to an image in [−1, 1], M being its width:
 
-    fully_connected   {affine – normalisation – ReLU} × 2, M units each  –  affine  –  tanh
-    convolutional     affine to 8M units  –  normalisation – ReLU
-                      affine to 2M maps of H/4 × W/4  –  normalisation – ReLU
-                      transposed convolution to M maps of H/2 × W/2  –  normalisation – ReLU
+    fully_connected   {affine – normalization – ReLU} × 2, M units each  –  affine  –  tanh
+    convolutional     affine to 8M units  –  normalization – ReLU
+                      affine to 2M maps of H/4 × W/4  –  normalization – ReLU
+                      transposed convolution to M maps of H/2 × W/2  –  normalization – ReLU
                       transposed convolution to C maps of H × W  –  tanh
 
 Discriminator, from an image to one score, the larger the more real:
 
-    fully_connected   affine – leaky ReLU  –  affine – normalisation – leaky ReLU, M units each  –  affine
+    fully_connected   affine – leaky ReLU  –  affine – normalization – leaky ReLU, M units each  –  affine
     convolutional     convolution to M maps of H/2 × W/2  –  leaky ReLU
-                      convolution to 2M maps of H/4 × W/4  –  normalisation – leaky ReLU
-                      affine to 8M units  –  normalisation – leaky ReLU  –  affine
+                      convolution to 2M maps of H/4 × W/4  –  normalization – leaky ReLU
+                      affine to 8M units  –  normalization – leaky ReLU  –  affine
 
 All convolutions have 4×4 kernels and move by 2 pixels: strides instead of pooling, so that the networks learn how to
 shrink and to grow. 4 being a multiple of 2, a transposed convolution reaches every pixel by equally many of its
 weights, which spares the images a chequerboard. The hidden affine layers are what sees a whole image: two convolutions
-see 10 pixels across. Neither the discriminator's first layer nor the layers at the ends are normalised. Weights start
+see 10 pixels across. Neither the discriminator's first layer nor the layers at the ends are normalized. Weights start
 from a normal distribution with standard deviation 0.02, the leaky ReLU's slope is 0.2.
 
 Sources: I. Goodfellow et al., arXiv 1406.2661; A. Radford, L. Metz, S. Chintala, arXiv 1511.06434; X. Chen et al.,
@@ -34,6 +34,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.networks.normalization import VectorNorm, image_norm, vector_norm
 
 NetworkKind = Literal["fully_connected", "convolutional"]
@@ -60,7 +61,7 @@ def new_generator(
     """A network from latents (B, Z) to images (B, C, H, W) in [−1, 1], with weights drawn anew.
 
     Raises:
-        ValueError: an unknown kind or normalisation, or an image size that it can't make.
+        ValueError: an unknown kind or normalization, or an image size that it can't make.
     """
     if _is_convolutional("generator", kind):
         _check_size(image_shape, "generator")
@@ -89,14 +90,14 @@ def new_generator(
             nn.Linear(width, prod(image_shape)),
             nn.Unflatten(1, image_shape),
         ]
-    return _initialised(nn.Sequential(*layers, nn.Tanh()))
+    return _initialized(nn.Sequential(*layers, nn.Tanh()))
 
 
 def new_discriminator(kind: NetworkKind, image_shape: tuple[int, ...], width: int, norm: VectorNorm) -> nn.Module:
     """A network from images (B, C, H, W) to scores (B,), with weights drawn anew.
 
     Raises:
-        ValueError: an unknown kind or normalisation, or an image size that it can't take.
+        ValueError: an unknown kind or normalization, or an image size that it can't take.
     """
     if _is_convolutional("discriminator", kind):
         _check_size(image_shape, "discriminator")
@@ -122,24 +123,24 @@ def new_discriminator(kind: NetworkKind, image_shape: tuple[int, ...], width: in
             nn.LeakyReLU(_SLOPE),
             nn.Linear(width, 1),
         ]
-    return _initialised(Discriminator(layers))
+    return _initialized(Discriminator(layers))
 
 
 def _is_convolutional(name: str, kind: NetworkKind) -> bool:
     if kind not in ("fully_connected", "convolutional"):
-        raise ValueError(f"{name} is {kind!r}; give fully_connected or convolutional.")
+        raise UserError(f"{name} is {kind!r}; give fully_connected or convolutional.")
     return kind == "convolutional"
 
 
 def _check_size(image_shape: tuple[int, ...], name: str) -> None:
     if any(side % 4 or side < 8 for side in image_shape[1:]):
-        raise ValueError(
+        raise UserError(
             f"A convolutional {name} doubles or halves images twice, so height and width must be multiples of 4 from 8 "
             f"on, but the data has {image_shape[1]}×{image_shape[2]} pixels; give {name} fully_connected."
         )
 
 
-def _initialised(network: nn.Module) -> nn.Module:
+def _initialized(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=_WEIGHT_SCALE)

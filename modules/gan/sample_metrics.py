@@ -19,6 +19,8 @@ Shapes: N and M images, D features, K classes.
 import torch
 from torch import Tensor
 
+from common.errors import UserError
+
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Between features (N, D) and (M, D), at least 2 of each; 0 if their means and covariances are the same.
@@ -27,9 +29,9 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         ValueError: fewer than 2 of either, or values that are not finite.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError(f"A Fréchet distance needs at least 2 images on either side, not {len(first)}, {len(second)}.")
+        raise UserError(f"A Fréchet distance needs at least 2 images on either side, not {len(first)}, {len(second)}.")
     if not (first.isfinite().all() and second.isfinite().all()):
-        raise ValueError("Features of images are not finite numbers, so their Fréchet distance is none either.")
+        raise UserError("Features of images are not finite numbers, so their Fréchet distance is none either.")
     first, second = first.double(), second.double()
     difference = first.mean(0) - second.mean(0)
     covariances = first.mT.cov(), second.mT.cov()  # (D, D) each, divided by N − 1

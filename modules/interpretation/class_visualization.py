@@ -1,10 +1,10 @@
-"""Class visualisation: an image that a network finds most typical of a class, drawn by gradient ascent on its score.
+"""Class visualization: an image that a network finds most typical of a class, drawn by gradient ascent on its score.
 
     x ← x + η √D g / ‖g‖₂,    g = ∂/∂x (s_y(x) − λ ‖x − ½‖²)
 
-starting from faint noise around mid-grey, with what makes it look like something:
+starting from faint noise around mid-gray, with what makes it look like something:
 
-    L2        λ draws pixels that do nothing for the score back to grey
+    L2        λ draws pixels that do nothing for the score back to gray
     jitter    the image is shifted at random before each step and back after it, so no pixel depends on its place
     blur      every few steps a small Gaussian blur takes away the high frequencies that networks like so much
 
@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.interpretation.saliency import score_gradient
 
 Report = Callable[[int, Tensor], None]  # told the step and the images (B, C, H, W) after it
@@ -63,11 +64,11 @@ def visualize_classes(
         ValueError: a value out of the range given above, or a model without gradients.
     """
     if steps < 1 or blur_every < 1:
-        raise ValueError(f"steps is {steps} and blur_every is {blur_every}; give at least 1 for each.")
+        raise UserError(f"steps is {steps} and blur_every is {blur_every}; give at least 1 for each.")
     if not step > 0 or not (l2 >= 0 and blur >= 0):
-        raise ValueError(f"step is {step}, l2 {l2} and blur {blur}; give a step above 0 and 0 or more for the others.")
+        raise UserError(f"step is {step}, l2 {l2} and blur {blur}; give a step above 0 and 0 or more for the others.")
     if not 0 <= jitter <= 1:
-        raise ValueError(f"jitter is {jitter}; give a share of the image's side from 0 to 1.")
+        raise UserError(f"jitter is {jitter}; give a share of the image's side from 0 to 1.")
     chance = torch.Generator().manual_seed(seed)
     start = 0.5 + 0.05 * torch.randn(len(labels), *image_shape, generator=chance)
     images = gaussian_blur(start, 1.0).to(labels.device)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 _MOST_LISTED = 30  # names in an error's sentence
 
 
@@ -64,14 +66,14 @@ def find_layer(model: nn.Module, name: str, images: Tensor) -> nn.Module:
     if name in names:
         return model.get_submodule(name)
     if not names:
-        raise ValueError(f"{type(model).__name__} has no layer that gives maps (B, M, h, w); give another network.")
+        raise UserError(f"{type(model).__name__} has no layer that gives maps (B, M, h, w); give another network.")
     if name in dict(model.named_modules()):
         problem = f"Layer {name!r} of {type(model).__name__} gives no maps (B, M, h, w)"
     else:
         problem = f"{type(model).__name__} has no layer {name!r}"
     near = get_close_matches(name, names, n=3)
     hint = f"did you mean {', '.join(near)}? It has" if near else "it has"
-    raise ValueError(f"{problem}; {hint} {_listed(names)}.")
+    raise UserError(f"{problem}; {hint} {_listed(names)}.")
 
 
 def _listed(names: list[str]) -> str:

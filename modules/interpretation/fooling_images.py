@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.interpretation.saliency import score_gradient
 
 Report = Callable[[int, int], None]  # told the step and how many images are not yet fooled
@@ -79,9 +80,9 @@ def fool(
         ValueError: a value out of the range given above, or a model without gradients.
     """
     if not step > 0 or max_steps < 1:
-        raise ValueError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
+        raise UserError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
     if bound is not None and not bound > 0:
-        raise ValueError(f"bound is {bound}; give a largest change above 0, such as 0.03, or leave it out.")
+        raise UserError(f"bound is {bound}; give a largest change above 0, such as 0.03, or leave it out.")
     low, high = torch.zeros_like(images), torch.ones_like(images)
     if bound is not None:
         # To whole levels inwards, or rounding could pass the bound.

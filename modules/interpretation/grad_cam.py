@@ -2,8 +2,8 @@
 
     α_m = mean over positions of ∂s_y/∂A_m,     map = ReLU(Σ_m α_m A_m), enlarged to the image
 
-A_m is the map of channel m, s_y the unnormalised score of class y. Deep layers know what an object is and only roughly
-where, so the map is coarse; its colour means "for this class", which saliency's does not.
+A_m is the map of channel m, s_y the unnormalized score of class y. Deep layers know what an object is and only roughly
+where, so the map is coarse; its color means "for this class", which saliency's does not.
 
 Source: R. Selvaraju et al., arXiv 1610.02391
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.interpretation.feature_extraction import captured, find_layer, map_layers
 from modules.interpretation.saliency import class_scores
 
@@ -47,7 +48,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: str | None
         if scores.requires_grad:
             (gradient,) = torch.autograd.grad(scores.sum(), maps, allow_unused=True)
     if gradient is None:
-        raise ValueError(
+        raise UserError(
             f"The scores of {type(model).__name__} have no gradient with respect to layer {layer!r}; give a layer "
             "that they are computed from."
         )
@@ -64,7 +65,7 @@ def last_map_layer(model: nn.Module, images: Tensor) -> str:
     """
     names = list(map_layers(model, images))
     if not names:
-        raise ValueError(
+        raise UserError(
             f"{type(model).__name__} has no layer that gives maps (B, M, h, w), so there is no Grad-CAM; take saliency."
         )
     return names[-1]

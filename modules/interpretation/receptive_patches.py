@@ -77,7 +77,7 @@ def receptive_fields(
     Raises:
         ValueError: no such layer.
     """
-    # In float64 on the CPU convolutions are plain sums; Winograd's and the like would spread NaN to their neighbours.
+    # In float64 on the CPU convolutions are plain sums; Winograd's and the like would spread NaN to their neighbors.
     probe = deepcopy(model).cpu().double().eval()
     probe.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))  # a preprocessing may cast to float32
     find_layer(probe, layer, torch.zeros(1, *image_shape, dtype=torch.float64))

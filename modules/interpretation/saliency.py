@@ -4,7 +4,7 @@
     SmoothGrad              ḡ(x) = mean of g(x + ε) over noise ε ~ N(0, σ²),     map: as above, of ḡ
     integrated gradients    a(x) = (x − x₀) ∫₀¹ g(x₀ + t (x − x₀)) dt,     map: |sum over channels of a(x)|
 
-s_y is the unnormalised score (logit) of class y: a probability could also rise because the other scores fall. The
+s_y is the unnormalized score (logit) of class y: a probability could also rise because the other scores fall. The
 attributions of integrated gradients are complete: their sum is s_y(x) − s_y(x₀). x₀ is an image without content. The
 integral is a mean over midpoints.
 
@@ -21,6 +21,8 @@ Shapes: B images in a batch, C channels, H×W pixels, K classes.
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 
 def class_scores(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The logit of each image's class: images (B, C, H, W), labels (B,) to (B,).
@@ -31,7 +33,7 @@ def class_scores(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     logits = model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(f"{type(model).__name__} gives {got} instead of logits (B, K); give a classifier.")
+        raise UserError(f"{type(model).__name__} gives {got} instead of logits (B, K); give a classifier.")
     return logits.gather(1, labels[:, None])[:, 0]
 
 
@@ -49,7 +51,7 @@ def score_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         if scores.requires_grad:
             (found,) = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"The scores of {type(model).__name__} have no gradient with respect to the pixels; give a network, which "
             "is differentiable from its images to its logits."
         )
@@ -78,7 +80,7 @@ def smooth_grad(
         ValueError: a value out of the range given above.
     """
     if not noise > 0 or samples < 1:
-        raise ValueError(f"noise is {noise} and samples is {samples}; give noise above 0 and at least 1 sample.")
+        raise UserError(f"noise is {noise} and samples is {samples}; give noise above 0 and at least 1 sample.")
     chance = torch.Generator().manual_seed(seed)
     sigma = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))  # (B, 1, 1, 1)
     total = torch.zeros_like(images)
@@ -104,7 +106,7 @@ def integrated_gradients(
         ValueError: no step.
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}; give at least 1.")
+        raise UserError(f"steps is {steps}; give at least 1.")
     difference = images - baseline
     total = torch.zeros_like(images)
     for i in range(steps):

@@ -3,7 +3,7 @@
     logits = W x + b,    loss = data loss + ½ λ ‖W‖²
 
 Source: https://cs231n.github.io/linear-classify/. The data loss makes it a support vector machine (`linear_svm.py`) or
-softmax regression (`softmax_regression.py`). The bias b is not regularised.
+softmax regression (`softmax_regression.py`). The bias b is not regularized.
 
 Shapes: B images in a batch, D values in an image, K classes.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.base.classifier import Classifier
-from modules.networks.initialization import check_settings, initialise, penalty
+from modules.networks.initialization import check_settings, initialize, penalty
 
 
 class LinearClassifier(Classifier):
@@ -24,7 +24,7 @@ class LinearClassifier(Classifier):
     Args:
         input_shape: shape of one image, D values in all.
         num_classes: K.
-        reg: λ, strength of the L2 regularisation of the weights, at least 0.
+        reg: λ, strength of the L2 regularization of the weights, at least 0.
         weight_scale: standard deviation of the weights at the start, above 0; small, so that all classes start level.
 
     Raises:
@@ -39,7 +39,7 @@ class LinearClassifier(Classifier):
         self.input_shape = tuple(input_shape)
         self.reg = reg
         self.linear = nn.Linear(prod(self.input_shape), num_classes)
-        initialise([self.linear], weight_scale)
+        initialize([self.linear], weight_scale)
         self.example_input_array = torch.zeros(1, *self.input_shape)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class LinearClassifier(Classifier):
         return logits
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over the batch without regularisation: logits (B, K), labels (B,) to a scalar."""
+        """Mean loss over the batch without regularization: logits (B, K), labels (B,) to a scalar."""
         raise NotImplementedError(f"{type(self).__name__} must say its data loss.")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ Shapes: B images in a batch, K classes.
 
 from torch import Tensor
 
+from common.errors import UserError
 from modules.linear.linear_classifier import LinearClassifier
 
 
@@ -23,7 +24,7 @@ class LinearSVM(LinearClassifier):
     Args:
         input_shape: shape of one image.
         num_classes: K, at least 2.
-        reg: λ, strength of the L2 regularisation of the weights, at least 0.
+        reg: λ, strength of the L2 regularization of the weights, at least 0.
         margin: Δ, how much higher the true class should score, above 0.
         weight_scale: standard deviation of the weights at the start, above 0.
 
@@ -41,7 +42,7 @@ class LinearSVM(LinearClassifier):
     ) -> None:
         super().__init__(input_shape, num_classes, reg, weight_scale)
         if not margin > 0:
-            raise ValueError(f"margin is {margin}; give a number above 0, such as 1.")
+            raise UserError(f"margin is {margin}; give a number above 0, such as 1.")
         self.save_hyperparameters(logger=False)
         self.margin = margin
 

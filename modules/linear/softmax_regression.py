@@ -1,6 +1,6 @@
 """Softmax regression, also called multinomial logistic regression.
 
-Scores s = W x + b are the logarithms of unnormalised probabilities, and the loss is the cross-entropy:
+Scores s = W x + b are the logarithms of unnormalized probabilities, and the loss is the cross-entropy:
 
     p_j = exp(s_j) / Σ_k exp(s_k),    L = mean over images of −log p_y  +  ½ λ ‖W‖²
 
@@ -25,7 +25,7 @@ class SoftmaxRegression(LinearClassifier):
     Args:
         input_shape: shape of one image.
         num_classes: K, at least 2.
-        reg: λ, strength of the L2 regularisation of the weights, at least 0.
+        reg: λ, strength of the L2 regularization of the weights, at least 0.
         weight_scale: standard deviation of the weights at the start, above 0.
 
     Raises:

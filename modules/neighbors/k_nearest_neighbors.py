@@ -1,13 +1,13 @@
-"""k-nearest neighbours: training memorises all images, and an image gets the class that most of its k nearest have.
+"""k-nearest neighbors: training memorizes all images, and an image gets the class that most of its k nearest have.
 
-How the neighbours are found stands in `nearest_neighbors.py`, how they vote in `votes.py`.
+How the neighbors are found stands in `nearest_neighbors.py`, how they vote in `votes.py`.
 
 Source: T. Cover, P. Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory, 1967;
 https://cs231n.github.io/classification/#k-nearest-neighbor-classifier
 
     python -m pipelines.train fit --config knn
 
-Shapes: B images in a batch, N memorised images, K classes, k neighbours.
+Shapes: B images in a batch, N memorized images, K classes, k neighbors.
 """
 
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.base.classifier import Classifier, ImageBatch
 from modules.neighbors.nearest_neighbors import Metric, NearestNeighbors
 from modules.neighbors.votes import CorrectByK, Weights, votes
@@ -31,15 +32,15 @@ class HasTrainingImages(Protocol):
 
 
 class KNearestNeighbors(Classifier):
-    """Classifies by the nearest memorised images; logs the accuracy of `k` and, as `val/accuracy/k=3`, of others.
+    """Classifies by the nearest memorized images; logs the accuracy of `k` and, as `val/accuracy/k=3`, of others.
 
     Args:
         input_shape: shape of one image.
         num_classes: K, at least 2.
-        k: neighbours that vote, at least 1.
+        k: neighbors that vote, at least 1.
         metric: l1, l2 or cosine.
         weights: majority (one vote each) or distance (1 / distance).
-        report_k: other numbers of neighbours whose accuracy is logged, each at least 1.
+        report_k: other numbers of neighbors whose accuracy is logged, each at least 1.
         k_max: accuracies are known for all k up to this, at least 1; it is raised to `k` and `report_k`.
         memory_limit: bytes of distances held at a time.
 
@@ -66,12 +67,12 @@ class KNearestNeighbors(Classifier):
         super().__init__(num_classes)
         for name, value in [("k", k), *(("report_k", each) for each in report_k or []), ("k_max", k_max)]:
             if value < 1:
-                raise ValueError(f"{name} is {value}; give at least 1 neighbour.")
+                raise UserError(f"{name} is {value}; give at least 1 neighbor.")
         if memory_limit < 1:
-            raise ValueError(f"memory_limit is {memory_limit}; give at least 1 byte, such as 2**28.")
+            raise UserError(f"memory_limit is {memory_limit}; give at least 1 byte, such as 2**28.")
         for name, choice, accepted in (("metric", metric, get_args(Metric)), ("weights", weights, get_args(Weights))):
             if choice not in accepted:
-                raise ValueError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
+                raise UserError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
         self.save_hyperparameters(logger=False)
         self.k, self.metric, self.weights, self.memory_limit = k, metric, weights, memory_limit
         self.report_k = list(report_k or [])
@@ -84,18 +85,18 @@ class KNearestNeighbors(Classifier):
         self.correct_by_k = CorrectByK(self.k_max)
         self._search: NearestNeighbors | None = None
 
-    def memorise(self, images: Tensor, labels: Tensor) -> None:
+    def memorize(self, images: Tensor, labels: Tensor) -> None:
         """Takes the images (N, *input_shape), uint8 pixels or floats, and labels (N,) for its memory.
 
         Raises:
-            ValueError: fewer images than neighbours are asked for, or another number of labels.
+            ValueError: fewer images than neighbors are asked for, or another number of labels.
         """
         if len(images) != len(labels):
-            raise ValueError(f"There are {len(images)} images and {len(labels)} labels; give one label to each image.")
+            raise UserError(f"There are {len(images)} images and {len(labels)} labels; give one label to each image.")
         if self.k_max > len(images):
-            raise ValueError(
-                f"The {self.k_max} nearest neighbours are wanted, the largest of k, report_k and k_max, but there are "
-                f"{len(images)} images to memorise; set them to at most {len(images)}."
+            raise UserError(
+                f"The {self.k_max} nearest neighbors are wanted, the largest of k, report_k and k_max, but there are "
+                f"{len(images)} images to memorize; set them to at most {len(images)}."
             )
         self.images, self.labels = images.to(self.images.device), labels.to(self.labels.device)
         self._search = None
@@ -105,18 +106,18 @@ class KNearestNeighbors(Classifier):
             return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, HasTrainingImages):
-            raise ValueError(
-                f"{type(self).__name__} memorises the whole training split, which batches don't show; train it on a "
+            raise UserError(
+                f"{type(self).__name__} memorizes the whole training split, which batches don't show; train it on a "
                 "datamodule with training_images(), such as CIFAR10."
             )
-        self.memorise(*data.training_images())
+        self.memorize(*data.training_images())
         self.unused.requires_grad_(True)  # or there would be nothing that several processes could agree on
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([self.unused], lr=0.0)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Counts a step and learns nothing: all was memorised before."""
+        """Counts a step and learns nothing: all was memorized before."""
         optimizer: Any = self.optimizers()
         loss = 0 * self.unused
         self.manual_backward(loss)
@@ -129,29 +130,29 @@ class KNearestNeighbors(Classifier):
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         """Nothing: there are no figures of training."""
 
-    def neighbours(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k nearest memorised images of each image (B, *input_shape), nearest first.
+    def neighbors(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest memorized images of each image (B, *input_shape), nearest first.
 
         Returns:
             Distances (B, k) float64 and places in `images` and `labels`, (B, k) int64.
 
         Raises:
-            ValueError: nothing memorised, k above N, images of another shape or kind, a zero image under cosine.
+            ValueError: nothing memorized, k above N, images of another shape or kind, a zero image under cosine.
         """
         if not len(self.images):
-            raise ValueError("No images are memorised yet; run fit first, or give the checkpoint of a run.")
+            raise UserError("No images are memorized yet; run fit first, or give the checkpoint of a run.")
         if self._search is None:
             self._search = NearestNeighbors(self.images, self.metric, self.memory_limit)
         return self._search.search(images, k)
 
     def votes_by_k(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Vote shares and winners for all k: images (B, *input_shape) to (B, k_max, K) float64 and (B, k_max) int64."""
-        distances, places = self.neighbours(images, self.k_max)
+        distances, places = self.neighbors(images, self.k_max)
         return votes(distances, self.labels[places], self.num_classes, self.weights)
 
     @torch.no_grad()  # a vote changes by leaps: there is no gradient
     def forward(self, images: Tensor) -> Tensor:
-        """The logarithm of the vote shares, (B, K); before anything is memorised all classes share alike."""
+        """The logarithm of the vote shares, (B, K); before anything is memorized all classes share alike."""
         if not len(self.images):
             return images.new_zeros(len(images), self.num_classes, dtype=torch.float32)
         return self._logits(*self.votes_by_k(images))
@@ -181,7 +182,7 @@ class KNearestNeighbors(Classifier):
 
     def _check_memory(self) -> None:
         self._search = None  # the memory may have moved to another device, or have been loaded
-        self.neighbours(self.images[:1], min(self.k_max, max(len(self.images), 1)))
+        self.neighbors(self.images[:1], min(self.k_max, max(len(self.images), 1)))
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Counts the batch for all k and returns the logits (B, K) of `k`, for callbacks."""

@@ -1,4 +1,4 @@
-"""Exact search for the nearest neighbours: all distances from queries q to memorised vectors m, and the k smallest.
+"""Exact search for the nearest neighbors: all distances from queries q to memorized vectors m, and the k smallest.
 
     l1      Σ |q_d − m_d|
     l2      √ Σ (q_d − m_d)²     from  ‖q − m‖² = ‖q‖² − 2 q·m + ‖m‖², whose middle term is one matrix product
@@ -13,11 +13,11 @@ whose products a processor sums several times as fast as those of float32. L1 ha
 
 needs one maximum for each byte, and its sum is the int8 product with a vector of ones.
 
-Neighbours come in the order of their distances, those at equal distance in the order of the memory, so the result for
+Neighbors come in the order of their distances, those at equal distance in the order of the memory, so the result for
 pixels depends on nothing else. Distances of floats are rounded sums: vectors that are almost equally far away may
 change places with the number of queries searched at a time.
 
-Shapes: N memorised vectors, B queries, D values of one vector, k neighbours.
+Shapes: N memorized vectors, B queries, D values of one vector, k neighbors.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from modules.neighbors.topk import smallest
 
 Metric = Literal["l1", "l2", "cosine"]
@@ -44,7 +45,7 @@ _PARALLEL = 1e-14  # cosine distance that rounding to float32 may leave between 
 
 
 class NearestNeighbors:
-    """Memorised vectors, prepared for search on the device where they are.
+    """Memorized vectors, prepared for search on the device where they are.
 
     Args:
         memory: (N, ...), uint8 pixels or floats; N at least 1.
@@ -57,18 +58,18 @@ class NearestNeighbors:
 
     def __init__(self, memory: Tensor, metric: Metric = "l2", memory_limit: int = 2**28) -> None:
         if metric not in get_args(Metric):
-            raise ValueError(f"metric is {metric!r}; give one of {', '.join(get_args(Metric))}.")
+            raise UserError(f"metric is {metric!r}; give one of {', '.join(get_args(Metric))}.")
         if memory_limit < 1:
-            raise ValueError(f"memory_limit is {memory_limit}; give the bytes that a search may take, such as 2**28.")
+            raise UserError(f"memory_limit is {memory_limit}; give the bytes that a search may take, such as 2**28.")
         if not len(memory):
-            raise ValueError("The memory is empty; give at least one vector to memorise.")
+            raise UserError("The memory is empty; give at least one vector to memorize.")
         self.metric, self.memory_limit = metric, memory_limit
         self.size, self.dtype, self.values = len(memory), memory.dtype, memory[0].numel()
         on_cpu = memory.device.type == "cpu"
         self._exact = memory.dtype == torch.uint8 and metric != "cosine" and self.values <= _INT32_VALUES
         # On a GPU the blocks of l1 would be too small to keep it busy.
         self._int8 = self._exact and (on_cpu or metric == "l2") and int8_product_pays(memory.device)
-        self._memory = self._prepare(self._vectors(memory, "Memorised vector"))  # (≥ N, ≥ D)
+        self._memory = self._prepare(self._vectors(memory, "Memorized vector"))  # (≥ N, ≥ D)
         self._keys = torch.empty(0)  # room for distances
         if metric != "l1":
             self._squares = _squared_lengths(self._memory, self._exact)[: self.size]  # (N,)
@@ -76,7 +77,7 @@ class NearestNeighbors:
             self._sums = self._memory.sum(1, dtype=torch.int32)[: self.size]  # (N,)
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k nearest memorised vectors of each query, nearest first.
+        """The k nearest memorized vectors of each query, nearest first.
 
         Args:
             queries: (B, ...) with D values each, uint8 if the memory is, on the memory's device.
@@ -89,11 +90,11 @@ class NearestNeighbors:
             ValueError: k out of range, queries of another size or kind than the memory, a zero vector under cosine.
         """
         if not 1 <= k <= self.size:
-            raise ValueError(f"k is {k}; give 1 up to the number of memorised vectors, {self.size}.")
+            raise UserError(f"k is {k}; give 1 up to the number of memorized vectors, {self.size}.")
         values = queries.shape[1:].numel()
         if values != self.values or (queries.dtype == torch.uint8) != (self.dtype == torch.uint8):
-            raise ValueError(
-                f"A query has {values} values of {_name(queries)}, but a memorised vector has {self.values} of "
+            raise UserError(
+                f"A query has {values} values of {_name(queries)}, but a memorized vector has {self.values} of "
                 f"{str(self.dtype).removeprefix('torch.')}; give both the same shape and preprocessing."
             )
         queries = self._vectors(queries, "Query")
@@ -123,7 +124,7 @@ class NearestNeighbors:
             lengths = some.square().sum(1, keepdim=True).sqrt()
             if not lengths.all():
                 place = start + int(lengths.flatten().argmin())
-                raise ValueError(
+                raise UserError(
                     f"{name} {place} is all zeros, so it has no direction to compare by cosine; leave it out or "
                     "choose metric l1 or l2."
                 )
@@ -176,8 +177,8 @@ class NearestNeighbors:
         for block, sums in zip(self._memory.split(_BLOCK), used.split(_BLOCK, 1), strict=True):
             product = space[: len(queries) * len(block)].view(len(queries), len(block))
             parts = (tensor.split(_FLOAT32_SUMMANDS, 1) for tensor in (queries, block))
-            for some, memorised in zip(*parts, strict=True):
-                sums.add_(torch.mm(some, memorised.mT, out=product).int(), alpha=-2)
+            for some, memorized in zip(*parts, strict=True):
+                sums.add_(torch.mm(some, memorized.mT, out=product).int(), alpha=-2)
         return used
 
     def _repair(self, squared: Tensor, queries: Tensor, places: Tensor, lengths: Tensor) -> None:

@@ -1,16 +1,16 @@
-"""The votes of nearest neighbours, for every number of neighbours up to k at once.
+"""The votes of nearest neighbors, for every number of neighbors up to k at once.
 
 Each of the k nearest votes for its class, with one vote or, so that nearer ones count more, with 1 / distance:
 
     votes_c = Σ_{i ≤ k} w_i [y_i = c]        w_i = 1 (majority)  or  1 / d_i (distance)
 
-Neighbours with the distance 0 decide alone, with one vote each. Among classes with equally many votes the one whose
-nearest member is nearest wins. Votes are sums over the neighbours in order, so one search for the largest k gives the
+Neighbors with the distance 0 decide alone, with one vote each. Among classes with equally many votes the one whose
+nearest member is nearest wins. Votes are sums over the neighbors in order, so one search for the largest k gives the
 predictions of all smaller ones as well.
 
 Source: https://cs231n.github.io/classification/#k-nearest-neighbor-classifier
 
-Shapes: B images in a batch, K classes, k neighbours.
+Shapes: B images in a batch, K classes, k neighbors.
 """
 
 from typing import Literal
@@ -44,11 +44,11 @@ class CorrectByK(Metric):
 
 
 def votes(distances: Tensor, labels: Tensor, num_classes: int, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Votes of the first 1, 2, …, k neighbours.
+    """Votes of the first 1, 2, …, k neighbors.
 
     Args:
         distances: (B, k), ascending.
-        labels: classes of the neighbours, (B, k) int64.
+        labels: classes of the neighbors, (B, k) int64.
         num_classes: K.
         weights: majority or distance.
 
@@ -70,11 +70,11 @@ def votes(distances: Tensor, labels: Tensor, num_classes: int, weights: Weights)
 
 
 def similarity_votes(distances: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
-    """Votes of k neighbours that count exp(s_i / τ), s_i = 1 − d_i their cosine (Z. Wu et al., arXiv 1805.01978).
+    """Votes of k neighbors that count exp(s_i / τ), s_i = 1 − d_i their cosine (Z. Wu et al., arXiv 1805.01978).
 
     Args:
         distances: cosine distances d (B, k), ascending.
-        labels: classes of the neighbours, (B, k) int64.
+        labels: classes of the neighbors, (B, k) int64.
         num_classes: K.
         temperature: τ, above 0.
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.errors import UserError
+
 
 def create_encoder(
     input_shape: Sequence[int], name: str, small_stem: bool, options: Mapping[str, Any] | None
@@ -25,7 +27,7 @@ def create_encoder(
         ValueError: inputs that are not images, an unknown name, or options that the model refuses.
     """
     if len(input_shape) != 3:
-        raise ValueError(
+        raise UserError(
             f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a preprocessing that "
             "keeps them images, such as standardize."
         )
@@ -85,14 +87,14 @@ def timm_network(
     if not timm.is_model(name.split(".")[0]):
         near = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
-        raise ValueError(f"timm has no model {name!r}; {hint}")
+        raise UserError(f"timm has no model {name!r}; {hint}")
     arguments |= options
     if pretrained not in (None, "hub"):
         if not Path(str(pretrained)).is_file():
-            raise ValueError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
+            raise UserError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
         arguments["pretrained_cfg_overlay"] = {"file": pretrained}
     elif pretrained == "hub" and not timm.is_model_pretrained(name):
-        raise ValueError(f"timm knows no pretrained weights for {name!r}; give a file of weights, or leave it out.")
+        raise UserError(f"timm knows no pretrained weights for {name!r}; give a file of weights, or leave it out.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -102,10 +104,10 @@ def timm_network(
     except Exception as error:  # timm, torch and the hub each raise what they please
         reason = " ".join(str(error).split())[:300].rstrip(".")
         if pretrained is not None:
-            raise ValueError(
+            raise UserError(
                 f"The weights {pretrained!r} can't be used for {name}: {reason}; give weights of this very model."
             ) from error
-        raise ValueError(f"timm can't make {name} with {dict(options)}: {reason}.") from error
+        raise UserError(f"timm can't make {name} with {dict(options)}: {reason}.") from error
     return network
 
 
@@ -118,7 +120,7 @@ def first_convolution(network: nn.Module) -> nn.Conv2d:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             return layer
-    raise ValueError(f"{type(network).__name__} has no convolution whose filters could be shown.")
+    raise UserError(f"{type(network).__name__} has no convolution whose filters could be shown.")
 
 
 def enlarge_stem(network: nn.Module, model: str) -> None:
@@ -131,7 +133,7 @@ def enlarge_stem(network: nn.Module, model: str) -> None:
     if conv.stride == (1, 1):
         return
     if conv.kernel_size == conv.stride:
-        raise ValueError(
+        raise UserError(
             f"{model} cuts images into patches of {conv.stride[0]} pixels and has no stem to enlarge; give "
             "--model.small_stem false, and --model.options '{patch_size: 4}' for smaller patches if it takes them."
         )

@@ -1,12 +1,12 @@
-"""Convolutional network: stages of convolution, normalisation, ReLU and pooling, then a linear classifier.
+"""Convolutional network: stages of convolution, normalization, ReLU and pooling, then a linear classifier.
 
-    {{conv – normalisation – ReLU} × convs_per_stage – pool} × (number of stages)  –  mean over positions  –  affine
+    {{conv – normalization – ReLU} × convs_per_stage – pool} × (number of stages)  –  mean over positions  –  affine
 
 Every convolution keeps height and width; every pooling halves them. What is left of the image is averaged over its
 positions, which makes the last layer small and lets an object be anywhere.
 
 Sources: https://cs231n.github.io/convolutional-networks/; K. Simonyan, A. Zisserman, arXiv 1409.1556 for stacked 3×3
-convolutions; M. Lin et al., arXiv 1312.4400 for the mean over positions; normalisation: `normalization.py`.
+convolutions; M. Lin et al., arXiv 1312.4400 for the mean over positions; normalization: `normalization.py`.
 
     python -m pipelines.train fit --config convnet
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.base.classifier import Classifier
 from modules.networks.initialization import check_settings
 from modules.networks.normalization import ImageNorm, image_norm
@@ -36,9 +37,9 @@ class ConvNet(Classifier):
         convs_per_stage: convolutions before each pooling, at least 1.
         kernel_size: side of the convolutions in pixels, odd.
         normalization: none, batch, layer or group, after each convolution.
-        groups: of the channels in group normalisation; divides the channels of each stage.
+        groups: of the channels in group normalization; divides the channels of each stage.
         pooling: max or avg, over 2×2 pixels.
-        keep_prob: probability with which dropout keeps a value before the last layer, in (0, 1]; 1 keeps all.
+        dropout: Probability of dropping a value before the last layer, in [0, 1). The course's p is 1 − dropout.
 
     Raises:
         ValueError: a value out of the range given above, or inputs that are not images.
@@ -56,19 +57,19 @@ class ConvNet(Classifier):
         normalization: ImageNorm = "batch",
         groups: int = 16,
         pooling: Literal["max", "avg"] = "max",
-        keep_prob: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(num_classes)
         _check_images(input_shape, len(channels))
         if not channels or any(number < 1 for number in channels):
-            raise ValueError(f"channels is {list(channels)}; give at least one stage with at least 1 channel each.")
+            raise UserError(f"channels is {list(channels)}; give at least one stage with at least 1 channel each.")
         if convs_per_stage < 1:
-            raise ValueError(f"convs_per_stage is {convs_per_stage}; give at least 1.")
+            raise UserError(f"convs_per_stage is {convs_per_stage}; give at least 1.")
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {kernel_size}; give an odd number, such as 3.")
+            raise UserError(f"kernel_size is {kernel_size}; give an odd number, such as 3.")
         if pooling not in ("max", "avg"):
-            raise ValueError(f"pooling is {pooling!r}; give max or avg.")
-        check_settings(keep_prob=keep_prob)
+            raise UserError(f"pooling is {pooling!r}; give max or avg.")
+        check_settings(dropout=dropout)
         self.save_hyperparameters(logger=False)
         self.stages = nn.ModuleList()
         before = input_shape[0]
@@ -84,7 +85,7 @@ class ConvNet(Classifier):
             else:
                 layers.append(nn.AvgPool2d(2))
             self.stages.append(nn.Sequential(*layers))
-        self.dropout = nn.Dropout(1 - keep_prob)
+        self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(before, num_classes)
         nn.init.normal_(self.output.weight, std=0.01)  # small, so that all classes start level
         nn.init.zeros_(self.output.bias)
@@ -100,7 +101,7 @@ class ConvNet(Classifier):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy: logits (B, K), labels (B,) to a scalar. Regularise with the optimizer's weight_decay."""
+        """Cross-entropy: logits (B, K), labels (B,) to a scalar. Regularize with the optimizer's weight_decay."""
         return F.cross_entropy(logits, labels)
 
     def expected_initial_loss(self) -> float:
@@ -123,12 +124,12 @@ class ConvNet(Classifier):
 
 def _check_images(input_shape: Sequence[int], stages: int) -> None:
     if len(input_shape) != 3:
-        raise ValueError(
+        raise UserError(
             f"A convolutional network takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a "
             "preprocessing that keeps them images, such as standardize."
         )
     if min(input_shape[1:]) < 2**stages:
-        raise ValueError(
+        raise UserError(
             f"{stages} stages halve the image {stages} times, but it has {input_shape[1]}×{input_shape[2]} pixels; "
             f"give at most {min(input_shape[1:]).bit_length() - 1} stages."
         )

@@ -1,15 +1,15 @@
-"""Fully connected network of any depth, with normalisation and dropout.
+"""Fully connected network of any depth, with normalization and dropout.
 
-    {affine – normalisation – ReLU – dropout} × (number of hidden layers)  –  affine  –  softmax
+    {affine – normalization – ReLU – dropout} × (number of hidden layers)  –  affine  –  softmax
 
     affine          a = W h + b
-    normalisation   none, batch or layer: `normalization.py`
+    normalization   none, batch or layer: `normalization.py`
     ReLU            max(0, a)
     dropout         h = m ⊙ a / p in training, each element of m being 1 with probability p and else 0; h = a in
                     evaluation ("inverted": nothing is left to scale then). p is the probability of keeping a unit.
     loss            mean over images of −log softmax(s)_y  +  ½ λ Σ ‖W‖² over all layers
 
-Sources: https://cs231n.github.io/neural-networks-2/ for dropout, initialisation and regularisation;
+Sources: https://cs231n.github.io/neural-networks-2/ for dropout, initialization and regularization;
 N. Srivastava et al., "Dropout", JMLR 15 (2014); K. He et al., arXiv 1502.01852 for √(2/n).
 
 The course's update rules are torch's optimizers, chosen on the command line with --optimizer NAME --optimizer.KEY:
@@ -35,26 +35,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.base.classifier import Classifier
-from modules.networks.initialization import check_settings, initialise, penalty, starts_level
+from modules.networks.initialization import check_settings, initialize, penalty, starts_level
 from modules.networks.normalization import ONE_IMAGE, VectorNorm, vector_norm
 
 
 class FullyConnectedNet(Classifier):
-    """Hidden layers of ReLU units with optional normalisation and dropout.
+    """Hidden layers of ReLU units with optional normalization and dropout.
 
     Args:
         input_shape: shape of one image, D values in all.
         num_classes: K, at least 2.
         hidden_sizes: units of each hidden layer, each at least 1; none makes it softmax regression.
         normalization: none, batch or layer, before each ReLU.
-        keep_prob: probability with which dropout keeps a unit, in (0, 1]; 1 keeps all.
-        reg: λ, strength of the L2 regularisation of all weight matrices, at least 0.
+        dropout: Probability of dropping a unit, in [0, 1). The course's p is the probability of keeping it, 1 − dropout.
+        reg: λ, strength of the L2 regularization of all weight matrices, at least 0.
         weight_scale: standard deviation of the weights at the start, above 0; None takes He's √(2/fan-in), and a tenth
             of it in the last layer, so that all classes start level.
 
     Raises:
-        ValueError: a value out of the range given above; a training batch of one image with batch normalisation.
+        ValueError: a value out of the range given above; a training batch of one image with batch normalization.
     """
 
     class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
@@ -65,14 +66,14 @@ class FullyConnectedNet(Classifier):
         num_classes: int,
         hidden_sizes: Sequence[int] = (512, 512),
         normalization: VectorNorm = "none",
-        keep_prob: float = 1.0,
+        dropout: float = 0.0,
         reg: float = 0.0,
         weight_scale: float | None = None,
     ) -> None:
         super().__init__(num_classes)
         if any(size < 1 for size in hidden_sizes):
-            raise ValueError(f"hidden_sizes is {list(hidden_sizes)}; give at least 1 unit for each hidden layer.")
-        check_settings(reg, weight_scale, keep_prob)
+            raise UserError(f"hidden_sizes is {list(hidden_sizes)}; give at least 1 unit for each hidden layer.")
+        check_settings(reg, weight_scale, dropout)
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
         self.normalization = normalization
@@ -84,10 +85,10 @@ class FullyConnectedNet(Classifier):
                 nn.Linear(fan_in, width),
                 vector_norm(normalization, width),
                 nn.ReLU(),
-                nn.Dropout(1 - keep_prob),
+                nn.Dropout(dropout),
             ]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
-        initialise(self.affine, weight_scale)
+        initialize(self.affine, weight_scale)
         self.level_start = starts_level(weight_scale)
         self.example_input_array = torch.zeros(2, *self.input_shape)
 
@@ -99,7 +100,7 @@ class FullyConnectedNet(Classifier):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, *input_shape) to logits (B, K)."""
         if self.training and self.normalization == "batch" and len(images) == 1:
-            raise ValueError(ONE_IMAGE)
+            raise UserError(ONE_IMAGE)
         logits: Tensor = self.layers(images.flatten(1))
         return logits
 

@@ -8,24 +8,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 _LEVEL = 1e-2  # weights no larger than this give scores near 0
 
 
-def check_settings(reg: float = 0.0, weight_scale: float | None = None, keep_prob: float = 1.0) -> None:
+def check_settings(reg: float = 0.0, weight_scale: float | None = None, dropout: float = 0.0) -> None:
     """Refuses settings out of range.
 
     Raises:
-        ValueError: a negative λ, a weight scale that is not above 0, a probability of keeping that is not in (0, 1].
+        ValueError: a negative λ, a weight scale that is not above 0, a dropout probability outside [0, 1).
     """
     if not reg >= 0:
-        raise ValueError(f"reg is {reg}; give 0 (no regularisation) or more.")
+        raise UserError(f"reg is {reg}; give 0 (no regularization) or more.")
     if weight_scale is not None and not weight_scale > 0:
-        raise ValueError(f"weight_scale is {weight_scale}; give a standard deviation above 0, such as 0.001.")
-    if not 0 < keep_prob <= 1:
-        raise ValueError(f"keep_prob is {keep_prob}; give a probability above 0 and at most 1 (no dropout).")
+        raise UserError(f"weight_scale is {weight_scale}; give a standard deviation above 0, such as 0.001.")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout is {dropout}; it must be in [0, 1), where 0 drops nothing.")
 
 
-def initialise(layers: Sequence[nn.Linear], weight_scale: float | None) -> None:
+def initialize(layers: Sequence[nn.Linear], weight_scale: float | None) -> None:
     """Draws the weights of a network's layers, first to last, from a normal distribution, and sets the biases to 0.
 
     Args:
@@ -40,10 +42,10 @@ def initialise(layers: Sequence[nn.Linear], weight_scale: float | None) -> None:
 
 
 def starts_level(weight_scale: float | None) -> bool:
-    """Whether `initialise` leaves all scores near 0, so that the loss before training is known."""
+    """Whether `initialize` leaves all scores near 0, so that the loss before training is known."""
     return weight_scale is None or weight_scale <= _LEVEL
 
 
 def penalty(layers: Sequence[nn.Linear], reg: float) -> Tensor:
-    """½ λ Σ ‖W‖² over the layers, a scalar; the biases are not regularised."""
+    """½ λ Σ ‖W‖² over the layers, a scalar; the biases are not regularized."""
     return 0.5 * reg * torch.stack([layer.weight.square().sum() for layer in layers]).sum()

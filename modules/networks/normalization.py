@@ -1,4 +1,4 @@
-"""Normalisation of activations, by name: batch, layer and group normalisation are one formula over different sets.
+"""Normalization of activations, by name: batch, layer and group normalization are one formula over different sets.
 
     y = γ (x − μ) / √(σ² + ε) + β,    ε = 1e-5,    γ and β learned for each unit or channel
 
@@ -7,7 +7,7 @@
     layer   μ, σ² of one …       sample, over D                sample, over C, H, W
     group   μ, σ² of one …       —                             sample and group of channels, over C/G, H, W
 
-σ² is the mean of (x − μ)². In training, batch normalisation takes μ and σ² from the batch and keeps running averages,
+σ² is the mean of (x − μ)². In training, batch normalization takes μ and σ² from the batch and keeps running averages,
 r ← 0.9 r + 0.1 (batch's; its variance with B − 1 in the divisor), which it uses in evaluation. The others do the same
 in both, so they don't depend on the batch size.
 
@@ -18,9 +18,11 @@ from typing import Literal
 
 from torch import nn
 
+from common.errors import UserError
+
 ONE_IMAGE = (
-    "Batch normalisation got a training batch of one image, whose variance over the batch is 0; give a batch_size of 2 "
-    "or more, or normalise otherwise."
+    "Batch normalization got a training batch of one image, whose variance over the batch is 0; give a batch_size of 2 "
+    "or more, or normalize otherwise."
 )
 
 VectorNorm = Literal["none", "batch", "layer"]
@@ -28,7 +30,7 @@ ImageNorm = Literal["none", "batch", "layer", "group"]
 
 
 def vector_norm(kind: VectorNorm, width: int) -> nn.Module:
-    """A layer that normalises vectors, (B, width) to the same.
+    """A layer that normalizes vectors, (B, width) to the same.
 
     Raises:
         ValueError: an unknown kind.
@@ -39,11 +41,11 @@ def vector_norm(kind: VectorNorm, width: int) -> nn.Module:
         return nn.BatchNorm1d(width)
     if kind == "layer":
         return nn.LayerNorm(width)
-    raise ValueError(f"normalization is {kind!r}; give none, batch or layer.")
+    raise UserError(f"normalization is {kind!r}; give none, batch or layer.")
 
 
 def image_norm(kind: ImageNorm, channels: int, groups: int) -> nn.Module:
-    """A layer that normalises feature maps, (B, channels, H, W) to the same; `groups` matters to `group` alone.
+    """A layer that normalizes feature maps, (B, channels, H, W) to the same; `groups` matters to `group` alone.
 
     Raises:
         ValueError: an unknown kind, or a number of groups that does not divide the channels.
@@ -56,9 +58,9 @@ def image_norm(kind: ImageNorm, channels: int, groups: int) -> nn.Module:
         return nn.GroupNorm(1, channels)  # one group of all channels: γ and β of each channel, as in the other two
     if kind == "group":
         if groups < 1 or channels % groups:
-            raise ValueError(
+            raise UserError(
                 f"groups is {groups}, which does not divide a stage's {channels} channels; give one of "
                 f"{', '.join(str(n) for n in range(1, channels + 1) if channels % n == 0)}."
             )
         return nn.GroupNorm(groups, channels)
-    raise ValueError(f"normalization is {kind!r}; give none, batch, layer or group.")
+    raise UserError(f"normalization is {kind!r}; give none, batch, layer or group.")

@@ -12,7 +12,7 @@ that start at random; pretrained ones keep what they know with AdamW at a small 
 --optimizer.lr 1e-3`), and with the stem and images nearer in size to those that they were trained on.
 
     python -m pipelines.train fit --config resnet
-    python -m pipelines.train fit --config resnet --model.name resnet50 --model.pretrained hub --model.small_stem false
+    python -m pipelines.train fit --config resnet --model.backbone resnet50 --model.pretrained hub --model.small_stem false
 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.base.classifier import Classifier
 from modules.networks.backbones import create_backbone, enlarge_stem, first_convolution
 from modules.networks.normalization import ONE_IMAGE
@@ -35,7 +36,7 @@ class TimmClassifier(Classifier):
     Args:
         input_shape: (C, H, W) of the images.
         num_classes: K, at least 2.
-        name: of the model in timm, such as resnet18 or convnext_tiny.
+        backbone: Name of the model in timm, such as resnet18 or convnext_tiny.
         small_stem: keep small images from being shrunk at once, as above.
         pretrained: hub downloads the weights that timm names for the model, a path reads them from a file
             (.safetensors or .pth); None starts at random. The last layer always starts anew.
@@ -58,7 +59,7 @@ class TimmClassifier(Classifier):
         self,
         input_shape: tuple[int, ...],
         num_classes: int,
-        name: str = "resnet18",
+        backbone: str = "resnet18",
         small_stem: bool = True,
         pretrained: str | None = None,
         freeze_backbone: bool = False,
@@ -72,24 +73,24 @@ class TimmClassifier(Classifier):
     ) -> None:
         super().__init__(num_classes)
         if len(input_shape) != 3:
-            raise ValueError(
-                f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a preprocessing "
+            raise UserError(
+                f"{backbone} takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a preprocessing "
                 "that keeps them images, such as standardize."
             )
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
+            raise UserError(f"label_smoothing is {label_smoothing}; give a share from 0 up to, but not, 1.")
         if not (mixup >= 0 and cutmix >= 0):
-            raise ValueError(f"mixup is {mixup} and cutmix is {cutmix}; give 0 (without) or more for each.")
+            raise UserError(f"mixup is {mixup} and cutmix is {cutmix}; give 0 (without) or more for each.")
         if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size is {image_size}; give at least 1 pixel.")
+            raise UserError(f"image_size is {image_size}; give at least 1 pixel.")
         self.save_hyperparameters(logger=False)
         self.image_size = image_size
         self.label_smoothing = label_smoothing
         self.mirror_test = mirror_test
         self.freeze_backbone = freeze_backbone
-        self.network = create_backbone(name, num_classes, input_shape[0], pretrained, options or {})
+        self.network = create_backbone(backbone, num_classes, input_shape[0], pretrained, options or {})
         if small_stem:
-            enlarge_stem(self.network, name)
+            enlarge_stem(self.network, backbone)
         if freeze_backbone:
             self.network.requires_grad_(False)
             self._head.requires_grad_(True)
@@ -108,7 +109,7 @@ class TimmClassifier(Classifier):
             logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         except ValueError as error:
             if self.training and len(images) == 1:  # torch refuses where one image has shrunk to one position
-                raise ValueError(ONE_IMAGE) from error
+                raise UserError(ONE_IMAGE) from error
             raise
         return logits
 
@@ -131,7 +132,7 @@ class TimmClassifier(Classifier):
         if self.mix is None:
             return images, labels
         if len(images) % 2:
-            raise ValueError(
+            raise UserError(
                 f"Mixup and cutmix got a batch of {len(images)} images, but they mix them in pairs; give an even "
                 "batch_size."
             )

@@ -16,18 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.errors import UserError
 from modules.base.classifier import Classifier
-from modules.networks.initialization import check_settings, initialise, penalty, starts_level
+from modules.networks.initialization import check_settings, initialize, penalty, starts_level
 
 
 class TwoLayerNet(Classifier):
-    """One hidden layer of ReLU units, cross-entropy loss and L2 regularisation of the weights.
+    """One hidden layer of ReLU units, cross-entropy loss and L2 regularization of the weights.
 
     Args:
         input_shape: shape of one image, D values in all.
         num_classes: K, at least 2.
         hidden_size: H, at least 1.
-        reg: λ, strength of the L2 regularisation of both weight matrices, at least 0.
+        reg: λ, strength of the L2 regularization of both weight matrices, at least 0.
         weight_scale: standard deviation of the weights at the start, above 0; None takes He's √(2/D) for the first
             layer, and for the second a tenth of √(2/H), so that all classes start level.
 
@@ -47,14 +48,14 @@ class TwoLayerNet(Classifier):
     ) -> None:
         super().__init__(num_classes)
         if hidden_size < 1:
-            raise ValueError(f"hidden_size is {hidden_size}; give at least 1 hidden unit.")
+            raise UserError(f"hidden_size is {hidden_size}; give at least 1 hidden unit.")
         check_settings(reg, weight_scale)
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
         self.reg = reg
         self.hidden = nn.Linear(prod(self.input_shape), hidden_size)
         self.output = nn.Linear(hidden_size, num_classes)
-        initialise([self.hidden, self.output], weight_scale)
+        initialize([self.hidden, self.output], weight_scale)
         self.level_start = starts_level(weight_scale)
         self.example_input_array = torch.zeros(1, *self.input_shape)
 

@@ -4,7 +4,7 @@
     v ← m v + λ (g + β w)                   with momentum m
     w ← w − η v
 
-Biases and the scales of normalisation, vectors all of them, are neither adapted nor decayed: they take plain steps with
+Biases and the scales of normalization, vectors all of them, are neither adapted nor decayed: they take plain steps with
 momentum. timm has the update; which parameters are adapted is said here.
 
 Sources: Y. You et al., arXiv 1708.03888; T. Chen et al., arXiv 2002.05709, section 2.2 and appendix B.1.
@@ -16,6 +16,8 @@ from collections.abc import Iterable
 
 from timm.optim.lars import Lars
 from torch import Tensor
+
+from common.errors import UserError
 
 
 class LARS(Lars):
@@ -41,7 +43,7 @@ class LARS(Lars):
         trust_coeff: float = 1e-3,
     ) -> None:
         if not trust_coeff > 0:
-            raise ValueError(f"trust_coeff is {trust_coeff}; give a number above 0, such as 1e-3.")
+            raise UserError(f"trust_coeff is {trust_coeff}; give a number above 0, such as 1e-3.")
         params = list(params)
         groups = [
             {"params": [p for p in params if p.ndim > 1], "always_adapt": True},

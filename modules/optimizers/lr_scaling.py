@@ -9,6 +9,8 @@ B is the number of images in one step of the optimizer: those of all processes a
 
 from typing import Any, Literal, get_args
 
+from common.errors import UserError
+
 Scaling = Literal["none", "linear", "sqrt"]
 
 _BATCH = 256  # for which the learning rate is given
@@ -21,7 +23,7 @@ def check_scaling(rule: str) -> None:
         ValueError: none of the rules above.
     """
     if rule not in get_args(Scaling):
-        raise ValueError(f"lr_scaling is {rule!r}; give one of {', '.join(get_args(Scaling))}.")
+        raise UserError(f"lr_scaling is {rule!r}; give one of {', '.join(get_args(Scaling))}.")
 
 
 def scale_learning_rates(trainer: Any, rule: Scaling) -> None:
@@ -34,7 +36,7 @@ def scale_learning_rates(trainer: Any, rule: Scaling) -> None:
         return
     size = getattr(trainer.datamodule, "batch_size", None)
     if size is None:
-        raise ValueError(
+        raise UserError(
             f"lr_scaling is {rule}, but the data does not say its batch_size; train on a data module, or give none."
         )
     share = size * trainer.world_size * trainer.accumulate_grad_batches / _BATCH

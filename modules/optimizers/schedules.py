@@ -22,8 +22,10 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from common.errors import UserError
 
-class WholeRun(LRScheduler):
+
+class RunLengthScheduler(LRScheduler):
     """A schedule over the whole run, step by step; who trains tells it by `begin` how long the run is.
 
     Args:
@@ -46,7 +48,7 @@ class WholeRun(LRScheduler):
             ValueError: the schedule was made for more steps than the run has.
         """
         if self.given_steps is not None and self.given_steps > run_steps:
-            raise ValueError(
+            raise UserError(
                 f"total_steps of the schedule is {self.given_steps}, but the run has {run_steps} steps and would end "
                 "before the learning rate is low; give at most that many, or leave it out."
             )
@@ -68,7 +70,7 @@ class WholeRun(LRScheduler):
         return {name: value for name, value in super().state_dict().items() if name not in lengths}
 
 
-class WarmupCosine(WholeRun):
+class WarmupCosine(RunLengthScheduler):
     """Linear warm-up, then a cosine down to zero.
 
     Args:
@@ -82,7 +84,7 @@ class WarmupCosine(WholeRun):
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.2, total_steps: int | None = None) -> None:
         if not 0 <= warmup < 1:
-            raise ValueError(f"warmup is {warmup}; give a share of the run from 0 up to, but not, 1.")
+            raise UserError(f"warmup is {warmup}; give a share of the run from 0 up to, but not, 1.")
         self.warmup = warmup
         super().__init__(optimizer, total_steps)
 
@@ -94,7 +96,7 @@ class WarmupCosine(WholeRun):
         return 0.5 * (1 + cos(pi * (step - warm) / max(1.0, total_steps - warm)))
 
 
-class Triangular(WholeRun):
+class Triangular(RunLengthScheduler):
     """Straight up to the peak, and straight down.
 
     Args:
@@ -117,9 +119,9 @@ class Triangular(WholeRun):
         total_steps: int | None = None,
     ) -> None:
         if not (0 <= start <= 1 and 0 <= end <= 1):
-            raise ValueError(f"start is {start} and end is {end}; give shares of the learning rate from 0 to 1.")
+            raise UserError(f"start is {start} and end is {end}; give shares of the learning rate from 0 to 1.")
         if not 0 <= peak < 1:
-            raise ValueError(f"peak is {peak}; give a share of the run from 0 up to, but not, 1.")
+            raise UserError(f"peak is {peak}; give a share of the run from 0 up to, but not, 1.")
         self.start, self.peak, self.end = start, peak, end
         super().__init__(optimizer, total_steps)
 

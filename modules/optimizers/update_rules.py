@@ -16,9 +16,9 @@ so a learning rate L and a weight decay W are given per 1,024 examples, and for 
 Muon moves a matrix along the nearest matrix with all singular values 1, so that no direction is left behind:
 
     v ← (1 − μ) g + μ v
-    w ← w − η orthogonalise((1 − μ) g + μ v)
+    w ← w − η orthogonalize((1 − μ) g + μ v)
 
-Filters before batch normalisation may have any length, since only w / ‖w‖ matters. So they are set back to ‖w‖ = √M
+Filters before batch normalization may have any length, since only w / ‖w‖ matters. So they are set back to ‖w‖ = √M
 after each step, and as a step has the length η √M too, it always changes a layer by the share η.
 
 Sources: K. Jordan, arXiv 2404.00498, section 3.3 (the paper has 1 + 1 / (1 − μ) in place of 1 / (1 − μ));
@@ -35,6 +35,7 @@ from torch import nn
 from torch.optim import SGD, Muon, Optimizer
 
 from common.dtype_support import FastStep
+from common.errors import UserError
 
 _NEWTON_STEPS = 3  # of torch's five: the singular values need not be very near to 1
 _EXAMPLES = 1024
@@ -60,11 +61,11 @@ def decoupled_sgd(
         ValueError: a value out of the range given above.
     """
     if not lr > 0:
-        raise ValueError(f"lr is {lr}; give a learning rate above 0, such as 10.")
+        raise UserError(f"lr is {lr}; give a learning rate above 0, such as 10.")
     if not weight_decay >= 0:
-        raise ValueError(f"weight_decay is {weight_decay}; give 0 (none) or more.")
+        raise UserError(f"weight_decay is {weight_decay}; give 0 (none) or more.")
     if not 0 < momentum < 1:
-        raise ValueError(f"momentum is {momentum}; give a share above 0 and below 1, such as 0.85.")
+        raise UserError(f"momentum is {momentum}; give a share above 0 and below 1, such as 0.85.")
     rate = batch_size / _EXAMPLES * (1 - momentum)
     settings: list[dict[str, Any]] = [
         {"params": list(parameters), "lr": share * lr * rate, "weight_decay": weight_decay / (share * lr)}
@@ -78,13 +79,13 @@ class FilterMuon(FastStep, Muon):
 
 
 def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> FilterMuon:
-    """Muon for matrices of filters whose length is set anew by `normalise` after each step.
+    """Muon for matrices of filters whose length is set anew by `normalize` after each step.
 
     Raises:
         ValueError: a learning rate that is not above 0, or a momentum out of [0, 1).
     """
     if not lr > 0 or not 0 <= momentum < 1:
-        raise ValueError(
+        raise UserError(
             f"filter_lr is {lr} and filter_momentum {momentum}; give a learning rate above 0, such as 0.24, and a "
             "momentum of 0 or more and below 1, such as 0.6."
         )
@@ -93,13 +94,13 @@ def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> 
 
 
 @torch.no_grad()
-def normalise(filters: Sequence[nn.Parameter]) -> None:
+def normalize(filters: Sequence[nn.Parameter]) -> None:
     """Gives each matrix of filters (M, fan-in) the length √M."""
     for matrix in filters:
         matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
 
 
-class Together(Optimizer):
+class ChainedOptimizer(Optimizer):
     """Several optimizers that step as one, so that a step is one step to schedules, checkpoints and the Trainer.
 
     Args:

@@ -3,7 +3,7 @@
     w̄ ← d w̄ + (1 − d) w,    d = min(decay, (1 + t) / (10 + t)) at step t
 
 At the start d is small, so that the average soon forgets the weights that were drawn at random. Running figures of
-batch normalisation are averaged as the weights are.
+batch normalization are averaged as the weights are.
 
 Source: Y. Yazıcı et al., "The Unusual Effectiveness of Averaging in GAN Training", arXiv 1806.04498.
 """
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from common.errors import UserError
 
 
 class WeightAverage(nn.Module):
@@ -30,7 +32,7 @@ class WeightAverage(nn.Module):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"The decay of an average is {decay}; give a number from 0 up to, but not, 1.")
+            raise UserError(f"The decay of an average is {decay}; give a number from 0 up to, but not, 1.")
         self.decay = decay
         self.network = deepcopy(network).requires_grad_(False)
 
@@ -45,5 +47,5 @@ class WeightAverage(nn.Module):
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
-    """Weights, and the running figures of batch normalisation without the number of batches."""
+    """Weights, and the running figures of batch normalization without the number of batches."""
     return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]

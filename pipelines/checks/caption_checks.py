@@ -21,7 +21,7 @@ from torch import Tensor
 
 from common.caption_words import UNK, caption
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
-from pipelines.checks.sanity_checkable import Report, Result, training_loss, without_regularisation
+from pipelines.checks.sanity_checkable import Report, Result, training_loss, without_regularization
 
 _CAPTIONS = 50
 _LOSS = 0.03  # the course asks for 0.1 of the RNN, 0.05 of the LSTM and 0.03 of the Transformer
@@ -40,7 +40,7 @@ def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Re
         words: (B, T + 1), START first, then END and PAD.
         report: told the loss as it falls.
     """
-    plain: Any = without_regularisation(model)
+    plain: Any = without_regularization(model)
     plain.label_smoothing = 0.0
     longest = words.shape[1]
     wanted = [caption(row, plain.vocabulary) for row in words.tolist()]

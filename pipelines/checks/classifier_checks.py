@@ -20,8 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
-from pipelines.checks.sanity_checkable import Checkable, Report, Result, Split, training_loss, without_regularisation
+from pipelines.checks.sanity_checkable import (
+    Report,
+    Result,
+    SanityCheckable,
+    Split,
+    training_loss,
+    without_regularization,
+)
 
 _LOSS_TOLERANCE = 0.05  # share by which the initial loss may be off
 _OVERFIT_ACCURACY = 0.98
@@ -30,10 +38,10 @@ _OVERFIT_RATES = (1e-3, 1e-2, 1e-4)
 _OVERLAP_TOLERANCE = 0.01  # share of a split; published data sets hold a few duplicates
 
 
-def check_initial_loss(model: Checkable, images: Tensor, labels: Tensor) -> Result:
+def check_initial_loss(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
     """Compares the data loss of an untrained model with the one it expects: images (B, ...), labels (B,)."""
     expected = model.expected_initial_loss()
-    model = without_regularisation(model)
+    model = without_regularization(model)
     with torch.no_grad():
         loss = float(model.loss(model(images), labels))
     if expected is None:
@@ -43,8 +51,10 @@ def check_initial_loss(model: Checkable, images: Tensor, labels: Tensor) -> Resu
     return Result("initial loss", off <= _LOSS_TOLERANCE, figures)
 
 
-def check_overfitting(model: Checkable, images: Tensor, labels: Tensor, report: Report = lambda _: None) -> Result:
-    """Learns a few images by heart with Adam on all of them at once, without augmentation or regularisation.
+def check_overfitting(
+    model: SanityCheckable, images: Tensor, labels: Tensor, report: Report = lambda _: None
+) -> Result:
+    """Learns a few images by heart with Adam on all of them at once, without augmentation or regularization.
 
     Args:
         model: as built; it is left as it is.
@@ -52,7 +62,7 @@ def check_overfitting(model: Checkable, images: Tensor, labels: Tensor, report: 
         labels: (B,).
         report: told the accuracy after each step.
     """
-    plain = without_regularisation(model)
+    plain = without_regularization(model)
     if not any(p.requires_grad for p in plain.parameters()):
         return Result("overfitting", None, "the model has no parameters to train")
     best, best_step, best_rate = 0, 0, 0.0
@@ -110,7 +120,7 @@ def read_splits(data: Any) -> dict[str, Split]:
         data.setup(stage)
     splits = getattr(data, "splits", None)
     if not isinstance(splits, dict) or "train" not in splits:
-        raise ValueError(
+        raise UserError(
             f"{type(data).__name__} keeps no images in `splits`, so they can't be compared; give data that does, such "
             "as CIFAR10, MNIST, Digits or Shapes."
         )
@@ -118,7 +128,7 @@ def read_splits(data: Any) -> dict[str, Split]:
 
 
 def run_checks(
-    model: Checkable,
+    model: SanityCheckable,
     splits: Mapping[str, Split],
     preprocess: Callable[[Split], Split],
     report: Report = lambda _: None,

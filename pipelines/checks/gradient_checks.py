@@ -14,7 +14,14 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from pipelines.checks.sanity_checkable import Checkable, Report, Result, Split, training_loss, without_regularisation
+from pipelines.checks.sanity_checkable import (
+    Report,
+    Result,
+    SanityCheckable,
+    Split,
+    training_loss,
+    without_regularization,
+)
 
 _GRADIENT_TOLERANCE = 1e-4  # relative error; the course calls 1e-2 wrong, and 1e-4 fine for losses with kinks
 _STEP = 1e-5  # h of the central differences
@@ -24,10 +31,10 @@ _NOISE = 1e-2  # standard deviation of what moves the parameters off the zeros t
 _GRADIENT_STEPS = 3  # a layer behind a scale that starts at 0 is reached only after the scale has moved
 
 
-def check_gradients(model: Checkable, images: Tensor, labels: Tensor, report: Report = lambda _: None) -> Result:
+def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, report: Report = lambda _: None) -> Result:
     """Compares backpropagation with central differences at random coordinates of every parameter.
 
-    It is done for the whole loss and for the loss without regularisation, since either may drown an error in the other.
+    It is done for the whole loss and for the loss without regularization, since either may drown an error in the other.
     A model as built may sit on kinks: a residual block that starts with a scale of 0 hands exact zeros to its ReLU, and
     a hinge whose margins are all violated never shows its flat side. So it is done at a random point close by. Where
     that lies on a kink too there is no gradient, and another coordinate is drawn.
@@ -39,7 +46,7 @@ def check_gradients(model: Checkable, images: Tensor, labels: Tensor, report: Re
         report: told the parameter that is looked at.
     """
     worst, where, compared, kinks = 0.0, "", 0, 0
-    for variant in [model, without_regularisation(model)][: 2 if getattr(model, "reg", 0) else 1]:
+    for variant in [model, without_regularization(model)][: 2 if getattr(model, "reg", 0) else 1]:
         loss_of = _Loss(deepcopy(variant).double().train(), (images.double(), labels))
         parameters = loss_of.trainable
         with torch.no_grad():
@@ -77,7 +84,7 @@ def check_gradients(model: Checkable, images: Tensor, labels: Tensor, report: Re
 class _Loss:
     """The training loss of one batch as a function of the parameters; random layers draw the same each time."""
 
-    def __init__(self, model: Checkable, batch: Split) -> None:
+    def __init__(self, model: SanityCheckable, batch: Split) -> None:
         self.model, self.batch = model, batch
         self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
@@ -116,7 +123,7 @@ def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float
     return error
 
 
-def check_parameters(model: Checkable, images: Tensor, labels: Tensor) -> Result:
+def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
     """Looks whether every parameter gets a finite gradient that is not all zero: images (B, ...), labels (B,)."""
     loss_of = _Loss(deepcopy(model).train(), (images, labels))
     if not loss_of.trainable:

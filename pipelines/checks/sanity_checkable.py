@@ -15,17 +15,17 @@ Report = Callable[[str], None]  # told how far a long check is
 
 
 @runtime_checkable
-class Checkable(Protocol):
+class SanityCheckable(Protocol):
     """What the checks ask of a model; `modules.Classifier` has all of it."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (B, K) and labels (B,) to a scalar."""
 
     def expected_initial_loss(self) -> float | None:
-        """What `loss` should be before training, without regularisation; None if nothing is known."""
+        """What `loss` should be before training, without regularization; None if nothing is known."""
 
     def training_step(self, batch: Split, batch_idx: int) -> Any:
-        """The loss that training minimises, or a mapping with it as `loss`."""
+        """The loss that training minimizes, or a mapping with it as `loss`."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, ...) to logits (B, K)."""
@@ -56,8 +56,8 @@ class Result:
     figures: str
 
 
-def without_regularisation(model: Checkable) -> Checkable:
-    """A copy of a model in training mode that neither penalises its weights (`reg`) nor drops anything out."""
+def without_regularization(model: SanityCheckable) -> SanityCheckable:
+    """A copy of a model in training mode that neither penalizes its weights (`reg`) nor drops anything out."""
     copy = deepcopy(model).train()
     if hasattr(copy, "reg"):
         copy.reg = 0.0
@@ -69,8 +69,8 @@ def without_regularisation(model: Checkable) -> Checkable:
     return copy
 
 
-def training_loss(model: Checkable, batch: Split) -> Tensor:
-    """What `training_step` returns, as the scalar that training minimises."""
+def training_loss(model: SanityCheckable, batch: Split) -> Tensor:
+    """What `training_step` returns, as the scalar that training minimizes."""
     output = model.training_step(batch, 0)
     loss: Tensor = output["loss"] if isinstance(output, Mapping) else output
     return loss

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.comparison.runs import is_run, read_yaml
 from pipelines.run.run_folder import as_typed
 from pipelines.tracking.curves import Goal
@@ -83,7 +84,7 @@ def find(targets: Sequence[str]) -> Found:
                 sweeps.setdefault(place.resolve(), sweep)
                 runs = sweep.runs()
                 if not runs:
-                    raise ValueError(f"The sweep {sweep.sweep_id} has no run yet; start its trials first.")
+                    raise UserError(f"The sweep {sweep.sweep_id} has no run yet; start its trials first.")
             else:
                 runs = [place] if is_run(place) else _below(place)
             for run in runs:
@@ -125,16 +126,16 @@ def _places(target: str) -> list[Path]:
         if place.is_dir() and _below(place):
             return [place]
     if given.is_dir():
-        raise ValueError(
+        raise UserError(
             f"{given} has neither config.yaml nor runs below it; give a run's folder, a topic's such as logs/softmax, "
             "or a sweep's."
         )
     if given.exists():
-        raise ValueError(f"{target} is a file; give the folder of a run, of a topic or of a sweep.")
+        raise UserError(f"{target} is a file; give the folder of a run, of a topic or of a sweep.")
     known = [folder.name for pattern in ("*/", "*/*/") for folder in LOGS.glob(pattern)]
     near = get_close_matches(given.name, known, 1)
     hint = f"did you mean {near[0]}?" if near else "give a folder, or the name of a run, topic or sweep below ./logs."
-    raise ValueError(f"There is no {target}; {hint}")
+    raise UserError(f"There is no {target}; {hint}")
 
 
 def _is_name(target: str) -> bool:

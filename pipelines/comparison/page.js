@@ -11,7 +11,7 @@ const page = {
   highlighters: [],   // called with a run's number, or null
   brushed: null,      // the set of runs that the axes' brushes let through; null without brushes
   pinned: null,
-  colours: [],
+  colors: [],
 
   /** Numbers of the runs that are ticked and pass the filter and the brushes. */
   shown() {
@@ -33,34 +33,34 @@ const page = {
   },
 };
 
-// ------------------------------------------------------------------------------------------------------------ colours
+// ------------------------------------------------------------------------------------------------------------ colors
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const FEW = 8; // so many runs get a hue each; more are coloured from worst to best
+const FEW = 8; // so many runs get a hue each; more are colored from worst to best
 const HUES = {
   light: ["#2d5fb8", "#d9601a", "#1f8a5b", "#a6338f", "#8c6d12", "#0e8ea3", "#c0342b", "#5d6570"],
   dark: ["#86b4f5", "#ffa562", "#65d19c", "#ee8fd8", "#e0c04c", "#5ecbdc", "#ff8178", "#a8b1bc"],
 };
 
-/** A colour between worst (0) and best (1). */
+/** A color between worst (0) and best (1). */
 function blend(share) {
   const stops = ["--worst", "--poor", "--middle", "--good", "--best"].map(css);
   const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
   const low = Math.min(Math.floor(place), stops.length - 2);
-  const part = (colour, i) => parseInt(colour.slice(1 + 2 * i, 3 + 2 * i), 16);
+  const part = (color, i) => parseInt(color.slice(1 + 2 * i, 3 + 2 * i), 16);
   const mixed = [0, 1, 2].map((i) =>
     Math.round(part(stops[low], i) + (part(stops[low + 1], i) - part(stops[low], i)) * (place - low)));
   return `rgb(${mixed.join(",")})`;
 }
 
-/** One colour a run, by its rank: `ranked` for the plots of settings, `colours` for the table and the curves. */
-function colourRuns() {
+/** One color a run, by its rank: `ranked` for the plots of settings, `colors` for the table and the curves. */
+function colorRuns() {
   const figures = data.runs.filter((run) => run.best !== null).length;
-  page.ranked = data.runs.map((run, i) => run.best === null ? css("--grey") : blend(1 - i / Math.max(1, figures - 1)));
+  page.ranked = data.runs.map((run, i) => run.best === null ? css("--gray") : blend(1 - i / Math.max(1, figures - 1)));
   const hues = HUES[dark.matches ? "dark" : "light"];
-  page.colours = data.runs.length <= FEW ? data.runs.map((_, i) => hues[i]) : page.ranked;
-  rowOf.forEach((row, run) => row.style.setProperty("--run", page.colours[run]));
+  page.colors = data.runs.length <= FEW ? data.runs.map((_, i) => hues[i]) : page.ranked;
+  rowOf.forEach((row, run) => row.style.setProperty("--run", page.colors[run]));
   document.querySelector(".scale").hidden = data.runs.length <= FEW;
 }
 
@@ -187,4 +187,4 @@ enlarged.addEventListener("click", (event) => {
   if (event.target === enlarged) enlarged.close();
 });
 
-colourRuns();
+colorRuns();

@@ -125,9 +125,9 @@ function drawCurves() {
   const found = numbers.map((i) => curveOf(data.runs[i], metric, curveX.value));
   const few = numbers.length <= 20;
   const traces = numbers.map((number, i) => ({  // worst first: the best lie on top
-    ...found[i], type: "scatter", uid: `run${number}`, line: { color: page.colours[number], width: few ? 1.8 : 1.3 },
+    ...found[i], type: "scatter", uid: `run${number}`, line: { color: page.colors[number], width: few ? 1.8 : 1.3 },
     mode: found[i].x.length < 3 || (few && found[i].x.length <= 25) ? "lines+markers" : "lines",
-    marker: { size: 4.5, color: page.colours[number] }, meta: [descriptions[number]],
+    marker: { size: 4.5, color: page.colors[number] }, meta: [descriptions[number]],
     hovertemplate: `%{meta[0]}<br>${curveX.value} %{x}: <b>%{y:.5~g}</b><extra></extra>`,
   }));
   const values = curveLog.checked ? found.flatMap((curve) => curve.y) : [];
@@ -177,13 +177,13 @@ function drawProgress() {
     let best = null;
     const soFar = trials.map((trial) => (best = best === null || better(trial.best, best) ? trial.best : best));
     const many = Object.keys(data.sweeps).length > 1;
-    const colour = many ? HUES[dark.matches ? "dark" : "light"][i % FEW] : css("--accent");
+    const color = many ? HUES[dark.matches ? "dark" : "light"][i % FEW] : css("--accent");
     traces.push({
       x: trials.map((trial) => trial.trial), y: soFar, type: "scatter", mode: "lines", name: escapeText(name),
-      line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip",
+      line: { shape: "hv", color: color, width: 2.2 }, hoverinfo: "skip",
     }, {
       x: trials.map((trial) => trial.trial), y: trials.map((trial) => trial.best), type: "scatter", mode: "markers",
-      marker: { size: 7, color: many ? colour : trials.map((trial) => page.ranked[trial.number]), line: { width: 1, color: css("--card") } },
+      marker: { size: 7, color: many ? color : trials.map((trial) => page.ranked[trial.number]), line: { width: 1, color: css("--card") } },
       text: trials.map((trial) => descriptions[trial.number]), showlegend: false,
       hovertemplate: "%{text}<br>trial %{x}: <b>%{y:.5~g}</b><extra></extra>",
     });
@@ -247,6 +247,6 @@ if (numeric.length && ranked.length >= 3) {
 }
 
 dark.addEventListener("change", () => {
-  colourRuns();
+  colorRuns();
   page.changed();
 });

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
+from common.errors import UserError
 from pipelines.comparison.find import Found, Sweep
 from pipelines.comparison.runs import Run, read_run
 from pipelines.console.formatting import count, setting
@@ -129,7 +130,7 @@ def _headline(runs: Sequence[Run], sweeps: Sequence[Sweep], sort: str | None) ->
             hint = (
                 f"did you mean {near[0]}?" if near else f"give one of {', '.join(metrics) or 'none: no figures yet'}."
             )
-            raise ValueError(f"No run has the metric {sort!r}; {hint}")
+            raise UserError(f"No run has the metric {sort!r}; {hint}")
         small = any(word in sort.lower() for word in _SMALLER_IS_BETTER)
         return Headline(sort, goals.get(sort, "minimize" if small else "maximize"))
     if len(searched) == 1 and len(sweeps) == 1:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import yaml
 
+from common.errors import UserError
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import State, Status, read_status
 from pipelines.tracking.curves import Curve, Goal, read_curves
@@ -26,7 +27,7 @@ class Run:
     Attributes:
         folder: `<logs>/<topic>/<run id>`.
         status: how it ended.
-        settings: flat, spelt as on the command line.
+        settings: flat, spelled as on the command line.
         curves: by metric, in the order of metrics.csv.
         pictures: the newest of each series, by name such as "confusion/val".
         written: when metrics.csv was last written; None without one.
@@ -102,9 +103,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _SAFE_LOADER)
     except yaml.YAMLError as error:
-        raise ValueError(f"{file.name} is no YAML") from error
+        raise UserError(f"{file.name} is no YAML") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no settings")
+        raise UserError(f"{file.name} holds no settings")
     return {str(key): value for key, value in content.items()}
 
 

@@ -13,7 +13,7 @@ from pipelines.comparison.runs import Run
 from pipelines.console.formatting import count, duration, figure, setting
 from pipelines.tracking.curves import Point
 
-_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
+_COLORS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
 _MOST_ROWS = 40  # on a screen; a file or a pipe gets them all
 _WIDEST = 10_000  # where nobody looks at a screen, nothing is cut
 
@@ -25,7 +25,7 @@ def print_table(comparison: Comparison, file: IO[str] | None = None, width: int 
 
     Args:
         comparison: what to print.
-        file: where to; standard output if left out. Colours and the screen's width only where it is a terminal.
+        file: where to; standard output if left out. Colors and the screen's width only where it is a terminal.
         width: of the screen, if it is not to be found out.
     """
     console = Console(file=file, width=width, highlight=False)
@@ -82,7 +82,7 @@ def _table(comparison: Comparison, runs: Sequence[Run], apart: bool) -> Table:
     top = next((run for run in runs if comparison.best(run)), None)
     for place, run in enumerate(runs, 1):
         best, last = comparison.best(run), comparison.last(run)
-        cells = [Text(str(place)), Text(run.run_id), Text(run.status.state, _COLOURS.get(run.status.state, "dim"))]
+        cells = [Text(str(place)), Text(run.run_id), Text(run.status.state, _COLORS.get(run.status.state, "dim"))]
         if headline:
             cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
             cells += [Text(where(best))] if apart else []
@@ -119,5 +119,5 @@ def _remarks(runs: Sequence[Run]) -> list[Text]:
     lines = []
     for (state, remark), ids in by_remark.items():
         named = ", ".join(ids[:3]) + (f" and {count(len(ids) - 3, 'other')}" if len(ids) > 3 else "")
-        lines.append(Text.assemble((f"{state:<9}", _COLOURS.get(state, "dim")), f"{named}: {remark}"))
+        lines.append(Text.assemble((f"{state:<9}", _COLORS.get(state, "dim")), f"{named}: {remark}"))
     return lines

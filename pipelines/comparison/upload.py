@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from pipelines.run.status import read_status
 from pipelines.tracking.wandb_login import logged_in
 
@@ -24,7 +25,7 @@ def upload(folders: Sequence[Path]) -> bool:
         ValueError: nobody is logged in to W&B.
     """
     if not logged_in():
-        raise ValueError("You are not logged in to W&B, so nothing can be sent; run `wandb login` first.")
+        raise UserError("You are not logged in to W&B, so nothing can be sent; run `wandb login` first.")
     running = [folder for folder in folders if read_status(folder).state == "running"]
     unsent = [offline for folder in folders if folder not in running for offline in unsent_runs(folder)]
     for folder in running:

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from common.errors import UserError
 from pipelines.comparison.ranking import Comparison
 from pipelines.tracking.wandb_login import PROJECT, logged_in
 
@@ -19,11 +20,11 @@ def make_report(comparison: Comparison) -> str:
         ValueError: nobody is logged in, wandb-workspaces is missing, or the server refused.
     """
     if not logged_in():
-        raise ValueError("You are not logged in to W&B, so there can be no report; run `wandb login` first.")
+        raise UserError("You are not logged in to W&B, so there can be no report; run `wandb login` first.")
     try:
         import wandb_workspaces.reports.v2 as wr
     except ImportError as error:
-        raise ValueError("A W&B report needs wandb-workspaces; run `pip install wandb-workspaces`.") from error
+        raise UserError("A W&B report needs wandb-workspaces; run `pip install wandb-workspaces`.") from error
     import wandb
 
     project = os.environ.get("WANDB_PROJECT", PROJECT)
@@ -40,7 +41,7 @@ def make_report(comparison: Comparison) -> str:
         report.save()
     except Exception as error:  # wandb-workspaces raises whatever its layers raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(
+        raise UserError(
             f"W&B did not take the report ({said}); send runs that were tracked offline with "
             "`python -m pipelines.compare upload`, then try again."
         ) from error

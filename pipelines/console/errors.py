@@ -4,19 +4,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from traceback import extract_tb
 
-_PROJECT = Path(__file__).resolve().parents[2]
+from common.errors import UserError
 
 
-def raised_on_purpose(error: BaseException | None) -> ValueError | None:
-    """The ValueError that the project's own code raised, among an error and those that it was raised from."""
+def raised_on_purpose(error: BaseException | None) -> UserError | None:
+    """The first UserError among an error and those that it was raised from."""
     while error is not None:
-        frames = extract_tb(error.__traceback__)
-        file = Path(frames[-1].filename).resolve() if frames else Path()
-        # site-packages: an environment may lie inside the project's folder.
-        if isinstance(error, ValueError) and file.is_relative_to(_PROJECT) and "site-packages" not in file.parts:
+        if isinstance(error, UserError):
             return error
         error = error.__cause__ or error.__context__
     return None
@@ -40,9 +36,8 @@ def refused_by_library(error: BaseException) -> str | None:
 def user_errors() -> Iterator[None]:
     """Turns errors that this project raised on purpose, and those of files and disks, into a sentence and status 2.
 
-    A ValueError raised by the project's own code says what was given, what is accepted and what to do; one raised
-    inside a library is a bug, and its traceback is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
-
+    A UserError says what was given, what is accepted and what to do. Any other exception is a bug, and its traceback
+    is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
     """
     try:
         yield

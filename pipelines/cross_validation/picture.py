@@ -1,7 +1,7 @@
 """The course's picture of a cross-validation: every fold a point, their means joined by a line, with error bars.
 
 Source: https://cs231n.github.io/classification/#val; the error bars are one standard deviation, as in the first
-assignment's notebook on k-nearest neighbours.
+assignment's notebook on k-nearest neighbors.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def draw(plan: Plan, results: list[Result], file: Path) -> None:
     picture = Figure(figsize=(width, 4.2), dpi=120, layout="constrained")
     axes = picture.subplots()
     for place, result in zip(places, shown, strict=True):
-        axes.scatter([place] * len(result.figures), result.figures, s=14, color="tab:grey", zorder=3)
+        axes.scatter([place] * len(result.figures), result.figures, s=14, color="tab:gray", zorder=3)
     by_place = sorted(zip(places, shown, strict=True), key=lambda pair: pair[0])
     axes.errorbar(
         [place for place, _ in by_place],

@@ -3,7 +3,7 @@
 So its runs are a sweep's trials: started, watched, stopped and resumed by `pipelines.search`, shown by
 `pipelines.sweep show` and `pipelines.compare`. What a sweep file has no word for lies beside it, in crossval.json.
 
-A model may evaluate many values of a setting in one run, as k-nearest neighbours does with k: its class says so by
+A model may evaluate many values of a setting in one run, as k-nearest neighbors does with k: its class says so by
 `one_pass_settings`, such as {"k": "report_k"}. Then a fold is one run with `--model.report_k` set to all values, which
 logs `val/accuracy/k=3` for each.
 """
@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import yaml
 
+from common.errors import UserError
 from pipelines.search.sweep_file import SweepFile, read_sweep
 from pipelines.tracking.curves import Goal
 
@@ -97,7 +98,7 @@ def read_plan(folder: Path) -> Plan:
     try:
         return Plan(**json.loads((folder / "crossval.json").read_text()))
     except (OSError, ValueError, TypeError):
-        raise ValueError(
+        raise UserError(
             f"{folder} is no cross-validation; give a folder such as logs/sweeps/crossval-softmax-…, or start anew."
         ) from None
 
@@ -114,15 +115,15 @@ def make_plan(arguments: list[str], folds: int, grid: Sequence[str]) -> Plan:
         ValueError: anything that could not be carried out.
     """
     if folds < 2:
-        raise ValueError(f"--folds is {folds}; give at least 2.")
+        raise UserError(f"--folds is {folds}; give at least 2.")
     names = [argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")]
     for name in ("ckpt_path", *_OURS):
         if name in names:
-            raise ValueError(f"--{name} was given, but each fold's run has its own; leave it out.")
+            raise UserError(f"--{name} was given, but each fold's run has its own; leave it out.")
     values = _read_grid(grid)
     for name in values:
         if name in names:
-            raise ValueError(f"--{name} was given beside --grid {name}; give one of the two.")
+            raise UserError(f"--{name} was given beside --grid {name}; give one of the two.")
     metric, goal, one_pass, topic = _look_at(arguments, folds)
     listed = [[f"model.{name}", f"model.{lists}"] for name, lists in one_pass.items() if f"model.{name}" in values]
     plan = Plan(topic, arguments, folds, values, metric, goal, listed[0] if listed else [])
@@ -133,7 +134,7 @@ def make_plan(arguments: list[str], folds: int, grid: Sequence[str]) -> Plan:
         try:
             check_parameters(sweep)
         except ValueError as error:
-            raise ValueError(str(error).removeprefix(f"{sweep.path}: ")) from None
+            raise UserError(str(error).removeprefix(f"{sweep.path}: ")) from None
     return plan
 
 
@@ -150,7 +151,7 @@ def _look_at(arguments: list[str], folds: int) -> tuple[str, Goal, dict[str, str
     built = build(resolved, topic)
     checkpoint = built.config["fit"]["checkpoint"]
     if not str(checkpoint["monitor"]).startswith("val/"):
-        raise ValueError(
+        raise UserError(
             f"checkpoint.monitor is {checkpoint['monitor']}; give a metric of the validation images, such as val/loss."
         )
     built.datamodule.setup("validate")  # reads the images, and cuts them
@@ -165,20 +166,20 @@ def _read_grid(grid: Sequence[str]) -> dict[str, list[Any]]:
         name, equals, text = argument.partition("=")
         name = name.removeprefix("--")
         if not name or not equals:
-            raise ValueError(f"--grid is {argument!r}; give NAME=VALUE,VALUE,…, such as optimizer.lr=1e-3,1e-2.")
+            raise UserError(f"--grid is {argument!r}; give NAME=VALUE,VALUE,…, such as optimizer.lr=1e-3,1e-2.")
         if name in found:
-            raise ValueError(f"--grid {name} was given twice; give all its values in one.")
+            raise UserError(f"--grid {name} was given twice; give all its values in one.")
         if name in _OURS:
-            raise ValueError(f"--grid {name} was given, but each fold's run has its own; leave it out.")
+            raise UserError(f"--grid {name} was given, but each fold's run has its own; leave it out.")
         try:
             values = [_number(value) for value in yaml.safe_load(f"[{text}]")]
         except yaml.YAMLError:
             values = []
         if not values or text.rstrip().endswith(","):
-            raise ValueError(f"--grid {name} has the values {text!r}; give one or more with a comma between two.")
+            raise UserError(f"--grid {name} has the values {text!r}; give one or more with a comma between two.")
         twice = [value for place, value in enumerate(values) if value in values[:place]]
         if twice:
-            raise ValueError(f"--grid {name} has the value {twice[0]} twice; give each once.")
+            raise UserError(f"--grid {name} has the value {twice[0]} twice; give each once.")
         found[name] = values
     return found
 

@@ -4,6 +4,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common.errors import UserError
+
 if TYPE_CHECKING:
     from datamodules import ImageDataModule
 
@@ -59,7 +61,7 @@ def find_name(name: str) -> str:
         return names[plain]
     near = get_close_matches(plain, names, 1)
     meant = f"did you mean {names[near[0]]}?" if near else f"give one of {', '.join(DATA_SETS)}."
-    raise ValueError(f"There is no data set {name!r}; {meant}")
+    raise UserError(f"There is no data set {name!r}; {meant}")
 
 
 def state(name: str, root: Path) -> str:

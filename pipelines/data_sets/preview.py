@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.errors import UserError
 from pipelines.data_sets.image_data_sets import DATA_SETS, make
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
         ValueError: a count or setting out of range, or files that are missing or damaged.
     """
     if not 1 <= count <= _MOST_IMAGES:
-        raise ValueError(f"n is {count}; give 1 to {_MOST_IMAGES} images.")
+        raise UserError(f"n is {count}; give 1 to {_MOST_IMAGES} images.")
     if DATA_SETS[name].captions:
         classified = ", ".join(known for known, data_set in DATA_SETS.items() if not data_set.captions)
-        raise ValueError(f"preview shows images by their classes, and {name} has captions; give one of {classified}.")
+        raise UserError(f"preview shows images by their classes, and {name} has captions; give one of {classified}.")
     import numpy as np
     import torch
 

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
 
+from common.errors import UserError
 from datamodules import ImageDataModule
 from modules import Classifier
 from pipelines.run import restore as trained
@@ -27,7 +28,7 @@ _TRACED_BATCH = 2  # 1 would be taken for a constant
 def untrained(run: RunFolder) -> tuple[Any, Any]:
     model, data = trained.untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
-        raise ValueError(
+        raise UserError(
             f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."
         )
     return model.eval(), data

@@ -13,7 +13,7 @@ from callbacks.pictures import image_grid
 from modules.interpretation.class_visualization import visualize_classes
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
-from pipelines.interpretation.inspected_model import Subject, to_uint8
+from pipelines.interpretation.inspected_model import InspectedModel, to_uint8
 from pipelines.interpretation.results import side_of, write_table
 
 _MOST_FRAMES = 60
@@ -22,7 +22,7 @@ _LAST_MILLISECONDS = 2000  # the last picture stands still before the animation 
 
 
 def show_classes(
-    subject: Subject, labels: Sequence[int], out: Path, animation: bool, steps: int, **settings: Any
+    subject: InspectedModel, labels: Sequence[int], out: Path, animation: bool, steps: int, **settings: Any
 ) -> None:
     """Writes classes.png, class_INDEX.png for each class and figures.csv; with `animation`, classes.gif.
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from common.errors import UserError
+
 
 def find_class(typed: str, names: Sequence[str]) -> int:
     """The index of a class.
@@ -19,7 +21,7 @@ def find_class(typed: str, names: Sequence[str]) -> int:
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
-        raise ValueError(
+        raise UserError(
             f"{len(found)} classes are called {typed!r}: give one of the indices {', '.join(map(str, found))}."
         )
     if wanted.isdecimal() and int(wanted) < len(names):
@@ -29,7 +31,7 @@ def find_class(typed: str, names: Sequence[str]) -> int:
     near += [known[word] for word in get_close_matches(wanted, known, n=5)]
     some = ", ".join(dict.fromkeys(map(short, near[:5])))
     hint = f"did you mean {some}?" if some else f"there are, among others, {', '.join(map(short, names[:5]))}."
-    raise ValueError(f"There is no class {typed!r} among {len(names)} (index 0 to {len(names) - 1}); {hint}")
+    raise UserError(f"There is no class {typed!r} among {len(names)} (index 0 to {len(names) - 1}); {hint}")
 
 
 def short(name: str) -> str:

@@ -9,15 +9,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.attribution_pictures import fooling_picture
+from common.errors import UserError
 from modules.interpretation.fooling_images import Fooled, fool
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
-from pipelines.interpretation.inspected_model import Subject, to_uint8
+from pipelines.interpretation.inspected_model import InspectedModel, to_uint8
 from pipelines.interpretation.results import Photos, photos, side_of, write_table
 
 
 def show_fooling(
-    subject: Subject, files: Sequence[Path], target: int, out: Path, step: float, steps: int, bound: float | None
+    subject: InspectedModel, files: Sequence[Path], target: int, out: Path, step: float, steps: int, bound: float | None
 ) -> bool:
     """Writes for each image NAME.png (before, after, change) and NAME_fooled.png, and figures.csv; prints a line each.
 
@@ -85,7 +86,7 @@ def show_fooling(
             was = f"{short(subject.class_names[before])} {float(batch.probabilities[i, before]):.1%}"
             print(f"{file}  {was} → {said}, change {size}", flush=True)
     if not rows:
-        raise ValueError(f"All images are taken for {wanted} already; give another --class, or other images.")
+        raise UserError(f"All images are taken for {wanted} already; give another --class, or other images.")
     write_table(rows, out / "figures.csv")
     return fooled
 
@@ -94,7 +95,7 @@ def _levels(result: Fooled, i: int) -> int:
     return round(255 * float(result.largest[i]))
 
 
-def _picture(subject: Subject, batch: Photos, result: Fooled, after: Tensor, i: int) -> np.ndarray:
+def _picture(subject: InspectedModel, batch: Photos, result: Fooled, after: Tensor, i: int) -> np.ndarray:
     before, reached = int(batch.predicted[i]), int(after[i].argmax())
     titles = (
         f"{short(subject.class_names[before])} {float(batch.probabilities[i, before]):.0%}",

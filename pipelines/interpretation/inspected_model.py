@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from datamodules import ImageDataModule
 from datamodules.images.image_files import open_image, read_images
 from datamodules.images.preprocessing import Preprocessing
@@ -25,7 +26,7 @@ from pipelines.run.run_folder import find_run
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedModel:
     """A network and what belongs to it.
 
     Attributes:
@@ -47,7 +48,7 @@ class Subject:
         return next(self.model.parameters()).device
 
 
-def of_run(path: str) -> Subject:
+def of_run(path: str) -> InspectedModel:
     """The network of a checkpoint, or of a run's folder, with its preprocessing.
 
     Raises:
@@ -57,24 +58,24 @@ def of_run(path: str) -> Subject:
     run, checkpoint = find_run(path)
     model, data = untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} holds {type(model).__name__} on {type(data).__name__}, which is no classifier of images; "
             "give a run of one."
         )
     preprocessing = data.preprocessing
     if not isinstance(preprocessing, Preprocessing):
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} classifies features ({preprocessing.method}), which have no gradient with respect to the "
             "pixels; give a run whose network takes images."
         )
     if preprocessing.method == "pixels":
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} holds {type(model).__name__}, which compares pixels as whole numbers and has no gradient "
             "with respect to them; give a run of a network."
         )
     restore(model, data, checkpoint)
     _put_before(model, lambda pixels: preprocessing(255 * pixels))
-    return Subject(
+    return InspectedModel(
         model.to(_device()),
         f"{type(model).__name__} on {type(data).__name__}",
         tuple(data.class_names),
@@ -83,7 +84,7 @@ def of_run(path: str) -> Subject:
     )
 
 
-def of_timm(name: str, weights: Path | None) -> Subject:
+def of_timm(name: str, weights: Path | None) -> InspectedModel:
     """A pretrained model of timm with its own transform and, for ImageNet, the names of the classes.
 
     Args:
@@ -107,15 +108,15 @@ def of_timm(name: str, weights: Path | None) -> Subject:
         return torch.stack([transform(open_image(file, mode)) for file in files]).float() / 255
 
     title = f"{name} of timm {timm.__version__}"
-    return Subject(model.to(_device()), title, _timm_classes(model), config["input_size"], read)
+    return InspectedModel(model.to(_device()), title, _timm_classes(model), config["input_size"], read)
 
 
 def _timm_model(name: str, weights: Path | None) -> Any:
     if weights is not None and not weights.is_file():
-        raise ValueError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
+        raise UserError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
     model = timm_network(name, "hub" if weights is None else str(weights), {}).eval()
     if not getattr(model, "num_classes", 0):
-        raise ValueError(f"{name} is no classifier; give a model of timm that has classes.")
+        raise UserError(f"{name} is no classifier; give a model of timm that has classes.")
     return model
 
 

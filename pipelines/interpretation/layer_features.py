@@ -8,15 +8,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from callbacks.attribution_pictures import layers_picture, patches_picture
+from common.errors import UserError
 from modules.interpretation.feature_extraction import feature_maps, find_layer, stage_layers
 from modules.interpretation.receptive_patches import Box, Unit, receptive_fields, strongest_units
 from pipelines.console.png import write_png
-from pipelines.interpretation.inspected_model import Subject
+from pipelines.interpretation.inspected_model import InspectedModel
 from pipelines.interpretation.results import photos, side_of, write_table
 
 
 def show_features(
-    subject: Subject,
+    subject: InspectedModel,
     files: Sequence[Path],
     layers: Sequence[str],
     out: Path,
@@ -45,7 +46,7 @@ def show_features(
     width = {name: maps.shape[1] for name, maps in feature_maps(subject.model, names, blank).items()}
     for name in names:
         if unknown := [channel for channel in channels if not 0 <= channel < width[name]]:
-            raise ValueError(f"Layer {name} has no channel {unknown[0]}; give one from 0 to {width[name] - 1}.")
+            raise UserError(f"Layer {name} has no channel {unknown[0]}; give one from 0 to {width[name] - 1}.")
     best: dict[str, list[list[Unit]]] = {name: [[] for _ in range(width[name])] for name in names}
     seen = 0
     for batch in photos(subject, files):
@@ -89,10 +90,10 @@ def _outstanding(units: Sequence[Sequence[Unit]], count: int) -> list[int]:
     return sorted(range(len(units)), key=lambda channel: -spread[channel])[:count]
 
 
-def _fields(subject: Subject, layer: str, units: Sequence[Unit]) -> dict[tuple[int, int], Box]:
+def _fields(subject: InspectedModel, layer: str, units: Sequence[Unit]) -> dict[tuple[int, int], Box]:
     places = sorted({(unit.row, unit.column) for unit in units})
     return dict(zip(places, receptive_fields(subject.model, layer, subject.image_shape, places), strict=True))
 
 
-def _cut(subject: Subject, file: Path, box: Box) -> Tensor:
+def _cut(subject: InspectedModel, file: Path, box: Box) -> Tensor:
     return subject.read([file])[0, :, box.y0 : box.y1, box.x0 : box.x1]

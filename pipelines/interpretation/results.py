@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pipelines.interpretation.inspected_model import Subject
+from pipelines.interpretation.inspected_model import InspectedModel
 
 BATCH = 16  # images at a time: enough to keep the processor busy, little enough for large networks
 
@@ -35,7 +35,7 @@ class Photos(NamedTuple):
         return self.probabilities.argmax(1)
 
 
-def photos(subject: Subject, files: Sequence[Path]) -> Iterator[Photos]:
+def photos(subject: InspectedModel, files: Sequence[Path]) -> Iterator[Photos]:
     """The images in batches, classified, with a bar that shows how far it is.
 
     Raises:
@@ -62,6 +62,6 @@ def write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
-def side_of(subject: Subject) -> float:
+def side_of(subject: InspectedModel) -> float:
     """How large to draw an image, in inches of 120 pixels: no smaller than it is."""
     return max(1.35, 1.1 * subject.image_shape[1] / 120)

@@ -12,7 +12,7 @@ from modules.interpretation.grad_cam import grad_cam, last_map_layer
 from modules.interpretation.saliency import class_scores, integrated_gradients, saliency, smooth_grad
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
-from pipelines.interpretation.inspected_model import Subject
+from pipelines.interpretation.inspected_model import InspectedModel
 from pipelines.interpretation.results import photos, side_of, write_table
 
 _INCOMPLETE = 0.01  # share of the score difference by which the attributions may miss it
@@ -20,7 +20,7 @@ _BLACK = 0.0  # the baseline of integrated gradients: an image without content
 
 
 def show_saliency(
-    subject: Subject,
+    subject: InspectedModel,
     files: Sequence[Path],
     label: int | None,
     out: Path,
@@ -91,7 +91,9 @@ def show_saliency(
 
 
 @torch.no_grad()
-def _completeness(subject: Subject, images: Tensor, labels: Tensor, attributions: Tensor) -> list[tuple[float, float]]:
+def _completeness(
+    subject: InspectedModel, images: Tensor, labels: Tensor, attributions: Tensor
+) -> list[tuple[float, float]]:
     """For each image the sum of its attributions and the difference of scores that it should be."""
     empty = torch.full_like(images, _BLACK)
     difference = class_scores(subject.model, images, labels) - class_scores(subject.model, empty, labels)

@@ -15,6 +15,8 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from common.errors import UserError
+
 Checkpoint = dict[str, Any]
 
 
@@ -56,23 +58,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ValueError: no such file, cut short or damaged, or not a checkpoint of this project.
     """
     if not path.is_file():
-        raise ValueError(f"There is no checkpoint at {path}; give the path of a .ckpt file or of a run's folder.")
+        raise UserError(f"There is no checkpoint at {path}; give the path of a .ckpt file or of a run's folder.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its reader stumbles over
-        raise ValueError(
+        raise UserError(
             f"{path} can't be read as a checkpoint: it is cut short, damaged or holds more than tensors and plain "
             "values; take another checkpoint of the run."
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} holds no training checkpoint; give one that `fit` has written.")
+        raise UserError(f"{path} holds no training checkpoint; give one that `fit` has written.")
     return checkpoint
 
 
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:
     """Compares a checkpoint's weights with a module's by name and shape.
 
-    A tensor of length 0 in the module takes any length from the checkpoint: what a model memorises, it has not yet.
+    A tensor of length 0 in the module takes any length from the checkpoint: what a model memorizes, it has not yet.
 
     Raises:
         ValueError: a weight that is missing, left over, or of another shape.
@@ -83,7 +85,7 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
         name = min(stored.keys() ^ wanted.keys())
         where = "the checkpoint lacks" if name in wanted else "the model lacks"
         of = str(checkpoint.get("hyper_parameters", {}).get("_class_path", "another model")).rsplit(".", 1)[-1]
-        raise ValueError(
+        raise UserError(
             f"{path} is a checkpoint of {of} and does not fit {type(module).__name__}: {where} {name}; use the "
             "configuration that the checkpoint was trained with."
         )
@@ -91,7 +93,7 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
         if shape[:1] == (0,) and stored[name][1:] == shape[1:]:
             continue
         if stored[name] != shape:
-            raise ValueError(
+            raise UserError(
                 f"{path} does not fit: {name} has shape {stored[name]} in it and {shape} in this "
                 f"{type(module).__name__}; use the data and settings that the checkpoint was trained with."
             )

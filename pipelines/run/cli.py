@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
+from common.errors import UserError
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import raised_on_purpose, refused_by_library, sentence
 from pipelines.run.checkpoints import (
@@ -81,7 +82,7 @@ class TopicCLI(LightningCLI):
     """One run of one topic.
 
     Args:
-        arguments: the command line after the program's name, every path spelt out.
+        arguments: the command line after the program's name, every path spelled out.
         topic: names the folder of a new run.
     """
 
@@ -182,7 +183,7 @@ class TopicCLI(LightningCLI):
         """What the data says of itself by this name; None where it says nothing and the model does not ask."""
         model = self.config[self.subcommand]["model.class_path"]
         if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
-            raise ValueError(
+            raise UserError(
                 f"{model} asks for the {name} of its data, which {type(data).__name__} does not have; give a data set "
                 f"of {'captions' if name == 'vocabulary' else 'classified images'}."
             )
@@ -203,9 +204,9 @@ class TopicCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise ValueError(explain(str(error), self._options(args[0]))) from None
+            raise UserError(explain(str(error), self._options(args[0]))) from None
         except UnicodeDecodeError as error:
-            raise ValueError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
+            raise UserError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
         self.precision_changed = settle_precision(self.config[args[0]].trainer, args)
 
     def _options(self, subcommand: str) -> set[str]:
@@ -252,7 +253,7 @@ class TopicCLI(LightningCLI):
             reason = raised_on_purpose(error) or refused_by_library(error)
             if reason is None:
                 raise
-            raise ValueError(reason) from error  # jsonargparse buries it in a report of its own
+            raise UserError(reason) from error  # jsonargparse buries it in a report of its own
         for callback in self.trainer.callbacks if self.trainer is not None else []:
             if isinstance(callback, SaveConfig):
                 callback.config = as_given[self.subcommand]

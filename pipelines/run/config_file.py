@@ -13,7 +13,7 @@ class Parser(LightningArgumentParser):
     """Raises its errors, so that they can be explained in one sentence."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)  # or a misspelt option would pass as the short form of another
+        kwargs.setdefault("allow_abbrev", False)  # or a misspelled option would pass as the short form of another
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:

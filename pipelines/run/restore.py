@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.run.build import build
 from pipelines.run.checkpoints import check_weights_fit, read_checkpoint
 from pipelines.run.run_folder import RunFolder
@@ -25,6 +26,6 @@ def restore(model: Any, data: Any, checkpoint: Path) -> None:
     model.on_load_checkpoint(stored)
     model.load_state_dict(stored["state_dict"])
     if type(data).__qualname__ not in stored:
-        raise ValueError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
+        raise UserError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
     data.load_state_dict(stored[type(data).__qualname__])
     model.eval()

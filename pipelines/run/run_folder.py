@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from common.errors import UserError
+
 _RUN_ID = "LIGHTNING_231N_RUN_ID"  # hands the id on to the processes that Lightning starts for the other devices
 
 
@@ -91,9 +93,9 @@ def find_checkpoint(path: str, subcommand: str) -> Path:
         for checkpoint in wanted:
             if checkpoint.is_file():
                 return checkpoint
-        raise ValueError(f"{given} has no {wanted[0].relative_to(given)}; give the folder of a run that `fit` trained.")
+        raise UserError(f"{given} has no {wanted[0].relative_to(given)}; give the folder of a run that `fit` trained.")
     if not given.is_file():
-        raise ValueError(f"There is no checkpoint at {given}; give the path of a .ckpt file or of a run's folder.")
+        raise UserError(f"There is no checkpoint at {given}; give the path of a .ckpt file or of a run's folder.")
     return given
 
 
@@ -106,7 +108,7 @@ def find_run(path: str) -> tuple[RunFolder, Path]:
     checkpoint = find_checkpoint(path, "test")
     run = RunFolder.of_checkpoint(checkpoint)
     if run is None:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} does not lie in the folder of its run, whose config.yaml says what the model is; "
             "put it back, or give the run's folder."
         )

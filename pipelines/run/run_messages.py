@@ -71,7 +71,7 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
         print(f"send it to W&B     wandb sync {as_typed(unsent)}")
     print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
     if not any(p.requires_grad for p in model.parameters()):
-        return  # it has memorised all there is
+        return  # it has memorized all there is
     more = f"--trainer.max_epochs {2 * (trainer.max_epochs or 1)}"
     print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
 

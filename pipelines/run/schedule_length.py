@@ -7,14 +7,15 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 
-from modules.optimizers.schedules import WholeRun
+from common.errors import UserError
+from modules.optimizers.schedules import RunLengthScheduler
 
 
 def configure_optimizers(
     module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
 ) -> OptimizerLRScheduler:
     """What Lightning is given: torch's schedules go on once an epoch, a schedule over the whole run once a step."""
-    if isinstance(lr_scheduler, WholeRun):
+    if isinstance(lr_scheduler, RunLengthScheduler):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
     configured: Any = LightningCLI.configure_optimizers(module, optimizer, lr_scheduler)
     return configured
@@ -29,11 +30,11 @@ class ScheduleLength(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for config in trainer.lr_scheduler_configs:
-            if not isinstance(config.scheduler, WholeRun):
+            if not isinstance(config.scheduler, RunLengthScheduler):
                 continue
             steps = trainer.estimated_stepping_batches
             if steps == float("inf"):
-                raise ValueError(
+                raise UserError(
                     f"{type(config.scheduler).__name__} spans the whole run, but its length is not known; give "
                     "--trainer.max_epochs or --trainer.max_steps."
                 )

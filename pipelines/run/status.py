@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
+from common.errors import UserError
+
 State = Literal["running", "finished", "failed", "stopped", "killed", "unknown"]
 
 
@@ -54,7 +56,7 @@ class StatusFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"The run in {folder} is still going; stop it first, or start another run.") from None
+            raise UserError(f"The run in {folder} is still going; stop it first, or start another run.") from None
         except OSError:
             pass  # a file system without locks: the run goes on, and looks killed to readers until it ends
         command = shlex.join(["python", "-m", "pipelines.train", *sys.argv[1:]])

@@ -3,6 +3,8 @@
 from difflib import get_close_matches
 from pathlib import Path
 
+from common.errors import UserError
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -23,4 +25,4 @@ def find_config(name: str) -> Path:
             return candidate
     near = get_close_matches(name, topics(), 1)
     meant = f"did you mean {near[0]}?" if near else f"give one of {', '.join(topics())}, or the path of a YAML file."
-    raise ValueError(f"There is no topic or file {name!r}; {meant}")
+    raise UserError(f"There is no topic or file {name!r}; {meant}")

@@ -19,6 +19,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from common.errors import UserError
+
 _RANGE = ("min", "max")
 _KEYS: dict[str, tuple[str, ...]] = {  # what each distribution asks for
     "constant": ("value",),
@@ -138,7 +140,7 @@ class Distribution:
                 q = self.settings.get("q", 1)
                 first, last = round(low / q), round(high / q)
                 return [k * q if isinstance(q, int) else round(k * q, 12) for k in range(first, last + 1)]
-        raise ValueError(
+        raise UserError(
             f"has the continuous distribution {self.name}, which a grid can't cover; give values, or int_uniform or "
             "q_uniform, or another method."
         )
@@ -173,17 +175,17 @@ def read_distribution(settings: dict[str, Any]) -> Distribution:
     """
     name = settings.get("distribution") or _implied(settings)
     if name not in _KEYS:
-        raise ValueError(f"has the unknown distribution {name!r}; give one of {', '.join(_KEYS)}.")
+        raise UserError(f"has the unknown distribution {name!r}; give one of {', '.join(_KEYS)}.")
     rest = {key: value for key, value in settings.items() if key != "distribution"}
     missing = [key for key in _KEYS[name] if key not in rest]
     if missing:
-        raise ValueError(f"has the distribution {name} but no {' and no '.join(missing)}; add it.")
+        raise UserError(f"has the distribution {name} but no {' and no '.join(missing)}; add it.")
     optional = {"normal": ("mu", "sigma"), "beta": ("a", "b")}.get(name.split("_")[-1], ())
     known = (*_KEYS[name], *optional, *(("q",) if name.startswith("q_") else ()))
     unknown = [key for key in rest if key not in known]
     if unknown:
         takes = ", ".join(known)
-        raise ValueError(f"has the key {unknown[0]!r}, which the distribution {name} does not take; it takes {takes}.")
+        raise UserError(f"has the key {unknown[0]!r}, which the distribution {name} does not take; it takes {takes}.")
     _check_ranges(name, rest)
     return Distribution(name, rest)
 
@@ -198,44 +200,42 @@ def _implied(settings: dict[str, Any]) -> str:
         return "int_uniform" if whole else "uniform"
     if "mu" in settings or "sigma" in settings:
         return "normal"
-    raise ValueError("says neither value, values, min and max, nor a distribution; give one of them.")
+    raise UserError("says neither value, values, min and max, nor a distribution; give one of them.")
 
 
 def _check_ranges(name: str, settings: dict[str, Any]) -> None:
     for key in ("min", "max", "mu", "sigma", "a", "b", "q"):
         if key in settings and (isinstance(settings[key], bool) or not isinstance(settings[key], int | float)):
-            raise ValueError(f"has {key} {settings[key]!r}, which is no number{_as_number(settings[key])}.")
+            raise UserError(f"has {key} {settings[key]!r}, which is no number{_as_number(settings[key])}.")
         if key in settings and not math.isfinite(settings[key]):
-            raise ValueError(f"has {key} {settings[key]}; give a finite number.")
+            raise UserError(f"has {key} {settings[key]}; give a finite number.")
     if "values" in settings:
         values = settings["values"]
         if not isinstance(values, list) or not values:
-            raise ValueError(f"has values {values!r}; give a list with at least one value.")
+            raise UserError(f"has values {values!r}; give a list with at least one value.")
         for value in values:
             if isinstance(value, str) and _as_number(value):
-                raise ValueError(f"has the value {value!r}, which is text{_as_number(value)}.")
+                raise UserError(f"has the value {value!r}, which is text{_as_number(value)}.")
         if len({json.dumps(value) for value in values}) < len(values):
-            raise ValueError(f"has values {values} with a repetition; give each once.")
+            raise UserError(f"has values {values} with a repetition; give each once.")
     if "probabilities" in settings:
         shares = settings["probabilities"]
         numbers = isinstance(shares, list) and all(isinstance(share, int | float) and share >= 0 for share in shares)
         if not numbers or len(shares) != len(settings["values"]) or abs(sum(shares) - 1) > 1e-6:
-            raise ValueError(f"has probabilities {shares}; give one for each value, which sum to 1.")
+            raise UserError(f"has probabilities {shares}; give one for each value, which sum to 1.")
     low, high = settings.get("min"), settings.get("max")
     if low is not None and high is not None:
         if low >= high:
-            raise ValueError(f"has min {low} and max {high}; min must be smaller than max.")
+            raise UserError(f"has min {low} and max {high}; min must be smaller than max.")
         if name == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
-            raise ValueError(f"has min {low} and max {high}; int_uniform takes whole numbers.")
+            raise UserError(f"has min {low} and max {high}; int_uniform takes whole numbers.")
         if name.endswith("_values") and low <= 0:
-            raise ValueError(f"has min {low}; {name} takes numbers above 0.")
+            raise UserError(f"has min {low}; {name} takes numbers above 0.")
         if "log_uniform" in name and not name.endswith("_values") and max(abs(low), abs(high)) > _LARGEST_EXPONENT:
-            raise ValueError(
-                f"has min {low} and max {high}, which are exponents of e; log_uniform_values takes values."
-            )
+            raise UserError(f"has min {low} and max {high}, which are exponents of e; log_uniform_values takes values.")
     for key in ("sigma", "a", "b", "q"):
         if key in settings and settings[key] <= 0:
-            raise ValueError(f"has {key} {settings[key]}; give a number above 0.")
+            raise UserError(f"has {key} {settings[key]}; give a number above 0.")
 
 
 def _as_number(text: Any) -> str:
@@ -244,9 +244,9 @@ def _as_number(text: Any) -> str:
         number = float(text) if isinstance(text, str) else math.nan
     except ValueError:
         return ""
-    return "" if math.isnan(number) else f" to YAML: write {_spelt(number)}"
+    return "" if math.isnan(number) else f" to YAML: write {_spelled(number)}"
 
 
-def _spelt(number: float) -> str:
+def _spelled(number: float) -> str:
     mantissa, _, exponent = f"{number:g}".partition("e")
     return f"{mantissa if '.' in mantissa or not exponent else mantissa + '.0'}{'e' + exponent if exponent else ''}"

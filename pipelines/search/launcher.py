@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.run.status import give_reason
 from pipelines.search.local_machine import LocalMachine, shares
@@ -104,7 +105,7 @@ def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
         give_reason(run, outcome.reason)
     print(line(search, trial), flush=True)
     if outcome.exit_code == 0 and not process.metric and process.logged and not any(trial.metric for trial in trials):
-        raise ValueError(
+        raise UserError(
             f"No run logs {search.sweep.metric!r}, the sweep's metric; what the first one logged is "
             f"{', '.join(process.logged)}. Give metric.name one of them, and start the sweep anew."
         )

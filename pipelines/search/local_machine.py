@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from common.errors import UserError
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
 from pipelines.search.watchdog import MARK, Watchdog, kill_marked
 
@@ -35,7 +36,7 @@ def shares(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
     gpus = visible_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if gpus and gpus_per_trial > len(gpus):
-        raise ValueError(f"--gpus-per-trial is {gpus_per_trial}, but this machine shows {len(gpus)} GPUs; give fewer.")
+        raise UserError(f"--gpus-per-trial is {gpus_per_trial}, but this machine shows {len(gpus)} GPUs; give fewer.")
     groups = len(gpus) // gpus_per_trial
     count = parallel or groups or cores
     environments = []

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search, Trial
 from pipelines.search.trial_command import python_path
@@ -37,11 +38,11 @@ def check_ray(address: str | None) -> None:
         ValueError: Ray is not installed, or nothing listens at the address.
     """
     if find_spec("ray") is None:
-        raise ValueError(
+        raise UserError(
             "Ray is not installed; run `pip install -r requirements-ray.txt`, or search with --engine local."
         )
     if address is not None and not _answers(address):
-        raise ValueError(
+        raise UserError(
             f"No Ray cluster answers at --address {address}; give HOST:PORT as `ray start --head` printed it."
         )
 
@@ -79,7 +80,7 @@ def run_on_ray(
         gpus = gpus_per_trial if gpus_per_trial is not None else int("GPU" in ray.cluster_resources())
         room = _room(gpus, cpus_per_trial)
         if not room:
-            raise ValueError(
+            raise UserError(
                 f"No machine of this Ray cluster has {cpus_per_trial} cores and {gpus} GPUs, which --cpus-per-trial "
                 "and --gpus-per-trial ask for; give less."
             )
@@ -92,10 +93,10 @@ def run_on_ray(
             _follow(search, launchers)
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):  # a launcher's own sentence
-                raise ValueError(str(error.cause)) from error
+                raise UserError(str(error.cause)) from error
             raise
         except RayError as error:
-            raise ValueError(f"The Ray cluster failed ({' '.join(str(error).split())[:200]}).") from error
+            raise UserError(f"The Ray cluster failed ({' '.join(str(error).split())[:200]}).") from error
         except KeyboardInterrupt:
             _cancel(launchers)
             raise
@@ -104,7 +105,7 @@ def run_on_ray(
 def _launch(folder: Path, gpus_per_trial: int, settings: dict[str, str]) -> None:
     """What runs on the cluster's machines."""
     if not folder.is_dir():
-        raise ValueError(
+        raise UserError(
             f"{os.uname().nodename} does not see {folder}; give the cluster's machines a folder that they share."
         )
     os.environ.update(settings)
@@ -133,8 +134,8 @@ def _connected(address: str | None) -> Iterator[None]:
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         if address is None:
-            raise ValueError(f"Ray did not start ({reason}); search with --engine local.") from error
-        raise ValueError(
+            raise UserError(f"Ray did not start ({reason}); search with --engine local.") from error
+        raise UserError(
             f"Ray at {address} can't be used ({reason}); RAY_AUTH_TOKEN must be the token with which the cluster was "
             "started."
         ) from error

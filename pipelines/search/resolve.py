@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from common.errors import UserError
 from pipelines.search.sweep_file import SweepFile
 from pipelines.search.trial_command import python_path, trial_command
 
@@ -43,7 +44,7 @@ def check_parameters(sweep: SweepFile) -> None:
         raise RuntimeError(answer.stderr)
     complaint = json.loads(answer.stdout.splitlines()[-1])
     if complaint is not None:
-        raise ValueError(f"{sweep.path}: {complaint}")
+        raise UserError(f"{sweep.path}: {complaint}")
 
 
 def _points(sweep: SweepFile) -> list[dict[str, Any]]:

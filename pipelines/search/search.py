@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from common.errors import UserError
 from pipelines.search.sampling import SamplerName, point_values, propose
 from pipelines.search.sweep_file import SweepFile, read_sweep
 
@@ -90,7 +91,7 @@ class Search:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         if not (folder / "sweep.yaml").is_file() or not (folder / "journal.log").is_file():
-            raise ValueError(f"{folder} is no sweep; give a folder under logs/sweeps/, as `sweep run` made it.")
+            raise UserError(f"{folder} is no sweep; give a folder under logs/sweeps/, as `sweep run` made it.")
         self.sweep: SweepFile = read_sweep(folder / "sweep.yaml")
         _check_journal(folder / "journal.log")
         backend = JournalFileBackend(str(folder / "journal.log"), lock_obj=cast(Any, _Lock(folder / "journal.lock")))
@@ -98,9 +99,7 @@ class Search:
             self._storage = JournalStorage(backend)
             self._study = optuna.load_study(study_name=None, storage=self._storage, pruner=_pruner(self.sweep))
         except Exception as error:  # whatever Optuna trips over in lines that are JSON but not its own
-            raise ValueError(
-                f"{folder / 'journal.log'} is no journal of a sweep ({error}); restore the file."
-            ) from None
+            raise UserError(f"{folder / 'journal.log'} is no journal of a sweep ({error}); restore the file.") from None
         attributes = self._study.user_attrs
         self._sampler: SamplerName = attributes["sampler"]
         self._seed: int = attributes["seed"]
@@ -294,7 +293,7 @@ def _check_journal(file: Path) -> None:
             try:
                 json.loads(line)
             except ValueError:
-                raise ValueError(
+                raise UserError(
                     f"{file} is damaged in line {number}; delete that line or restore the file, then resume."
                 ) from None
         if rest:

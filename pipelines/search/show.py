@@ -10,10 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.search.search import Search, Trial
 
-_COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
+_COLORS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
 _REDRAW_SECONDS = 1.0
 
 
@@ -35,16 +36,16 @@ def show(search: Search) -> None:
 
 
 def best(search: Search) -> str:
-    """The best trial's values as YAML, the command that repeats it, and how to test what it learnt.
+    """The best trial's values as YAML, the command that repeats it, and how to test what it learned.
 
     Raises:
         ValueError: no trial has a value yet.
     """
     trial = next((trial for trial in search.trials() if trial.best is not None and trial.state != "failed"), None)
     if trial is None:
-        raise ValueError(f"No trial of {search.folder.name} has a value yet; `sweep show` says where each stands.")
+        raise UserError(f"No trial of {search.folder.name} has a value yet; `sweep show` says where each stands.")
     words = [word for word in search.sweep.command if word not in ("${env}", "/usr/bin/env")]
-    flags = [f"--{name}={_spelt(value)}" for name, value in trial.values.items()]
+    flags = [f"--{name}={_spelled(value)}" for name, value in trial.values.items()]
     command: list[str] = []
     for word in words:
         if word.startswith("${args"):
@@ -62,7 +63,7 @@ def best(search: Search) -> str:
 
 
 def _table(search: Search, trials: list[Trial]) -> Table:
-    counts = {state: sum(trial.state == state for trial in trials) for state in _COLOURS}
+    counts = {state: sum(trial.state == state for trial in trials) for state in _COLORS}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     cap = f" of at most {search.run_cap}" if search.run_cap else ""
     table = Table(title=f"{search.folder.name}: {len(trials)} trials{cap}, {told or 'none yet'}", title_justify="left")
@@ -81,11 +82,11 @@ def _table(search: Search, trials: list[Trial]) -> Table:
             *(setting(trial.values[name]) for name in search.sweep.searched),
             str(len(trial.metric)),
             duration(trial.seconds),
-            Text(told, style=_COLOURS[trial.state]),
+            Text(told, style=_COLORS[trial.state]),
         )
     return table
 
 
-def _spelt(value: object) -> str:
+def _spelled(value: object) -> str:
     """A value as the command line takes it."""
     return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()

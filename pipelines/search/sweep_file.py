@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import yaml
 
+from common.errors import UserError
 from pipelines.search.distributions import Distribution, read_distribution
 from pipelines.tracking.curves import Goal
 
@@ -92,32 +93,32 @@ def read_sweep(path: Path) -> SweepFile:
     except (OSError, UnicodeDecodeError):
         known = sorted(str(file) for file in Path("sweeps").glob("*.yaml"))
         meant = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
-        raise ValueError(f"There is no sweep file {path}; {meant}.") from None
+        raise UserError(f"There is no sweep file {path}; {meant}.") from None
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         place = f"line {where.line + 1}, column {where.column + 1}: " if where else ""
-        raise ValueError(f"{path} is not valid YAML ({place}{getattr(error, 'problem', error)}); correct it.") from None
+        raise UserError(f"{path} is not valid YAML ({place}{getattr(error, 'problem', error)}); correct it.") from None
     try:
         return _read(path, text, content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _read(path: Path, text: str, content: Any) -> SweepFile:
     if not isinstance(content, dict):
-        raise ValueError("a sweep file has keys such as method, metric and parameters; this one has none.")
+        raise UserError("a sweep file has keys such as method, metric and parameters; this one has none.")
     for key in content:
         if key not in _KEYS:
             near = get_close_matches(str(key), _KEYS, 1)
-            raise ValueError(
+            raise UserError(
                 f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"W&B knows {', '.join(_KEYS)}.")
             )
     method = content.get("method")
     if method not in METHODS:
         given = f"the method {method!r} is unknown" if method else "there is no method"
-        raise ValueError(f"{given}; give one of {', '.join(METHODS)}.")
+        raise UserError(f"{given}; give one of {', '.join(METHODS)}.")
     metric, goal = _read_metric(content.get("metric"))
     parameters = _read_parameters(content.get("parameters"))
     if method == "grid":
@@ -125,10 +126,10 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
             try:
                 parameters[name] = distribution.as_categorical
             except ValueError as error:
-                raise ValueError(f"parameter {name} {error}") from None
+                raise UserError(f"parameter {name} {error}") from None
     run_cap = content.get("run_cap")
     if run_cap is not None and (not isinstance(run_cap, int) or isinstance(run_cap, bool) or run_cap < 1):
-        raise ValueError(f"run_cap is {run_cap!r}; give a whole number above 0.")
+        raise UserError(f"run_cap is {run_cap!r}; give a whole number above 0.")
     return SweepFile(
         path=path,
         text=text,
@@ -145,31 +146,31 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
 
 def _read_metric(metric: Any) -> tuple[str, Goal]:
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise ValueError("there is no metric; give metric: {name: val/accuracy, goal: maximize}, say.")
+        raise UserError("there is no metric; give metric: {name: val/accuracy, goal: maximize}, say.")
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
-        raise ValueError(f"the metric's goal is {goal!r}; give maximize or minimize.")
+        raise UserError(f"the metric's goal is {goal!r}; give maximize or minimize.")
     return metric["name"], cast(Goal, goal)
 
 
 def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{prefix or 'the file has no parameters'}; give at least one parameter.")
+        raise UserError(f"{prefix or 'the file has no parameters'}; give at least one parameter.")
     found: dict[str, Distribution] = {}
     for key, settings in content.items():
         name = f"{prefix}{key}"
         if not isinstance(settings, dict):
-            raise ValueError(f"parameter {name} is {settings!r}; a fixed one is written value: {settings}.")
+            raise UserError(f"parameter {name} is {settings!r}; a fixed one is written value: {settings}.")
         if "parameters" in settings:
             inner = _read_parameters(settings["parameters"], f"{name}.")
         else:
             try:
                 inner = {name: read_distribution(settings)}
             except ValueError as error:
-                raise ValueError(f"parameter {name} {error}") from None
+                raise UserError(f"parameter {name} {error}") from None
         twice = sorted(found.keys() & inner.keys())
         if twice:
-            raise ValueError(f"parameter {twice[0]} is there twice; keep one.")
+            raise UserError(f"parameter {twice[0]} is there twice; keep one.")
         found |= inner
     return found
 
@@ -178,10 +179,10 @@ def _read_command(content: dict[str, Any]) -> tuple[str, ...]:
     command = content.get("command")
     if command is None:
         if not isinstance(content.get("program"), str):
-            raise ValueError("there is neither a command nor a program; give the command that a run starts.")
+            raise UserError("there is neither a command nor a program; give the command that a run starts.")
         command = ["${env}", "${interpreter}", "${program}", "${args}"]
     if not isinstance(command, list) or not command:
-        raise ValueError(f"the command is {command!r}; give a list of words.")
+        raise UserError(f"the command is {command!r}; give a list of words.")
     return tuple(str(content["program"]) if word == "${program}" else str(word) for word in command)
 
 
@@ -189,19 +190,19 @@ def _read_early_termination(content: Any) -> EarlyTermination | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":
-        raise ValueError("early_terminate has no type hyperband, the only one there is; give type: hyperband.")
+        raise UserError("early_terminate has no type hyperband, the only one there is; give type: hyperband.")
     numbers = {key: content[key] for key in ("min_iter", "max_iter", "s", "eta") if key in content}
     for key, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"early_terminate has {key} {number!r}; give a whole number above 0.")
+            raise UserError(f"early_terminate has {key} {number!r}; give a whole number above 0.")
     eta = numbers.get("eta", 3)
     if eta < 2:
-        raise ValueError(f"early_terminate has eta {eta}; give 2 or more.")
+        raise UserError(f"early_terminate has eta {eta}; give 2 or more.")
     if "min_iter" in numbers:
         return EarlyTermination(numbers["min_iter"], eta)
     if "max_iter" in numbers and "s" in numbers:
         return EarlyTermination(max(1, round(numbers["max_iter"] / eta ** numbers["s"])), eta)
-    raise ValueError("early_terminate has neither min_iter nor both max_iter and s; give one of the two.")
+    raise UserError("early_terminate has neither min_iter nor both max_iter and s; give one of the two.")
 
 
 def _nest(content: dict[str, Any], values: dict[str, Any], prefix: str) -> dict[str, Any]:

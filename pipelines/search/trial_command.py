@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from common.errors import UserError
+
 _VARIABLE = re.compile(r"\$\{envvar:(\w+)\}")
 
 
@@ -47,7 +49,7 @@ def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path)
         word = _VARIABLE.sub(lambda match: os.environ.get(match[1], match[1]), word)
         if word.startswith("${") and word.endswith("}"):
             if word[2:-1] not in macros:
-                raise ValueError(f"The command has the macro {word}, which is none of ${{{'}, ${'.join(macros)}}}.")
+                raise UserError(f"The command has the macro {word}, which is none of ${{{'}, ${'.join(macros)}}}.")
             words += macros[word[2:-1]]
         else:
             words.append(word)

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from common.errors import UserError
 from pipelines.console.formatting import setting
 from pipelines.search.local_machine import shares, visible_gpus
 from pipelines.search.trial_command import python_path
@@ -51,7 +52,7 @@ def run_on_wandb(
     environments = shares(parallel or (None if visible_gpus() else 1), gpus_per_trial)
     path = _create(sweep) if isinstance(sweep, Path) else sweep
     if not re.fullmatch(r"[^/\s]+/[^/\s]+/[^/\s]+", path):
-        raise ValueError(f"{path!r} is no sweep; give a sweep file, or ENTITY/PROJECT/ID as W&B's page shows it.")
+        raise UserError(f"{path!r} is no sweep; give a sweep file, or ENTITY/PROJECT/ID as W&B's page shows it.")
     folder = Path("logs") / "sweeps" / path.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
     print(f"join it from other machines with: wandb agent {path}")
@@ -79,9 +80,9 @@ def run_on_wandb(
 def _check_login() -> None:
     instead = "or search without it: --engine local"
     if wandb_mode() != "online":
-        raise ValueError(f"W&B leads a sweep only for users who are logged in; run `wandb login` first, {instead}.")
+        raise UserError(f"W&B leads a sweep only for users who are logged in; run `wandb login` first, {instead}.")
     if not reachable():
-        raise ValueError(f"W&B at {server_name()} can't be reached; try again later, {instead}.")
+        raise UserError(f"W&B at {server_name()} can't be reached; try again later, {instead}.")
 
 
 def _create(file: Path) -> str:
@@ -98,7 +99,7 @@ def _create(file: Path) -> str:
             sweep_id = wandb.sweep(content, entity=entity, project=project)
     except (Error, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"W&B did not take {file} ({reason}); correct it, or search with --engine local.") from error
+        raise UserError(f"W&B did not take {file} ({reason}); correct it, or search with --engine local.") from error
     for violation in re.findall(r"Violation \d+\. (.*)", said.getvalue()):
         print(f"W&B doubts {file}: {violation}", file=sys.stderr)
     print(f"sweep: {said.getvalue().rpartition('URL:')[2].split()[0]}")
@@ -148,7 +149,7 @@ def _follow(agents: list[Agent], folder: Path) -> None:
                 _end(agents)
                 lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
                 reason = (lines or ["it said nothing"])[-1].removeprefix("wandb: ").removeprefix("ERROR ").rstrip(".")
-                raise ValueError(f"A W&B agent ended with status {agent.returncode} ({reason}); {log} has the whole.")
+                raise UserError(f"A W&B agent ended with status {agent.returncode} ({reason}); {log} has the whole.")
         time.sleep(_POLL_SECONDS)
 
 

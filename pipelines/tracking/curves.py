@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from common.errors import UserError
+
 Goal = Literal["maximize", "minimize"]
 
 
@@ -70,9 +72,9 @@ def read_curves(file: Path) -> dict[str, Curve]:
     try:
         header, *rows = csv.reader(lines)
     except (ValueError, csv.Error):  # not even a header
-        raise ValueError(f"{file.name} is empty") from None
+        raise UserError(f"{file.name} is empty") from None
     if "step" not in header:
-        raise ValueError(f"{file.name} has no column step")
+        raise UserError(f"{file.name} has no column step")
     points: dict[str, list[Point]] = {name: [] for name in header if name not in ("step", "epoch", "")}
     for row in rows:
         _read_row(header, row, points)

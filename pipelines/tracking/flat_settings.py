@@ -4,7 +4,7 @@ from typing import Any
 
 
 def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one level of dotted keys, spelt as on the command line.
+    """A configuration as one level of dotted keys, spelled as on the command line.
 
     {"model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}}} becomes {"model": "LinearSVM",
     "model.reg": 0.1}.

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: every number, the colours behind them, and when it is shown."""
+"""The confusion matrix as a picture: every number, the colors behind them, and when it is shown."""
 
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,13 @@ def test_classes_without_images_are_zero(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "accuracy 75.0% of 4 images" in axis.get_title()
 
 
-def test_many_classes_are_coloured_without_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_classes_are_colored_without_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     [axis] = figure_of(np.eye(21, dtype=np.int64), [str(i) for i in range(21)], monkeypatch).axes
     assert axis.texts == [] or len(axis.texts) == 0
     assert axis.images[0].get_array().shape == (21, 21)
 
 
-def test_colours_grow_with_the_share() -> None:
+def test_colors_grow_with_the_share() -> None:
     """Blues runs from nearly white to dark blue: of [[1, 0], [0, 1]] the diagonal is dark."""
     picture = draw_confusion_matrix(np.array([[9, 0], [0, 9]]), ["a", "b"], "val")
     assert picture.dtype == np.uint8

@@ -37,9 +37,9 @@ def test_tsne_keeps_groups_together_and_repeats_itself() -> None:
     places = project(features.flatten(0, 1), "tsne")
     assert np.array_equal(places, project(features.flatten(0, 1), "tsne"))
     groups = places.reshape(3, 20, 2)
-    centres = groups.mean(1)
-    within = np.linalg.norm(groups - centres[:, None], axis=2).max()
-    between = min(np.linalg.norm(centres[i] - centres[j]) for i in range(3) for j in range(i))
+    centers = groups.mean(1)
+    within = np.linalg.norm(groups - centers[:, None], axis=2).max()
+    between = min(np.linalg.norm(centers[i] - centers[j]) for i in range(3) for j in range(i))
     assert within < between / 2
 
 
@@ -52,7 +52,7 @@ def test_the_first_images_of_the_split_are_mapped(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(callbacks.embedding_map, "draw_map", draw)
     data = Digits(batch_size=32)
-    model = LinearProbe(data.input_shape, 10, name="test_resnet", options={"channels": [8, 8, 16, 16]})
+    model = LinearProbe(data.input_shape, 10, backbone="test_resnet", options={"channels": [8, 8, 16, 16]})
     trainer = trainer_of(tmp_path, EmbeddingMap(50, "pca"))
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
@@ -67,7 +67,7 @@ def test_the_first_images_of_the_split_are_mapped(tmp_path: Path, monkeypatch: p
         assert (tmp_path / "pictures" / "embedding_map" / split).is_dir()
 
 
-def test_the_picture_has_every_classs_colour() -> None:
+def test_the_picture_has_every_classs_color() -> None:
     places = np.random.default_rng(0).normal(size=(200, 2))
     picture = draw_map(places, np.arange(200) % 2, ("cat", "dog"), "two")
     assert picture.dtype == np.uint8 and picture.shape == (780, 960, 3)

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", "red", "square"]
 
 
-def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
-    return float((np.abs(picture.astype(int) - colour) < 60).all(2).mean())
+def share_of(picture: np.ndarray, color: tuple[int, int, int]) -> float:
+    return float((np.abs(picture.astype(int) - color) < 60).all(2).mean())
 
 
 def test_a_caption_that_is_a_reference_is_green() -> None:

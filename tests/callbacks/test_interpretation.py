@@ -28,7 +28,7 @@ def train(
 ) -> tuple[Classifier, Digits]:
     torch.manual_seed(0)
     digits = Digits(batch_size=128, subset=256, **data)  # two steps an epoch
-    model: Classifier = ConvNet(digits.input_shape, 10, [4, 8], 1, keep_prob=0.5)
+    model: Classifier = ConvNet(digits.input_shape, 10, [4, 8], 1, dropout=0.5)
     if linear:
         model = SoftmaxRegression(digits.input_shape, 10, weight_scale=1.0)
     L.Trainer(
@@ -106,14 +106,14 @@ def test_fooling_shows_what_fools(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [pair[1].split()[0] for pair in titles] == [str(label) for label in said.tolist()]
 
 
-def test_class_visualisation_raises_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_visualization_raises_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, callbacks.class_visualizations, "image_grid")
     model, data = train(tmp_path, [ClassVisualization(5, max_classes=4, steps=60)], 4, linear=True)
     ((images, titles, _, title),) = shown.calls
     assert images.shape == (4, 1, 8, 8) and titles == list("0123") and title == "most typical images after epoch 4"
     model.eval()
-    drawn, grey = (model(data.preprocessing(255 * shown)).diag() for shown in (images, torch.full_like(images, 0.5)))
-    assert (drawn > grey + 1).all()
+    drawn, gray = (model(data.preprocessing(255 * shown)).diag() for shown in (images, torch.full_like(images, 0.5)))
+    assert (drawn > gray + 1).all()
 
 
 def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: Path) -> None:
@@ -168,17 +168,17 @@ def test_heat_is_scaled_by_the_99th_percentile_of_each_map() -> None:
     found = scaled(maps)
     tops = np.quantile(maps.numpy().reshape(2, 400), 0.99, axis=1)
     np.testing.assert_allclose(found.numpy(), np.clip(maps.numpy() / tops[:, None, None], 0, 1), rtol=1e-5)
-    colours = heat(torch.zeros(1, 4, 4))
-    assert colours.shape == (1, 3, 4, 4) and float(colours.max()) < 0.02  # black where nothing matters
+    colors = heat(torch.zeros(1, 4, 4))
+    assert colors.shape == (1, 3, 4, 4) and float(colors.max()) < 0.02  # black where nothing matters
 
 
 def shades(picture: np.ndarray, columns: int, column: int) -> np.ndarray:
-    """The colour in the middle of a cell, of one row of cells."""
+    """The color in the middle of a cell, of one row of cells."""
     width = picture.shape[1] / columns
     return picture[2 * picture.shape[0] // 3, int((column + 0.5) * width)]
 
 
-def test_the_change_is_magnified_around_grey() -> None:
+def test_the_change_is_magnified_around_gray() -> None:
     before = torch.full((1, 1, 8, 8), 0.5)
     picture = fooling_picture(before, before + 10 / 255, [("cat 90%", "dog 80%")])
     assert shades(picture, 3, 0).tolist() == [127] * 3

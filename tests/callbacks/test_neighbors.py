@@ -1,4 +1,4 @@
-"""Which queries and neighbours are shown, with which titles and colours, and the curve of accuracies."""
+"""Which queries and neighbors are shown, with which titles and colors, and the curve of accuracies."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def trainer_of(folder: Path, *watching: L.Callback) -> L.Trainer:
 
 
 @pytest.mark.parametrize("preprocessing", ["pixels", "standardize"])
-def test_queries_stand_beside_their_neighbours(
+def test_queries_stand_beside_their_neighbors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
 ) -> None:
     shown = Shown(monkeypatch)
@@ -62,10 +62,10 @@ def test_queries_stand_beside_their_neighbours(
     trainer.test(model, data, verbose=False)
     memory, classes = data.splits["train"]
     for split, grid in zip(("val", "test"), shown.grids, strict=True):
-        images, titles, columns, title, colours = grid
+        images, titles, columns, title, colors = grid
         queries, labels = data.splits[split][0][:12], data.splits[split][1][:12]
         assert columns == 5
-        assert title == f"{split}: images, left, and their nearest neighbours"
+        assert title == f"{split}: images, left, and their nearest neighbors"
         found = images.unflatten(0, (12, 5))
         torch.testing.assert_close(found[:, 0], queries.float() / 255, rtol=0, atol=1e-5)
         for row, query in enumerate(queries):
@@ -81,16 +81,16 @@ def test_queries_stand_beside_their_neighbours(
                 f"{data.class_names[c]}\n{scale * d**0.5:.4g}" for c, d in zip(near, distances.tolist(), strict=False)
             ]
             expected = ["green" if c == labels[row] else "red" for c in near]
-            assert colours[5 * row : 5 * row + 5] == ["black", *expected]
-    assert {colour for *_, colours in shown.grids for colour in colours} == {"black", "green", "red"}
+            assert colors[5 * row : 5 * row + 5] == ["black", *expected]
+    assert {color for *_, colors in shown.grids for color in colors} == {"black", "green", "red"}
     for split in ("val", "test"):
-        for name in ("neighbours", "accuracy_by_k"):
+        for name in ("neighbors", "accuracy_by_k"):
             assert (tmp_path / "pictures" / name / split).is_dir()
     assert [(len(values), k, split) for values, k, split in shown.curves] == [(6, 3, "val"), (6, 3, "test")]
     assert shown.curves[1][0] == pytest.approx(model.accuracy_by_k.tolist())
 
 
-def test_fewer_images_than_neighbours_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_images_than_neighbors_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch)
     data = Digits(preprocessing="pixels", subset=10, batch_size=50)
     trainer_of(tmp_path, Neighbors(queries=2, count=40)).fit(
@@ -100,11 +100,9 @@ def test_fewer_images_than_neighbours_to_show(tmp_path: Path, monkeypatch: pytes
     assert len(shown.grids[0][0]) == 22
 
 
-def test_a_model_without_neighbours_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_neighbors_is_refused(tmp_path: Path) -> None:
     data = Digits()
-    with pytest.raises(
-        ValueError, match=r"^SoftmaxRegression has no neighbours to show; take callbacks\.Neighbors out"
-    ):
+    with pytest.raises(ValueError, match=r"^SoftmaxRegression has no neighbors to show; take callbacks\.Neighbors out"):
         trainer_of(tmp_path, Neighbors()).fit(SoftmaxRegression(data.input_shape, 10), data)
 
 

@@ -67,27 +67,27 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     assert wandb.images == []
 
 
-def test_stretch_keeps_zero_grey_and_fills_the_range() -> None:
+def test_stretch_keeps_zero_gray_and_fills_the_range() -> None:
     images = torch.stack([torch.tensor([-4.0, 0.0, 2.0, 1.0]), torch.tensor([0.0, 3.0, -1.5, 0.0]), torch.zeros(4)])
     expected = torch.tensor([[0.0, 0.5, 0.75, 0.625], [0.5, 1.0, 0.25, 0.5], [0.5, 0.5, 0.5, 0.5]])
     torch.testing.assert_close(stretch(images.reshape(3, 1, 2, 2)), expected.reshape(3, 1, 2, 2))
 
 
 def test_image_grid_shows_each_image_in_its_place() -> None:
-    colours = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0], [0, 1.0, 1.0]])
-    picture = image_grid(colours[:, :, None, None].expand(-1, -1, 4, 4), ["", "", "", "", ""], columns=3)
+    colors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0], [0, 1.0, 1.0]])
+    picture = image_grid(colors[:, :, None, None].expand(-1, -1, 4, 4), ["", "", "", "", ""], columns=3)
     assert picture.dtype == np.uint8
-    centres = []
-    for colour in (colours * 255).byte().numpy():
-        rows, columns = np.nonzero((picture == colour).all(-1))
+    centers = []
+    for color in (colors * 255).byte().numpy():
+        rows, columns = np.nonzero((picture == color).all(-1))
         assert len(rows) > 1000
         assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)  # one full rectangle
-        centres.append((rows.mean() / len(picture), columns.mean() / picture.shape[1]))
-    places = [(int(2 * row), int(3 * column)) for row, column in centres]
+        centers.append((rows.mean() / len(picture), columns.mean() / picture.shape[1]))
+    places = [(int(2 * row), int(3 * column)) for row, column in centers]
     assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
-def test_image_grid_shows_grey_images_grey() -> None:
+def test_image_grid_shows_gray_images_gray() -> None:
     picture = image_grid(torch.full((1, 1, 2, 2), 0.4), ["a"], columns=5, title="one")
     assert (picture == 102).all(-1).sum() > 1000
 

@@ -36,7 +36,7 @@ def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkey
 
     monkeypatch.setattr(callbacks.positive_pairs, "image_grid", grid)
     data = Digits(batch_size=16, two_views=TwoViews(flip=False))
-    model = SimCLR(data.input_shape, 10, name="test_resnet", options={"channels": [8, 8, 16, 16]})
+    model = SimCLR(data.input_shape, 10, backbone="test_resnet", options={"channels": [8, 8, 16, 16]})
     trainer_of(tmp_path, 5).fit(model, data)
     ((images, titles, columns, _),) = grids  # once, over two epochs of two batches
     views, labels = next(iter(data.train_dataloader()))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks import SampleQuality
 from callbacks import reference_classifier as judge
-from callbacks.reference_classifier import find_or_train_judge, read_judge
+from callbacks.reference_classifier import find_or_train_reference_classifier, read_reference_classifier
 from datamodules import Digits
 from modules import GAN, ConvNet, SoftmaxRegression
 
@@ -40,7 +40,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told: list[str] = []
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():  # as in a validation without a training
         patch.setattr(judge, "_LEAST_STEPS", 300)
-        find_or_train_judge(folder / "Digits", images, labels, told.append)
+        find_or_train_reference_classifier(folder / "Digits", images, labels, told.append)
     assert told and all("classifier to judge samples, trained once for this data: epoch" in line for line in told)
     return folder
 
@@ -62,7 +62,7 @@ def trainer(callback: SampleQuality, folder: Path) -> L.Trainer:
 def test_the_judge_classifies_unseen_images_and_is_trained_once(root: Path) -> None:
     (file,) = (root / "Digits").iterdir()
     images, labels = source(root).splits["test"]
-    features, logits = read_judge(file)(images.float() / 255)
+    features, logits = read_reference_classifier(file)(images.float() / 255)
     assert (logits.argmax(1) == labels).float().mean() > 0.95
     assert features.shape[0] == logits.shape[0] == 360
 
@@ -70,7 +70,7 @@ def test_the_judge_classifies_unseen_images_and_is_trained_once(root: Path) -> N
         raise AssertionError(text)
 
     train = source(root).splits["train"]
-    again = find_or_train_judge(root / "Digits", *train, never)
+    again = find_or_train_reference_classifier(root / "Digits", *train, never)
     assert torch.equal(again(images.float() / 255)[1], logits)
     assert [path.name for path in (root / "Digits").iterdir()] == [file.name]
     assert set(torch.load(file, weights_only=True)) == {"state_dict", "hyper_parameters", "data"}
@@ -84,13 +84,13 @@ def test_other_training_images_have_another_judge_and_training_one_leaves_the_ra
     torch.manual_seed(4)
     state = torch.get_rng_state()
     for size in (50, 60, 50):
-        find_or_train_judge(tmp_path, *source(tmp_path, subset=size).splits["train"], lambda text: None)
+        find_or_train_reference_classifier(tmp_path, *source(tmp_path, subset=size).splits["train"], lambda text: None)
     assert len(list(tmp_path.glob("judge-*.ckpt"))) == 2
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_features_are_what_the_last_layer_sees(root: Path) -> None:
-    found = read_judge(next((root / "Digits").iterdir()))
+    found = read_reference_classifier(next((root / "Digits").iterdir()))
     features, logits = found(torch.rand(5, 1, 8, 8))
     torch.testing.assert_close(found.model.output(features), logits)
 
@@ -104,7 +104,7 @@ def test_figures_of_known_images(root: Path, tmp_path: Path) -> None:
     run = trainer(callback, tmp_path)
     (val,), (test,) = run.validate(model, data, verbose=False), run.test(model, data, verbose=False)
 
-    found = read_judge(next((root / "Digits").iterdir()))
+    found = read_reference_classifier(next((root / "Digits").iterdir()))
     (one, logits), (two, _) = (found(data.splits[split][0].float() / 255) for split in ("test", "val"))
     first, second = one.double().numpy(), two.double().numpy()
     a, b, difference = np.cov(first, rowvar=False), np.cov(second, rowvar=False), first.mean(0) - second.mean(0)
@@ -160,7 +160,7 @@ def test_a_classifier_of_one_s_own(root: Path, tmp_path: Path) -> None:
     run.fit(classifier, data)
     run.save_checkpoint(tmp_path / "mine.ckpt")
     images = data.splits["val"][0]
-    _, logits = read_judge(tmp_path / "mine.ckpt")(images.float() / 255)
+    _, logits = read_reference_classifier(tmp_path / "mine.ckpt")(images.float() / 255)
     with torch.no_grad():
         expected = classifier.eval()(data.preprocessing(images))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Pictures of samples: their tiles, the animation, walks along arcs, and the search for memorised images."""
+"""Pictures of samples: their tiles, the animation, walks along arcs, and the search for memorized images."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from modules import GAN, SoftmaxRegression
 
 
 class Painter(GAN):
-    """Images whose pixels are all the first latent's place in the normal distribution, until `memorise` is set."""
+    """Images whose pixels are all the first latent's place in the normal distribution, until `memorize` is set."""
 
     memory: Tensor | None = None
 
@@ -70,8 +70,8 @@ def test_tiles_put_images_in_rows() -> None:
     assert picture.shape == (9, 9, 3) and picture.dtype == np.uint8
     assert (picture[:4, :4] == 0).all() and (picture[:4, 5:] == 51).all() and (picture[5:, :4] == 255).all()
     assert (picture[4] == 255).all() and (picture[5:, 5:] == 255).all()
-    colours = torch.stack([torch.full((2, 2), value) for value in (1.0, 0.0, 0.4)])[None]
-    assert tiles(colours, 1, zoom=1)[1, 1].tolist() == [255, 0, 102]
+    colors = torch.stack([torch.full((2, 2), value) for value in (1.0, 0.0, 0.4)])[None]
+    assert tiles(colors, 1, zoom=1)[1, 1].tolist() == [255, 0, 102]
 
 
 def test_a_grid_of_the_same_latents_each_epoch_and_an_animation_of_them(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_every_n_epochs(tmp_path: Path) -> None:
 
 def test_an_animation_has_a_frame_for_each_picture_and_rests_on_the_last(tmp_path: Path) -> None:
     files = []
-    for place, grey in enumerate((0, 90, 255)):
+    for place, gray in enumerate((0, 90, 255)):
         files.append(tmp_path / f"{place}.png")
-        Image.new("RGB", (4, 4), (grey, grey, grey)).save(files[-1])
+        Image.new("RGB", (4, 4), (gray, gray, gray)).save(files[-1])
     animate(files, tmp_path / "out.gif")
     animation: Any = Image.open(tmp_path / "out.gif")
     frames = []
@@ -123,7 +123,7 @@ def test_a_walk_has_its_ends_and_what_lies_between(tmp_path: Path) -> None:
 def test_a_model_that_repeats_training_images_has_ratio_0_and_one_that_repeats_unseen_ones_1(tmp_path: Path) -> None:
     ratios = []
     for split in ("train", "val"):
-        callback, model = NearestTrainingImages(rows=2, neighbours=3, num_samples=100), painter()
+        callback, model = NearestTrainingImages(rows=2, neighbors=3, num_samples=100), painter()
         source = Digits(batch_size=500, preprocessing="scale")
         source.setup("fit")
         model.memory = source.splits[split][0]

@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_draws_no_second_picture_before_training(
 
 
 @pytest.mark.parametrize("preprocessing", ["scale", "mean_image", "standardize"])
-def test_values_are_the_weights_around_mid_grey(
+def test_values_are_the_weights_around_mid_gray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
 ) -> None:
     shown = Shown(monkeypatch)

@@ -16,7 +16,7 @@ from tests.pipelines.test_distributed import TWO, rows, train
 FIT = [
     "fit", "--config", "caption_lstm", "--data", "COCOCaptions", "--data.root", ".", "--data.backbone", NETWORK,
     "--data.min_count", "1", "--data.val_fraction", "0.25", "--trainer.max_epochs", "2", "--trainer.callbacks=null",
-    "--trainer.precision", "64-true", "--model.width", "16", "--model.keep_prob", "1.0", "--optimizer.lr", "1e-3",
+    "--trainer.precision", "64-true", "--model.width", "16", "--model.dropout", "0.0", "--optimizer.lr", "1e-3",
     "--trainer.log_every_n_steps", "1",
 ]  # fmt: skip
 ONE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]

@@ -14,7 +14,7 @@ from modules import Classifier, LinearSVM, SoftmaxRegression
 from pipelines import check
 from pipelines.checks.classifier_checks import check_splits, run_checks
 from pipelines.checks.gradient_checks import _Loss, _relative_error
-from pipelines.checks.sanity_checkable import Result, Split, without_regularisation
+from pipelines.checks.sanity_checkable import Result, Split, without_regularization
 from pipelines.run.topics import topics
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -250,14 +250,14 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     assert results_of(model, seed=3)["gradients"] != results_of(model, seed=4)["gradients"]
 
 
-def test_regularisation_is_switched_off_in_a_copy() -> None:
-    plain: Any = without_regularisation(LinearSVM(SHAPE, CLASSES, reg=3.0))
+def test_regularization_is_switched_off_in_a_copy() -> None:
+    plain: Any = without_regularization(LinearSVM(SHAPE, CLASSES, reg=3.0))
     assert plain.reg == 0
     net: Any = nn.Module()
     net.lstm = nn.LSTM(3, 3, num_layers=2, dropout=0.3)
     net.attention = nn.MultiheadAttention(4, 2, dropout=0.2)
     net.drop = nn.Dropout2d(0.1)
-    copy: Any = without_regularisation(net)
+    copy: Any = without_regularization(net)
     assert (copy.lstm.dropout, copy.attention.dropout, copy.drop.p) == (0, 0, 0)
     assert (net.lstm.dropout, net.attention.dropout, net.drop.p) == (0.3, 0.2, 0.1)
 

@@ -58,7 +58,7 @@ def train(folder: Path, *settings: str) -> Path:
 
 @pytest.fixture(scope="module")
 def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of softmax regression on standardised images."""
+    """A run of softmax regression on standardized images."""
     return train(tmp_path_factory.mktemp("linear"))
 
 
@@ -89,8 +89,8 @@ def deep_logits(run: Path, images: np.ndarray) -> np.ndarray:
     stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     net = {name: value.double().numpy() for name, value in stored["state_dict"].items()}
     directions = stored["Digits"]["directions"].double().numpy()
-    centred = (images / 255.0 - training_images().mean(0)).reshape(len(images), 64)
-    hidden = centred @ directions @ net["net.1.weight"].T + net["net.1.bias"]
+    centered = (images / 255.0 - training_images().mean(0)).reshape(len(images), 64)
+    hidden = centered @ directions @ net["net.1.weight"].T + net["net.1.bias"]
     normal = (hidden - net["net.2.running_mean"]) / np.sqrt(net["net.2.running_var"] + 1e-5)
     active = np.maximum(normal * net["net.2.weight"] + net["net.2.bias"], 0)
     return active @ net["net.5.weight"].T + net["net.5.bias"]

@@ -57,7 +57,7 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
     assert done.returncode == 0, done.stderr
     one, both = last(tmp_path / "one"), last(tmp_path / "two")
     assert torch.equal(one["network.first.weight"], both["network.first.weight"])
-    # Each process normalises its own half of a batch, so the other weights agree nearly.
+    # Each process normalizes its own half of a batch, so the other weights agree nearly.
     assert torch.cosine_similarity(one["network.first.bias"], both["network.first.bias"], 0) > 0.9
     assert one["network.groups.0.convs.0.weight"].shape == both["network.groups.0.convs.0.weight"].shape == (6, 72)
 

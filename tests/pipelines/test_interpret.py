@@ -202,10 +202,10 @@ def test_class_visualization_of_all_classes_and_its_animation(run: Path, tmp_pat
     assert [row["class"] for row in rows] == list("0123456789")
     subject = of_run(str(run))
     shown = subject.model(subject.read([tmp_path / f"class_{i}.png" for i in range(10)])).diag()
-    grey = subject.model(torch.full((10, 1, 8, 8), 0.5)).diag()
+    gray = subject.model(torch.full((10, 1, 8, 8), 0.5)).diag()
     scores = torch.tensor([float(row["score"]) for row in rows])
     torch.testing.assert_close(shown.detach(), scores, rtol=0.02, atol=0.05)  # rounded to 256 levels
-    assert (scores > grey + 0.2).all()
+    assert (scores > gray + 0.2).all()
     with Image.open(tmp_path / "classes.gif") as animation:
         assert getattr(animation, "n_frames", 1) == 40 and animation.size == (40, 16)
     with Image.open(tmp_path / "class_4.png") as image:
@@ -327,14 +327,14 @@ def test_models_that_are_no_differentiable_classifier(
 ) -> None:
     (tmp_path / "knn").mkdir()
     (tmp_path / "features").mkdir()
-    neighbours = train(tmp_path / "knn", "knn", "--model.k_max", "5", "--model.report_k", "null")
-    said = fails(capsys, *f"saliency --ckpt {neighbours} --images {digits} --out {tmp_path}/o".split())
+    neighbors = train(tmp_path / "knn", "knn", "--model.k_max", "5", "--model.report_k", "null")
+    said = fails(capsys, *f"saliency --ckpt {neighbors} --images {digits} --out {tmp_path}/o".split())
     assert "holds KNearestNeighbors, which compares pixels as whole numbers and has no gradient" in said
     features = train(tmp_path / "features", "features", "--data.features", "[hog]", "--data.root", str(tmp_path))
     said = fails(capsys, *f"saliency --ckpt {features} --images {digits} --out {tmp_path}/o".split())
     assert "classifies features (hog), which have no gradient with respect to the pixels; give a run whose" in said
     other = tmp_path / "other"
-    shutil.copytree(neighbours, other)
+    shutil.copytree(neighbors, other)
     config = yaml.safe_load((other / "config.yaml").read_text())
     config["model"] = {"class_path": f"{__name__}.NoClassifier"}
     (other / "config.yaml").write_text(yaml.safe_dump(config))

@@ -9,7 +9,7 @@ import torch
 from tests.command_line import run_pipeline
 from tests.pipelines.test_distributed import TWO, train
 
-ENCODER = ["--model.name", "test_resnet", "--model.options", "{channels: [8, 8, 16, 16]}"]
+ENCODER = ["--model.backbone", "test_resnet", "--model.options", "{channels: [8, 8, 16, 16]}"]
 SHORT = ["--data", "Digits", "--data.batch_size", "64", "--trainer.precision", "32-true", "--trainer.logger", "false"]
 PRETRAIN = [
     "fit", "--config", "simclr", *ENCODER, *SHORT, "--model.knn", "10", "--model.knn_memory", "200",
@@ -45,7 +45,7 @@ def test_pretraining_logs_its_figures_and_shows_its_pictures(run: Path) -> None:
         assert sum(bool(row[name]) for row in found) == 8, name
     assert max(int(row["step"]) for row in found) == 7
     pictures = {str(file.parent.relative_to(run / "pictures")) for file in (run / "pictures").rglob("*.png")}
-    assert {"positive_pairs", "embedding_map/val", "neighbours/val"} <= pictures
+    assert {"positive_pairs", "embedding_map/val", "neighbors/val"} <= pictures
 
 
 def test_the_learning_rate_is_that_of_the_batch(run: Path) -> None:

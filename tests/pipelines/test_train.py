@@ -71,7 +71,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("test --ckpt_path nothing.ckpt", "There is no checkpoint at nothing.ckpt;"),
         ("fit --config softmax --model.regg 1", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
         ("fit --config softmax --model.reg abc", "--model.reg is 'abc'; give a number."),
-        ("fit --config softmax --model.reg=-1", "reg is -1.0; give 0 (no regularisation) or more."),
+        ("fit --config softmax --model.reg=-1", "reg is -1.0; give 0 (no regularization) or more."),
         ("fit --config svm --model.margin 0", "margin is 0.0; give a number above 0"),
         ("fit --config softmax --model LinearSVN", "There is no class 'LinearSVN' for model; did you mean LinearSVM?"),
         ("fit --config softmax --data Digitz", "There is no class 'Digitz' for data; did you mean Digits?"),
@@ -154,7 +154,7 @@ def test_damaged_data_files(tmp_path: Path, keep: float, capsys: pytest.CaptureF
 
 
 def test_help_needs_no_torch(tmp_path: Path) -> None:
-    """Help without a topic and a misspelt name answer without importing what takes seconds."""
+    """Help without a topic and a misspelled name answer without importing what takes seconds."""
     code = (
         "import sys; from pipelines.train import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end: print(end.code)\n"
@@ -180,7 +180,7 @@ def test_help_of_one_class(option: str, name: str, said: str, capsys: pytest.Cap
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_short_names_are_spelt_out(trained: Path) -> None:
+def test_short_names_are_spelled_out(trained: Path) -> None:
     arguments, topic = resolve(["fit", "--config=svm", "--model.reg", "1"])
     assert arguments == ["fit", "--config", str(PROJECT / "pipelines" / "configs" / "svm.yaml"), "--model.reg", "1"]
     assert topic == "svm"

@@ -38,7 +38,7 @@ def file_name(number: int, part: str) -> str:
 
 
 def write_image(file: Path, number: int, size: tuple[int, int] = (60, 40)) -> None:
-    """A JPEG of one colour that tells the number: 8 × number in red, 255 − that in green."""
+    """A JPEG of one color that tells the number: 8 × number in red, 255 − that in green."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (8 * number % 256, 255 - 8 * number % 256, 40)).save(file, quality=95)
 
@@ -83,5 +83,5 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def number_of(image: np.ndarray) -> int:
-    """The number that the colour of an image (…, 3 first) in [0, 1] tells."""
+    """The number that the color of an image (…, 3 first) in [0, 1] tells."""
     return round(float(image[0].mean()) * 255 / 8)

@@ -215,7 +215,7 @@ def test_albumentations_get_larger_images_and_crop_them(tmp_path: Path) -> None:
     data = coco(tmp_path, decode_size=24, albumentations=pipeline)
     images, _ = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 16, 16)
-    assert torch.equal(images[:, 0], images[:, 1])  # grey, as the pipeline has it
+    assert torch.equal(images[:, 0], images[:, 1])  # gray, as the pipeline has it
     shown = next(iter(data.val_dataloader()))[0]
     assert not torch.equal(shown[:, 0], shown[:, 1])  # evaluation images are left alone
     with pytest.raises(ValueError, match=r"shape \(3, 24, 24\) after augmentation; they must have \(3, 16, 16\)"):
@@ -238,7 +238,7 @@ def cmyk(file: Path) -> None:
     Image.new("CMYK", (30, 20), (0, 200, 100, 0)).save(file)
 
 
-def grey(file: Path) -> None:
+def gray(file: Path) -> None:
     Image.new("L", (30, 20), 77).save(file)
 
 
@@ -269,14 +269,14 @@ def missing(file: Path) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("make", [cmyk, grey, one_pixel])
-def test_any_colour_model_and_size_is_converted(tmp_path: Path, make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("make", [cmyk, gray, one_pixel])
+def test_any_color_model_and_size_is_converted(tmp_path: Path, make: Callable[[Path], None]) -> None:
     folder = write_coco(tmp_path)
     make(folder / "val2017" / "000000000014.jpg")
     data = coco(tmp_path, bad="stop", image_size=8)
     images = torch.cat([batch[0] for batch in data.test_dataloader()])
     assert images.shape == (5, 3, 8, 8)
-    if make is grey:
+    if make is gray:
         assert (images[1] == 77).all()
     if make is cmyk:
         red, green, blue = (float(channel.float().mean()) for channel in images[1])

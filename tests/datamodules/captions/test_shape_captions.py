@@ -9,10 +9,10 @@ import torch
 from common.caption_words import caption as decoded
 from datamodules import ShapeCaptions
 from datamodules.captions.caption_data_module import Split
-from datamodules.captions.shape_scenes import COLOURS, KINDS, paint_scenes
+from datamodules.captions.shape_scenes import COLORS, KINDS, paint_scenes
 from datamodules.captions.vocabulary import split_words
 
-SHAPE = rf"a (small|large) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})"
+SHAPE = rf"a (small|large) ({'|'.join(COLORS)}) ({'|'.join(KINDS)})"
 SENTENCE = re.compile(rf"{SHAPE} (left of|right of|above|below) {SHAPE}")
 
 
@@ -53,12 +53,12 @@ def test_every_sentence_is_true_of_the_boxes_and_both_orders_are_there(data: Sha
             assert one[0] == ("large" if sides[scene, place] > 11 else "small")
             assert one != other
             assert KINDS[layout.kinds[scene, place]] == one[2]
-            assert list(COLOURS)[layout.colours[scene, place]] == one[1]
+            assert list(COLORS)[layout.colors[scene, place]] == one[1]
 
 
 def test_the_vocabulary_is_the_grammars_and_there_before_setup() -> None:
     fresh = ShapeCaptions(num_train=400)
-    words = {"a", "small", "large", *COLOURS, *KINDS, "left", "right", "of", "above", "below"}
+    words = {"a", "small", "large", *COLORS, *KINDS, "left", "right", "of", "above", "below"}
     assert set(fresh.vocabulary[4:]) == words
     assert len(fresh.vocabulary) == 4 + len(words) == 24
     assert fresh.input_shape == (3, 48, 48)

@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.captions.shape_scenes import (
     BLOCK,
-    COLOURS,
+    COLORS,
     KINDS,
     RADII,
     SIDE,
@@ -32,7 +32,7 @@ def test_types_and_ranges(layout: Layout, scenes: Scenes) -> None:
     assert scenes.images.dtype == np.uint8
     assert scenes.boxes.min() >= 1  # a margin of a pixel proves that no shape is cut off
     assert scenes.boxes.max() <= SIDE - 1
-    for values, names in ((layout.kinds, KINDS), (layout.colours, COLOURS), (layout.sizes, SIZES)):
+    for values, names in ((layout.kinds, KINDS), (layout.colors, COLORS), (layout.sizes, SIZES)):
         counts = np.bincount(values.ravel())
         assert len(counts) == len(names)
         assert abs(counts / counts.sum() - 1 / len(names)).max() < 0.05
@@ -40,7 +40,7 @@ def test_types_and_ranges(layout: Layout, scenes: Scenes) -> None:
 
 
 def test_the_two_shapes_are_never_of_one_sort(layout: Layout) -> None:
-    sorts = np.stack([layout.kinds, layout.colours, layout.sizes], 2)
+    sorts = np.stack([layout.kinds, layout.colors, layout.sizes], 2)
     assert (sorts[:, 0] != sorts[:, 1]).any(1).all()
 
 
@@ -49,7 +49,7 @@ def test_boxes_do_not_overlap_along_the_named_axis_and_it_clearly_dominates(layo
     axis = layout.upright.astype(int)
     rows = np.arange(len(axis))
     assert (first[rows, 2 + axis] < second[rows, axis]).all()
-    offset = np.abs(layout.centres[:, 1] - layout.centres[:, 0])
+    offset = np.abs(layout.centers[:, 1] - layout.centers[:, 0])
     assert (offset[rows, axis] >= 2 * offset[rows, 1 - axis] - 1e-3).all()
 
 
@@ -60,20 +60,20 @@ def test_large_shapes_are_clearly_larger_than_small_ones_of_their_kind(layout: L
         assert small.max() + 3 <= large.min()
 
 
-def test_the_middle_of_a_solid_shape_has_its_colour_and_no_other(layout: Layout, scenes: Scenes) -> None:
-    """The nearest colour of the palette to the mean of the innermost pixels is the one that the layout names."""
-    palette = np.array(list(COLOURS.values()))
+def test_the_middle_of_a_solid_shape_has_its_color_and_no_other(layout: Layout, scenes: Scenes) -> None:
+    """The nearest color of the palette to the mean of the innermost pixels is the one that the layout names."""
+    palette = np.array(list(COLORS.values()))
     solid = np.argwhere((layout.kinds == KINDS.index("circle")) | (layout.kinds == KINDS.index("square")))
     assert len(solid) > 300
     for scene, place in solid:
-        x, y = layout.centres[scene, place].astype(int)
+        x, y = layout.centers[scene, place].astype(int)
         seen = scenes.images[scene, :, y - 1 : y + 2, x - 1 : x + 2].mean((1, 2)) / 255
-        assert np.linalg.norm(palette - seen, axis=1).argmin() == layout.colours[scene, place]
+        assert np.linalg.norm(palette - seen, axis=1).argmin() == layout.colors[scene, place]
 
 
-def test_the_background_has_no_colour_of_the_palette(scenes: Scenes) -> None:
+def test_the_background_has_no_color_of_the_palette(scenes: Scenes) -> None:
     corners = scenes.images[:, :, [0, 0, -1, -1], [0, -1, 0, -1]].transpose(0, 2, 1).reshape(-1, 3) / 255
-    distances = np.linalg.norm(corners[:, None] - np.array(list(COLOURS.values())), axis=2)
+    distances = np.linalg.norm(corners[:, None] - np.array(list(COLORS.values())), axis=2)
     assert distances.min() > 0.25
 
 

@@ -48,7 +48,7 @@ def test_each_image_is_mirrored_in_every_other_epoch() -> None:
 def test_half_of_the_images_begin_mirrored_and_which_is_chance(seed: int) -> None:
     first = epoch_of(loader_of(seed=seed))
     assert abs(int(first.sum()) - N / 2) < 4 * (N / 4) ** 0.5
-    for lag in (1, 2, 7):  # neighbours in the files are independent
+    for lag in (1, 2, 7):  # neighbors in the files are independent
         agree = int((first[lag:] == first[:-lag]).sum())
         assert abs(agree - (N - lag) / 2) < 4 * (N / 4) ** 0.5
     other = epoch_of(loader_of(seed=seed + 1))

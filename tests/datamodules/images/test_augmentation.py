@@ -114,7 +114,7 @@ def test_cutout_equals_a_loop_at_every_place_borders_included(side: int) -> None
         assert torch.equal(ours[i], expected)
 
 
-def test_cutout_is_centred_anywhere_in_the_image() -> None:
+def test_cutout_is_centered_anywhere_in_the_image() -> None:
     images = torch.full((20_000, 1, 4, 5), 200, dtype=torch.uint8)
     blanked = (cutout(images, 1, torch.zeros(1), batch_of(torch.arange(20_000))) == 0).sum((0, 1))
     assert blanked.sum() == 20_000
@@ -143,7 +143,7 @@ def test_rotation_by_right_angles_is_a_quarter_turn(side: int) -> None:
 @pytest.mark.parametrize("angle", [-50.0, 20.0, 75.0])
 def test_rotation_keeps_lengths_whatever_the_sides(height: int, width: int, angle: float) -> None:
     """A dot at a known place moves to where the rotation matrix puts it."""
-    dot = np.array([6.0, -8.0])  # right of and above the centre, in pixels
+    dot = np.array([6.0, -8.0])  # right of and above the center, in pixels
     y, x = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
     blob = 255 * np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / 8)
     image = torch.from_numpy(blob.astype(np.uint8))[None, None]

@@ -1,4 +1,4 @@
-"""Features are computed once, kept safely, standardised on the training split alone and served as pixels are."""
+"""Features are computed once, kept safely, standardized on the training split alone and served as pixels are."""
 
 import multiprocessing
 import warnings
@@ -47,7 +47,7 @@ def test_tiles_give_what_the_whole_gives_in_the_order_asked_for() -> None:
     assert torch.equal(found, torch.cat([hue_histogram(images), hog(images)], 1))
 
 
-def test_standardised_as_scikit_learn_does_it() -> None:
+def test_standardized_as_scikit_learn_does_it() -> None:
     images = random_images()
     features = Features(["hog", "hue"])
     features.fit(images[:300])
@@ -58,13 +58,13 @@ def test_standardised_as_scikit_learn_does_it() -> None:
 
 def test_constant_features_become_zero() -> None:
     images = random_images(40)
-    images[:, 1:] = images[:, :1]  # grey: every hue is 0
+    images[:, 1:] = images[:, :1]  # gray: every hue is 0
     features = Features(["hue"])
     features.fit(images)
     assert torch.equal(features(images), torch.zeros(40, 10))
 
 
-@pytest.mark.parametrize("names", [[], ["hog", "hog"], ["hog", "colour"]])
+@pytest.mark.parametrize("names", [[], ["hog", "hog"], ["hog", "color"]])
 def test_wrong_names_are_refused(names: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"^features is .*; give one or more of hog, hue, each once\.$"):
         Features(names)
@@ -174,7 +174,7 @@ def test_loaders_serve_the_features_of_their_split(tmp_path: Path) -> None:
     assert torch.equal(given, all_labels)
 
 
-def test_standardised_by_the_training_split_alone(tmp_path: Path) -> None:
+def test_standardized_by_the_training_split_alone(tmp_path: Path) -> None:
     data = shapes(tmp_path)
     data.setup("fit")
     scaler = StandardScaler().fit(both(data.splits["train"][0]).double().numpy())
@@ -250,7 +250,7 @@ def test_what_works_on_pixels_is_refused(tmp_path: Path, settings: dict[str, Any
         shapes(tmp_path, **settings)
 
 
-def test_grey_images_have_hog_alone(tmp_path: Path) -> None:
+def test_gray_images_have_hog_alone(tmp_path: Path) -> None:
     data = Digits(root=str(tmp_path), features=["hog"])
     data.setup("fit")
     assert data.input_shape == (36,)

@@ -41,7 +41,7 @@ def test_equals_scikit_image(kind: str, orientations: int, cell: int, block: int
 
 
 @pytest.mark.parametrize("size", [(28, 28), (17, 33), (8, 8)])
-def test_equals_scikit_image_in_grey_and_in_other_sizes(size: tuple[int, int]) -> None:
+def test_equals_scikit_image_in_gray_and_in_other_sizes(size: tuple[int, int]) -> None:
     images = images_of("random", 1, size)
     found = hog(torch.from_numpy(images), 9, 4, 2)
     np.testing.assert_allclose(found.numpy(), reference(images, 9, 4, 2), rtol=0, atol=1e-6)

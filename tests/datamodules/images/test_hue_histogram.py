@@ -38,9 +38,9 @@ def test_hue_is_that_of_matplotlib_to_the_last_bit() -> None:
     np.testing.assert_array_equal(hue(torch.from_numpy(images)).numpy(), expected)
 
 
-def test_pure_colours_fall_where_they_belong_and_grey_counts_as_red() -> None:
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90], [0, 0, 0]], dtype=torch.uint8)
-    found = hue_histogram(colours.reshape(5, 3, 1, 1), 10)
+def test_pure_colors_fall_where_they_belong_and_gray_counts_as_red() -> None:
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [90, 90, 90], [0, 0, 0]], dtype=torch.uint8)
+    found = hue_histogram(colors.reshape(5, 3, 1, 1), 10)
     assert found.argmax(1).tolist() == [0, 3, 6, 0, 0]
     assert found.sum(1).tolist() == [1.0] * 5
 

@@ -15,7 +15,7 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def halves(mode: str, size: tuple[int, int] = (20, 12)) -> Image.Image:
-    """Red on the left, green on the right; in grey by the usual weights 0.299 and 0.587."""
+    """Red on the left, green on the right; in gray by the usual weights 0.299 and 0.587."""
     image = Image.new("RGB", size, RED)
     image.paste(GREEN, (size[0] // 2, 0, *size))
     return image.convert(mode)
@@ -25,9 +25,9 @@ def check_halves(pixels: torch.Tensor, tolerance: int) -> None:
     """What `halves` looks like in the middle of its two sides, in (C, H, W)."""
     channels, height, width = pixels.shape
     expected = (RED, GREEN) if channels == 3 else ((76,), (150,))
-    for column, colour in zip((width // 4, 3 * width // 4), expected, strict=True):
+    for column, color in zip((width // 4, 3 * width // 4), expected, strict=True):
         found = pixels[:, height // 2, column].int()
-        assert (found - torch.tensor(colour)).abs().max() <= tolerance
+        assert (found - torch.tensor(color)).abs().max() <= tolerance
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 8, 16)])
@@ -45,7 +45,7 @@ def check_halves(pixels: torch.Tensor, tolerance: int) -> None:
         ("cmyk.tif", "CMYK", {}, 0),
     ],
 )
-def test_colour_models_and_formats(
+def test_color_models_and_formats(
     tmp_path: Path, name: str, mode: str, options: dict[str, Any], tolerance: int, shape: tuple[int, int, int]
 ) -> None:
     halves(mode).save(tmp_path / name, **options)
@@ -55,8 +55,8 @@ def test_colour_models_and_formats(
     check_halves(images[0], tolerance + 1)
 
 
-@pytest.mark.parametrize("name", ["grey.png", "grey.jpg"])
-def test_grey_images_have_three_equal_channels(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["gray.png", "gray.jpg"])
+def test_gray_images_have_three_equal_channels(tmp_path: Path, name: str) -> None:
     ramp = np.tile(np.arange(0, 240, 30, dtype=np.uint8), (8, 1))
     Image.fromarray(ramp).save(tmp_path / name, quality=95)
     images = read_images([tmp_path / name], (3, 8, 8))

@@ -183,7 +183,7 @@ def test_images_without_variation_are_refused(method: Method, value: int) -> Non
         fitted(method, constant)
 
 
-def test_one_grey_level_in_one_pixel_is_variation_enough() -> None:
+def test_one_gray_level_in_one_pixel_is_variation_enough() -> None:
     images = torch.full((2000, 1, 20, 20), 101, dtype=torch.uint8)
     images[3, 0, 4, 5] += 1
     outputs = fitted("standardize", images)(images).double()

@@ -88,7 +88,7 @@ def test_box_of_a_mask_holds_every_pixel_of_the_shape_and_touches_it_on_four_sid
 def test_box_lies_where_the_shape_was_drawn(monkeypatch: pytest.MonkeyPatch, drawn: ShapeImages) -> None:
     """The same draw with invisible shapes differs from the real one inside the boxes only, and up to their edges."""
 
-    def no_shape(kind: str, centre: object, radius: object, angle: object, size: int) -> np.ndarray:
+    def no_shape(kind: str, center: object, radius: object, angle: object, size: int) -> np.ndarray:
         return np.zeros((len(np.asarray(radius)), size, size), dtype=np.float32)
 
     monkeypatch.setattr("datamodules.images.shape_drawing.shape_mask", no_shape)
@@ -100,20 +100,20 @@ def test_box_lies_where_the_shape_was_drawn(monkeypatch: pytest.MonkeyPatch, dra
         assert all(edge.max() > 0 for edge in (change[y0:y1, x0], change[y0:y1, x1 - 1]))
 
 
-def test_place_size_and_colour_vary_for_every_kind(drawn: ShapeImages) -> None:
-    centres = (drawn.boxes[:, :2] + drawn.boxes[:, 2:]) / 2
+def test_place_size_and_color_vary_for_every_kind(drawn: ShapeImages) -> None:
+    centers = (drawn.boxes[:, :2] + drawn.boxes[:, 2:]) / 2
     heights = drawn.boxes[:, 3] - drawn.boxes[:, 1]
     corners = drawn.images[:, :, 0, 0].astype(float)
-    middles = drawn.images[np.arange(1000), :, centres[:, 1].astype(int), centres[:, 0].astype(int)].astype(float)
+    middles = drawn.images[np.arange(1000), :, centers[:, 1].astype(int), centers[:, 0].astype(int)].astype(float)
     for label in range(10):
         chosen = drawn.labels == label
-        assert (centres[chosen].std(axis=0) > 1.5).all()
+        assert (centers[chosen].std(axis=0) > 1.5).all()
         assert heights[chosen].max() > 1.8 * heights[chosen].min()
         assert (corners[chosen].std(axis=0) > 40).all()
         assert (middles[chosen].std(axis=0) > 40).all()
 
 
-def test_colour_says_nothing_of_the_kind(drawn: ShapeImages) -> None:
+def test_color_says_nothing_of_the_kind(drawn: ShapeImages) -> None:
     means = drawn.images.mean(axis=(2, 3))
     per_kind = np.stack([means[drawn.labels == label].mean(axis=0) for label in range(10)])
     assert per_kind.std(axis=0).max() < 0.2 * means.std(axis=0).min()

@@ -42,14 +42,14 @@ def test_crops_are_distributed_as_torchvision_draws_them() -> None:
     assert (columns / rows).log().abs().max() < log(4 / 3) + 0.1  # sides are whole pixels
 
 
-def test_colours_and_shares_are_drawn_as_said() -> None:
+def test_colors_and_shares_are_drawn_as_said() -> None:
     settings = TwoViews(jitter=0.5, jitter_probability=0.6, grayscale=0.3, blur=0.1)
     _, _, _, _, mirrored, *factors, turn, gray, blurred, sigma = settings.draw(batch_of(20_000), 32, 32)
     shares = {"mirrored": mirrored, "gray": gray, "blurred": blurred, "changed": turn != 0}
     for (name, drawn), expected in zip(shares.items(), (0.5, 0.3, 0.1, 0.6), strict=True):
         assert drawn.float().mean().item() == pytest.approx(expected, abs=0.02), name
     for factor in factors:
-        assert torch.equal(factor != 1, turn != 0)  # all colours of a view are changed, or none
+        assert torch.equal(factor != 1, turn != 0)  # all colors of a view are changed, or none
         assert 0.6 <= factor.min() < 0.61 and 1.39 < factor.max() <= 1.4
     assert -0.1 <= turn.min() < -0.099 and 0.099 < turn.max() <= 0.1
     assert 0.1 <= sigma.min() < 0.11 and 1.99 < sigma.max() <= 2
@@ -73,7 +73,7 @@ def test_nothing_random_leaves_the_image(images: Tensor) -> None:
     torch.testing.assert_close(views, images.float() / 255)
 
 
-def test_order_of_the_colours_counts_and_changes_with_the_step(images: Tensor) -> None:
+def test_order_of_the_colors_counts_and_changes_with_the_step(images: Tensor) -> None:
     pairs = PairsOfViews(images, torch.arange(N), ALL)
     draws = ALL.draw(batch_of(N), 32, 32)
     one, other = (ALL.apply(images.float() / 255, draws, order) for order in ([0, 1, 2, 3], [3, 2, 1, 0]))

@@ -18,7 +18,7 @@ def uniform(low: float, high: float, seed: int = 1) -> Tensor:
 
 @pytest.fixture
 def images() -> Tensor:
-    """Random colours, with a black, a white and a gray image among them, which have no hue."""
+    """Random colors, with a black, a white and a gray image among them, which have no hue."""
     images = torch.rand(B, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     images[0], images[1] = 0, 1
     images[2] = images[2, :1]
@@ -61,7 +61,7 @@ def test_blur(images: Tensor, radius: int) -> None:
         (many.hue, one.adjust_hue, -0.5, 0.5),
     ],
 )
-def test_colours(
+def test_colors(
     images: Tensor,
     mine: Callable[[Tensor, Tensor], Tensor],
     its: Callable[[Tensor, float], Tensor],

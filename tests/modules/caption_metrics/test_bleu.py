@@ -32,7 +32,7 @@ def test_precisions_are_of_the_whole_corpus() -> None:
     ("references", "closest"),
     [(["a b c d e f"], 6), (["d c", "a b c d e f"], 2), (["a b c d e f", "d c"], 2), (["a", "a b c d e"], 5)],
 )
-def test_short_captions_are_penalised_by_the_closest_reference(references: list[str], closest: int) -> None:
+def test_short_captions_are_penalized_by_the_closest_reference(references: list[str], closest: int) -> None:
     """The caption has 4 words; of references of 2 and of 6 the shorter one counts."""
     found = bleu(["a b c d"], [references])
     assert found[0] == pytest.approx(exp(min(0, 1 - closest / 4)), rel=1e-6)

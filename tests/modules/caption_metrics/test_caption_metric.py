@@ -107,7 +107,7 @@ def test_reset_and_an_empty_batch(metric: type[CaptionMetric]) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_texts_are_tokenised_as_the_penn_treebank(metric: type[CaptionMetric]) -> None:
+def test_texts_are_tokenized_as_the_penn_treebank(metric: type[CaptionMetric]) -> None:
     raw, cut = metric(), metric(str.split)
     raw.update(["A man's dog, running.", "Two cats."], [["the man's Dog!"], ["2 cats", "Two cats sleep"]])
     cut.update(["a man 's dog running", "two cats"], [["the man 's dog"], ["2 cats", "two cats sleep"]])

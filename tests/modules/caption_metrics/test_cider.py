@@ -25,11 +25,11 @@ def test_rare_words_count_and_common_ones_do_not() -> None:
     assert found == pytest.approx(10 * (1 + 1) / 4 / 2)  # n = 1 and 2 of 4, one image of 2
 
 
-def test_a_word_said_too_often_is_clipped_and_a_wrong_length_penalised() -> None:
+def test_a_word_said_too_often_is_clipped_and_a_wrong_length_penalized() -> None:
     """The caption has b three times and c once; the reference each once, and no n-gram of more words in common."""
     found = cider(["b b b c", "x"], [["c b"], ["y"]])
     cosine = (1 * 1 + 1 * 1) / (sqrt(3**2 + 1) * sqrt(2))
-    penalty = exp(-((3 - 1) ** 2) / (2 * 6**2))  # of pairs of neighbours, 3 and 1
+    penalty = exp(-((3 - 1) ** 2) / (2 * 6**2))  # of pairs of neighbors, 3 and 1
     assert found == pytest.approx(10 * cosine * penalty / 4 / 2)
 
 

@@ -252,7 +252,7 @@ def test_words_beyond_the_vocabulary_are_refused() -> None:
 
 
 def test_captioning_leaves_a_model_in_training() -> None:
-    model = CaptionTransformer(SHAPE, WORDS, 16, 1, 2, keep_prob=0.5).train()
+    model = CaptionTransformer(SHAPE, WORDS, 16, 1, 2, dropout=0.5).train()
     inputs = torch.randn(6, *SHAPE)
     assert model.caption(inputs) == model.caption(inputs)  # without dropout
     assert model.training
@@ -288,7 +288,7 @@ def test_refused_vocabularies(vocabulary: list[str], sentence: str) -> None:
     ("settings", "sentence"),
     [
         ({"width": 0}, "width is 0; give at least 1"),
-        ({"keep_prob": 0.0}, "keep_prob is 0.0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
         ({"beam_size": 0}, "beam_size is 0; give at least 1"),
         ({"max_length": 0}, "max_length is 0; give at least 1 word"),

@@ -10,7 +10,7 @@ from modules.captioning.consensus import consensus
 WORDS = ["a", "the", "red", "blue", "large", "circle", "square", "left", "right", "of", "is", "and"]
 
 
-def test_it_maximises_the_mean_similarity_to_the_different_draws() -> None:
+def test_it_maximizes_the_mean_similarity_to_the_different_draws() -> None:
     rng = random.Random(0)
     for _ in range(20):
         drawn = [[" ".join(rng.choices(WORDS, k=rng.randint(3, 7))) for _ in range(4)] for _ in range(5)]

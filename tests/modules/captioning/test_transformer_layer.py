@@ -39,8 +39,8 @@ def layer_by_hand(layer: TransformerLayer, x: Floats, grid: Floats | None, norm:
         assert cross is not None
         parts.append(lambda y: attention(cross, y, grid, False)[0])
     parts.append(lambda y: affine(np.maximum(affine(y, layer.feed_forward[0]), 0), layer.feed_forward[2]))
-    for part, normalise in zip(parts, layer.norms, strict=True):
-        x = x + part(layer_norm(x, normalise)) if norm == "pre" else layer_norm(x + part(x), normalise)
+    for part, normalize in zip(parts, layer.norms, strict=True):
+        x = x + part(layer_norm(x, normalize)) if norm == "pre" else layer_norm(x + part(x), normalize)
     return x
 
 
@@ -87,17 +87,17 @@ def test_a_later_place_changes_no_earlier_one(norm: NormPlace) -> None:
     assert (before[:, 3:] - after[:, 3:]).abs().amin((0, 2)).min() > 0
 
 
-@pytest.mark.parametrize("keep_prob", [1.0, 0.5])
-def test_dropout_falls_in_training_alone_and_keeps_the_mean(keep_prob: float) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_dropout_falls_in_training_alone_and_keeps_the_mean(dropout: float) -> None:
     torch.manual_seed(0)
-    layer = MultiHeadAttention(64, 1, keep_prob)
+    layer = MultiHeadAttention(64, 1, dropout)
     with torch.no_grad():
         layer.output.weight.copy_(torch.eye(64))
     x = torch.randn(1, 3, 64)
     memory = layer.project(torch.randn(1, 500, 64))
     evaluated = layer.eval()(x, memory)
     trained = layer.train()(x, memory)
-    assert torch.equal(evaluated, trained) == (keep_prob == 1)
+    assert torch.equal(evaluated, trained) == (dropout == 0)
     many = torch.stack([layer(x, memory) for _ in range(400)])
     torch.testing.assert_close(many.mean(0), evaluated, rtol=0, atol=0.05)
 

@@ -10,7 +10,7 @@ import torch
 from modules import LinearProbe, SimCLR
 
 SHAPE, K = (3, 16, 16), 4
-ENCODER: dict[str, Any] = {"name": "test_resnet", "options": {"channels": [8, 8, 16, 16]}}
+ENCODER: dict[str, Any] = {"backbone": "test_resnet", "options": {"channels": [8, 8, 16, 16]}}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def probe(checkpoint: str | None = None, **settings: Any) -> LinearProbe:
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_it_starts_from_the_checkpoints_encoder(pretrained: SimCLR, tmp_path: Path, frozen: bool) -> None:
-    model = probe(saved(pretrained, tmp_path), freeze_encoder=frozen)
+    model = probe(saved(pretrained, tmp_path), freeze_backbone=frozen)
     for name, value in pretrained.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], value), name
     images = torch.randn(8, *SHAPE)
@@ -48,7 +48,7 @@ def test_it_starts_from_the_checkpoints_encoder(pretrained: SimCLR, tmp_path: Pa
 @pytest.mark.parametrize("as_built", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_only_what_is_not_frozen_learns(pretrained: SimCLR, tmp_path: Path, frozen: bool, as_built: bool) -> None:
-    model = probe(saved(pretrained, tmp_path), freeze_encoder=frozen)
+    model = probe(saved(pretrained, tmp_path), freeze_backbone=frozen)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     if not as_built:  # Lightning begins to train with the model as it was built
@@ -63,7 +63,7 @@ def test_only_what_is_not_frozen_learns(pretrained: SimCLR, tmp_path: Path, froz
 
 
 def test_without_a_checkpoint_it_starts_at_random_with_the_same_network(pretrained: SimCLR, tmp_path: Path) -> None:
-    scratch, tuned = probe(freeze_encoder=False), probe(saved(pretrained, tmp_path), freeze_encoder=False)
+    scratch, tuned = probe(freeze_backbone=False), probe(saved(pretrained, tmp_path), freeze_backbone=False)
     assert [p.shape for p in scratch.parameters()] == [p.shape for p in tuned.parameters()]
     assert torch.equal(scratch.output.weight, tuned.output.weight)
     assert not torch.equal(next(scratch.encoder.parameters()), next(tuned.encoder.parameters()))
@@ -78,7 +78,7 @@ def test_another_encoder_is_named(pretrained: SimCLR, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
         probe(file, options={"channels": [8, 8, 16, 24]})
     with pytest.raises(ValueError, match=said):
-        probe(file, name="resnet10t", options=None)
+        probe(file, backbone="resnet10t", options=None)
 
 
 def test_a_checkpoint_of_another_topic_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,12 @@ from modules.neighbors.votes import similarity_votes
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
-SMALL: dict[str, Any] = {"name": "test_resnet", "options": {"channels": [8, 8, 16, 16]}, "hidden": 16, "projection": 8}
+SMALL: dict[str, Any] = {
+    "backbone": "test_resnet",
+    "options": {"channels": [8, 8, 16, 16]},
+    "hidden": 16,
+    "projection": 8,
+}
 
 
 def simclr(shape: tuple[int, ...] = (3, 16, 16), **settings: Any) -> SimCLR:
@@ -161,7 +166,7 @@ def test_all_images_vote_where_there_are_fewer_than_the_memory_takes(tmp_path: P
     torch.testing.assert_close(model.labels, labels)
 
 
-def test_more_neighbours_than_images_are_refused(tmp_path: Path) -> None:
+def test_more_neighbors_than_images_are_refused(tmp_path: Path) -> None:
     data = digits(subset=20)
     with pytest.raises(
         ValueError, match=r"^knn is 50 and knn_memory is None, but there are 20 training images; give at"
@@ -169,17 +174,17 @@ def test_more_neighbours_than_images_are_refused(tmp_path: Path) -> None:
         trainer_of(tmp_path).validate(simclr(data.input_shape, knn=50), data, verbose=False)
 
 
-def test_synchronised_batch_norm_on_a_cpu_is_refused() -> None:
+def test_synchronized_batch_norm_on_a_cpu_is_refused() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(simclr())
     with pytest.raises(
-        ValueError, match=r"^torch synchronises batch norm on GPUs alone; give --trainer\.sync_batchnorm"
+        ValueError, match=r"^torch synchronizes batch norm on GPUs alone; give --trainer\.sync_batchnorm"
     ):
         model.on_fit_start()
 
 
-def test_neighbours_need_a_memory() -> None:
-    with pytest.raises(ValueError, match=r"^No images are memorised yet"):
-        simclr().neighbours(torch.zeros(1, 3, 16, 16), 1)
+def test_neighbors_need_a_memory() -> None:
+    with pytest.raises(ValueError, match=r"^No images are memorized yet"):
+        simclr().neighbors(torch.zeros(1, 3, 16, 16), 1)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +197,7 @@ def test_neighbours_need_a_memory() -> None:
         ({"hidden": 0}, "hidden is 0 and projection is 8; give at least 1 for each"),
         ({"projection": 0}, "hidden is 16 and projection is 0"),
         ({"lr_scaling": "cubic"}, "lr_scaling is 'cubic'; give one of none, linear, sqrt"),
-        ({"name": "resnet_18", "options": None}, "timm has no model 'resnet_18'; did you mean"),
+        ({"backbone": "resnet_18", "options": None}, "timm has no model 'resnet_18'; did you mean"),
         ({"shape": (64,)}, r"test_resnet takes images \(C, H, W\), but the data has shape \(64,\)"),
     ],
 )

@@ -30,7 +30,7 @@ def convolution(maps: np.ndarray, filters: np.ndarray, mode: str) -> np.ndarray:
     )
 
 
-def normalised(maps: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def normalized(maps: np.ndarray, bias: np.ndarray) -> np.ndarray:
     mean, variance = maps.mean((0, 2, 3), keepdims=True), maps.var((0, 2, 3), keepdims=True)
     return (maps - mean) / np.sqrt(variance + 1e-5) + bias.reshape(1, -1, 1, 1)
 
@@ -64,7 +64,7 @@ def test_logits_equal_the_formula(whitening: bool, residual: bool) -> None:
                 height, width = maps.shape[2] // 2, maps.shape[3] // 2
                 maps = maps[:, :, : 2 * height, : 2 * width]
                 maps = maps.reshape(*maps.shape[:2], height, 2, width, 2).max((3, 5))
-            maps = normalised(maps, array(norm.bias))
+            maps = normalized(maps, array(norm.bias))
             maps = gelu(maps + first if residual and number == 2 else maps)
             first = maps if number == 0 else first
     expected = maps.max((2, 3)) @ array(network.head.weight).T / 9
@@ -98,7 +98,7 @@ def test_smoothed_loss_equals_the_formula_and_evaluation_is_not_smoothed() -> No
 
 def test_tests_look_at_the_views_and_validation_does_not() -> None:
     torch.manual_seed(0)
-    model = FastConvNet((3, 16, 16), K, [4, 4], views="mirror").eval()
+    model = FastConvNet((3, 16, 16), K, [4, 4], test_time_augmentation="mirror").eval()
     images = torch.randn(5, 3, 16, 16)
     torch.testing.assert_close(model.test_logits(images), (model(images) + model(images.flip(-1))) / 2)
     torch.testing.assert_close(model.test_logits(images), model.test_logits(images.flip(-1)))
@@ -206,7 +206,11 @@ def test_refused_runs(tmp_path: Path) -> None:
         ((3, 32, 32), {"bias_lr_scale": 0.0}, "bias_lr_scale is 0.0; give a multiple above 0"),
         ((3, 32, 32), {"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
         ((3, 32, 32), {"optimizer": "adam"}, "optimizer is 'adam'; give one of muon, sgd"),
-        ((3, 32, 32), {"views": "all"}, "views is 'all'; give one of one, mirror, mirror_and_shift"),
+        (
+            (3, 32, 32),
+            {"test_time_augmentation": "all"},
+            "test_time_augmentation is 'all'; give one of one, mirror, mirror_and_shift",
+        ),
     ],
 )
 def test_refusals(shape: tuple[int, ...], settings: dict[str, Any], sentence: str) -> None:

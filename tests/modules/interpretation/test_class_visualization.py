@@ -1,4 +1,4 @@
-"""Class visualisation climbs to where its objective is largest, and repeats itself from the same seed."""
+"""Class visualization climbs to where its objective is largest, and repeats itself from the same seed."""
 
 from typing import Any
 

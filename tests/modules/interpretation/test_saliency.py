@@ -108,11 +108,11 @@ def test_a_linear_model_is_attributed_exactly() -> None:
 
 
 def test_models_without_gradients_or_logits_are_refused() -> None:
-    neighbours = KNearestNeighbors((3, 6, 5), 4, k=1, k_max=1).eval()
-    neighbours.memorise(torch.rand(8, 3, 6, 5), torch.arange(8) % 4)
+    neighbors = KNearestNeighbors((3, 6, 5), 4, k=1, k_max=1).eval()
+    neighbors.memorize(torch.rand(8, 3, 6, 5), torch.arange(8) % 4)
     images, labels = torch.rand(2, 3, 6, 5), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="scores of KNearestNeighbors have no gradient with respect to the pixels"):
-        saliency(neighbours, images, labels)
+        saliency(neighbors, images, labels)
     with pytest.raises(ValueError, match=r"Conv2d gives shape \(2, 4, 4, 3\) instead of logits \(B, K\)"):
         saliency(nn.Conv2d(3, 4, 3), images, labels)
 

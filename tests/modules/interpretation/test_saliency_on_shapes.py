@@ -97,7 +97,7 @@ def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) ->
 def test_attributions_to_contrast_outline_the_shape_whatever_the_network_knows(
     trained: ConvNet, untrained: ConvNet
 ) -> None:
-    """Why such a map proves little: the difference from the mean colour, which it is multiplied by, finds the shape."""
+    """Why such a map proves little: the difference from the mean color, which it is multiplied by, finds the shape."""
     plain = IMAGES.mean((2, 3), keepdim=True)
     found, random = (
         shares(integrated_gradients(one, IMAGES, LABELS, plain, 16).sum(1).abs()) for one in (trained, untrained)

@@ -97,8 +97,8 @@ def test_bias_starts_at_zero_and_weights_at_their_scale() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reg": -0.1}, "reg is -0.1; give 0 (no regularisation) or more."),
-        ({"reg": nan}, "reg is nan; give 0 (no regularisation) or more."),
+        ({"reg": -0.1}, "reg is -0.1; give 0 (no regularization) or more."),
+        ({"reg": nan}, "reg is nan; give 0 (no regularization) or more."),
         ({"margin": 0.0}, "margin is 0.0; give a number above 0, such as 1."),
         ({"margin": nan}, "margin is nan; give a number above 0, such as 1."),
         ({"weight_scale": 0.0}, "weight_scale is 0.0; give a standard deviation above 0, such as 0.001."),

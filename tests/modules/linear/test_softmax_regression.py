@@ -80,7 +80,7 @@ def test_expected_initial_loss(classes: int) -> None:
     assert model.loss(model(images), labels).item() == pytest.approx(log(classes), rel=0.01)
 
 
-def test_regularisation_leaves_the_bias_alone() -> None:
+def test_regularization_leaves_the_bias_alone() -> None:
     model, images, labels = random_problem(1)
     plain = model.loss(model(images), labels).item()
     model.reg = 2.0
@@ -96,7 +96,7 @@ def test_templates_have_the_shape_of_an_image() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reg": -1.0}, "reg is -1.0; give 0 (no regularisation) or more."),
+        ({"reg": -1.0}, "reg is -1.0; give 0 (no regularization) or more."),
         ({"weight_scale": nan}, "weight_scale is nan; give a standard deviation above 0, such as 0.001."),
     ],
 )

@@ -90,11 +90,11 @@ def test_vote_shares_equal_scikit_learns(weights: Weights, metric: Any, name: st
         queries = queries[10:]
     for k in (1, 6, 25):
         model = KNearestNeighbors((1, 8, 8), 5, k, metric, weights)
-        model.memorise(memory, labels)
+        model.memorize(memory, labels)
         reference = KNeighborsClassifier(k, weights="uniform" if weights == "majority" else weights, metric=name)
         reference.fit(memory.flatten(1).double().numpy(), labels.numpy())
         expected = torch.from_numpy(reference.predict_proba(queries.flatten(1).double().numpy()))
-        distances, _ = model.neighbours(queries, k + 1)
+        distances, _ = model.neighbors(queries, k + 1)
         clear = distances[:, k - 1] < distances[:, k]  # scikit-learn takes any of those at equal distance
         assert clear.double().mean() > 0.9
         shares = model.votes_by_k(queries)[0][:, k - 1]
@@ -110,7 +110,7 @@ def test_loss_is_that_of_smoothed_shares() -> None:
     assert model.loss((shares + 1e-9).log(), torch.tensor([1, 2])).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_fit_memorises_the_whole_training_split(tmp_path: Path) -> None:
+def test_fit_memorizes_the_whole_training_split(tmp_path: Path) -> None:
     data = digits(val_fraction=0.2)
     model = fitted(tmp_path, data, k=3, k_max=5)
     assert torch.equal(model.images, data.splits["train"][0])
@@ -129,7 +129,7 @@ def test_accuracies_of_all_k_are_those_of_single_models(tmp_path: Path, metric: 
     images, labels = data.splits["val"]
     for k, name in ((4, ""), (1, "/k=1"), (9, "/k=9")):
         single = KNearestNeighbors(data.input_shape, 10, k=k, metric=metric, k_max=1)
-        single.memorise(*data.training_images())
+        single.memorize(*data.training_images())
         right = (single(images).argmax(1) == labels).double().mean().item()
         assert logged[f"val/accuracy{name}"].item() == pytest.approx(right, abs=1e-6)
         assert model.accuracy_by_k[k - 1].item() == pytest.approx(right, abs=1e-6)
@@ -156,7 +156,7 @@ def test_a_checkpoint_brings_the_memory_along(tmp_path: Path) -> None:
         check_weights_fit(stored, other, file)
 
 
-def test_floats_are_memorised_as_floats(tmp_path: Path) -> None:
+def test_floats_are_memorized_as_floats(tmp_path: Path) -> None:
     data = Digits(preprocessing="standardize")
     model = fitted(tmp_path, data, k_max=5)
     assert model.images.dtype == torch.float32
@@ -176,22 +176,22 @@ def test_predictions_are_vote_shares(tmp_path: Path) -> None:
 def test_before_fit_all_classes_are_equally_likely_and_nothing_is_evaluated(tmp_path: Path) -> None:
     model = KNearestNeighbors((1, 8, 8), 10)
     assert model(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).softmax(1).unique().tolist() == pytest.approx([0.1])
-    with pytest.raises(ValueError, match=r"^No images are memorised yet; run fit first"):
+    with pytest.raises(ValueError, match=r"^No images are memorized yet; run fit first"):
         trainer_of(tmp_path).test(model, digits(), verbose=False)
 
 
 def test_loaders_without_a_datamodule_are_refused(tmp_path: Path) -> None:
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.rand(9, 2), torch.zeros(9).long()))
-    with pytest.raises(ValueError, match=r"^KNearestNeighbors memorises the whole training split, .* such as CIFAR10"):
+    with pytest.raises(ValueError, match=r"^KNearestNeighbors memorizes the whole training split, .* such as CIFAR10"):
         trainer_of(tmp_path).fit(KNearestNeighbors((2,), 2), loader)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k": 0}, "k is 0; give at least 1 neighbour."),
-        ({"report_k": [3, 0]}, "report_k is 0; give at least 1 neighbour."),
-        ({"k_max": -2}, "k_max is -2; give at least 1 neighbour."),
+        ({"k": 0}, "k is 0; give at least 1 neighbor."),
+        ({"report_k": [3, 0]}, "report_k is 0; give at least 1 neighbor."),
+        ({"k_max": -2}, "k_max is -2; give at least 1 neighbor."),
         ({"metric": "l3"}, "metric is 'l3'; give one of l1, l2, cosine."),
         ({"weights": "rank"}, "weights is 'rank'; give one of majority, distance."),
         ({"memory_limit": 0}, "memory_limit is 0; give at least 1 byte, such as 2**28."),
@@ -203,9 +203,9 @@ def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
     assert str(raised.value) == message
 
 
-def test_more_neighbours_than_images_and_missing_labels_are_refused() -> None:
+def test_more_neighbors_than_images_and_missing_labels_are_refused() -> None:
     images, labels = torch.zeros(7, 1, 8, 8, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"^The 50 nearest neighbours are wanted, .* there are 7 images to memorise"):
-        KNearestNeighbors((1, 8, 8), 10).memorise(images, labels)
+    with pytest.raises(ValueError, match=r"^The 50 nearest neighbors are wanted, .* there are 7 images to memorize"):
+        KNearestNeighbors((1, 8, 8), 10).memorize(images, labels)
     with pytest.raises(ValueError, match=r"^There are 7 images and 6 labels; give one label to each image\.$"):
-        KNearestNeighbors((1, 8, 8), 10, k_max=1).memorise(images, labels[:6])
+        KNearestNeighbors((1, 8, 8), 10, k_max=1).memorize(images, labels[:6])

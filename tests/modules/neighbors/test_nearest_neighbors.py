@@ -55,7 +55,7 @@ def test_pixels_are_exact(product: str, metric: Metric, count: int, shape: tuple
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("high", [1, 2, 3])
-def test_neighbours_at_equal_distance_come_in_the_order_of_the_memory(product: str, metric: Metric, high: int) -> None:
+def test_neighbors_at_equal_distance_come_in_the_order_of_the_memory(product: str, metric: Metric, high: int) -> None:
     memory, queries = pixels(900, 4, high=high), pixels(50, 4, seed=1, high=high)
     for k in (1, 7, 100, 899, 900):
         distances, places = NearestNeighbors(memory, metric).search(queries, k)
@@ -88,7 +88,7 @@ def test_floats_equal_definition_and_scikit_learn(metric: Metric, dtype: torch.d
     distances, places = NearestNeighbors(memory, metric, memory_limit=20_000).search(queries, 20)
     expected, order = sorted_by_loops(queries, memory, metric, 20)
     torch.testing.assert_close(distances, expected, rtol=1e-5, atol=1e-6)
-    assert (places == order).double().mean() > 0.99  # rounding may exchange neighbours
+    assert (places == order).double().mean() > 0.99  # rounding may exchange neighbors
     reference = ScikitNeighbors(n_neighbors=20, metric={"l1": "manhattan", "l2": "euclidean"}.get(metric, metric))
     by_scikit, _ = reference.fit(memory.flatten(1).double().numpy()).kneighbors(queries.flatten(1).double().numpy())
     torch.testing.assert_close(distances, torch.from_numpy(by_scikit), rtol=1e-5, atol=1e-6)
@@ -166,13 +166,13 @@ def test_a_missing_int8_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("k", [0, -1, 6])
 def test_k_out_of_range(k: int) -> None:
-    with pytest.raises(ValueError, match=f"^k is {k}; give 1 up to the number of memorised vectors, 5\\.$"):
+    with pytest.raises(ValueError, match=f"^k is {k}; give 1 up to the number of memorized vectors, 5\\.$"):
         NearestNeighbors(pixels(5, 4)).search(pixels(2, 4), k)
 
 
 def test_queries_unlike_the_memory() -> None:
     search = NearestNeighbors(pixels(5, 3, 2, 2))
-    message = r"^A query has {} values of {}, but a memorised vector has 12 of uint8; give both the same shape and "
+    message = r"^A query has {} values of {}, but a memorized vector has 12 of uint8; give both the same shape and "
     with pytest.raises(ValueError, match=message.format(27, "uint8")):
         search.search(pixels(2, 3, 3, 3), 1)
     with pytest.raises(ValueError, match=message.format(12, "float32")):
@@ -187,14 +187,14 @@ def test_zero_vectors_have_no_cosine(place: int) -> None:
     zeros[place] = 0
     with pytest.raises(ValueError, match=f"^Query {place} is all zeros, so it has no direction"):
         search.search(zeros, 1)
-    with pytest.raises(ValueError, match=f"^Memorised vector {place} is all zeros, so it has no direction"):
+    with pytest.raises(ValueError, match=f"^Memorized vector {place} is all zeros, so it has no direction"):
         NearestNeighbors(zeros, "cosine")
 
 
 def test_wrong_settings() -> None:
     with pytest.raises(ValueError, match=r"^metric is 'l3'; give one of l1, l2, cosine\.$"):
         NearestNeighbors(pixels(3, 2), "l3")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^The memory is empty; give at least one vector to memorise\.$"):
+    with pytest.raises(ValueError, match=r"^The memory is empty; give at least one vector to memorize\.$"):
         NearestNeighbors(pixels(0, 2))
     with pytest.raises(ValueError, match=r"^memory_limit is 0; give the bytes"):
         NearestNeighbors(pixels(3, 2), memory_limit=0)

@@ -90,7 +90,7 @@ def test_shapes() -> None:
         ((3, 8, 8), {"convs_per_stage": 0}, "convs_per_stage is 0; give at least 1"),
         ((3, 8, 8), {"kernel_size": 4}, "kernel_size is 4; give an odd number"),
         ((3, 8, 8), {"pooling": "min"}, "pooling is 'min'; give max or avg"),
-        ((3, 8, 8), {"keep_prob": 0.0}, "keep_prob is 0.0"),
+        ((3, 8, 8), {"dropout": 1.0}, "dropout is 1.0"),
         (
             (3, 8, 8),
             {"normalization": "group", "groups": 5},

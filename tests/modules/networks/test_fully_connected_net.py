@@ -1,4 +1,4 @@
-"""The fully connected net against its formula in float64: affine, normalisation, ReLU, dropout, loss."""
+"""The fully connected net against its formula in float64: affine, normalization, ReLU, dropout, loss."""
 
 from itertools import pairwise
 from math import log
@@ -50,7 +50,7 @@ def test_inverted_dropout() -> None:
     """Kept units are divided by p, a share p of them is kept, and evaluation drops nothing."""
     p = 0.7
     torch.manual_seed(0)
-    dropout = next(la for la in FullyConnectedNet((D,), K, [4], keep_prob=p).layers if isinstance(la, nn.Dropout))
+    dropout = next(la for la in FullyConnectedNet((D,), K, [4], dropout=1 - p).layers if isinstance(la, nn.Dropout))
     a = torch.rand(500, 400, dtype=torch.float64) + 0.5
     out: Tensor = dropout(a)
     kept = out != 0
@@ -60,7 +60,7 @@ def test_inverted_dropout() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"normalization": "batch"}, {"normalization": "layer"}, {"keep_prob": 0.6, "reg": 0.1}]
+    "settings", [{}, {"normalization": "batch"}, {"normalization": "layer"}, {"dropout": 0.4, "reg": 0.1}]
 )
 def test_gradients(settings: dict[str, object]) -> None:
     model = random_net(1, **settings).float()
@@ -82,7 +82,7 @@ def test_start_and_shapes() -> None:
     assert len(FullyConnectedNet((4,), 3, []).affine) == 1
 
 
-def test_a_batch_of_one_under_batch_normalisation() -> None:
+def test_a_batch_of_one_under_batch_normalization() -> None:
     model = FullyConnectedNet((D,), K, [4], normalization="batch")
     with pytest.raises(ValueError, match=r"training batch of one image.* give a batch_size of 2 or more"):
         model(torch.randn(1, D))
@@ -93,8 +93,8 @@ def test_a_batch_of_one_under_batch_normalisation() -> None:
     ("settings", "sentence"),
     [
         ({"hidden_sizes": [4, 0]}, r"hidden_sizes is \[4, 0\]; give at least 1 unit"),
-        ({"keep_prob": 0.0}, "keep_prob is 0.0; give a probability above 0"),
-        ({"keep_prob": 1.2}, "keep_prob is 1.2; give a probability above 0"),
+        ({"dropout": 1.0}, "dropout is 1.0; it must be in [0, 1)"),
+        ({"dropout": -0.2}, "dropout is -0.2; it must be in [0, 1)"),
         ({"reg": -1.0}, "reg is -1.0; give 0"),
         ({"weight_scale": -1.0}, "weight_scale is -1.0; give a standard deviation above 0"),
         ({"normalization": "group"}, "normalization is 'group'; give none, batch or layer"),

@@ -1,4 +1,4 @@
-"""Each normalisation against its formula in float64, over the set of values that its row of the table names."""
+"""Each normalization against its formula in float64, over the set of values that its row of the table names."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def by_formula(x: Tensor, dimensions: tuple[int, ...]) -> Tensor:
     return (x - mean) / (variance + EPSILON).sqrt()
 
 
-def randomised(layer: nn.Module) -> nn.Module:
+def randomized(layer: nn.Module) -> nn.Module:
     """In float64, its γ and β drawn at random."""
     for parameter in layer.double().parameters():
         nn.init.normal_(parameter)
@@ -27,7 +27,7 @@ def randomised(layer: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(("kind", "dimensions"), [("batch", (0,)), ("layer", (1,))])
 def test_vectors(kind: str, dimensions: tuple[int, ...], seed: int) -> None:
     torch.manual_seed(seed)
-    layer, x = randomised(vector_norm(kind, 6)), 3 + 2 * torch.randn(5, 6, dtype=torch.float64)  # type: ignore[arg-type]
+    layer, x = randomized(vector_norm(kind, 6)), 3 + 2 * torch.randn(5, 6, dtype=torch.float64)  # type: ignore[arg-type]
     expected = layer.weight * by_formula(x, dimensions) + layer.bias  # type: ignore[operator]
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
@@ -37,7 +37,7 @@ def test_vectors(kind: str, dimensions: tuple[int, ...], seed: int) -> None:
 def test_images(kind: str, seed: int) -> None:
     torch.manual_seed(seed)
     groups = 3
-    layer, x = randomised(image_norm(kind, 6, groups)), 3 + 2 * torch.randn(4, 6, 5, 2, dtype=torch.float64)  # type: ignore[arg-type]
+    layer, x = randomized(image_norm(kind, 6, groups)), 3 + 2 * torch.randn(4, 6, 5, 2, dtype=torch.float64)  # type: ignore[arg-type]
     if kind == "batch":
         normal = by_formula(x, (0, 2, 3))
     elif kind == "layer":
@@ -48,9 +48,9 @@ def test_images(kind: str, seed: int) -> None:
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_batch_normalisation_evaluates_with_running_averages() -> None:
+def test_batch_normalization_evaluates_with_running_averages() -> None:
     torch.manual_seed(0)
-    layer = randomised(vector_norm("batch", 3))
+    layer = randomized(vector_norm("batch", 3))
     mean, variance = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     for _ in range(4):
         x = torch.randn(7, 3, dtype=torch.float64) * 2 + 1
@@ -63,7 +63,7 @@ def test_batch_normalisation_evaluates_with_running_averages() -> None:
 
 
 @pytest.mark.parametrize("kind", ["layer", "group"])
-def test_a_sample_is_normalised_alone(kind: str) -> None:
+def test_a_sample_is_normalized_alone(kind: str) -> None:
     layer, x = image_norm(kind, 4, 2), torch.randn(5, 4, 3, 3)  # type: ignore[arg-type]
     torch.testing.assert_close(layer(x)[2:3], layer(x[2:3]))
 

@@ -56,7 +56,7 @@ def test_resnet18_is_the_one_of_the_paper() -> None:
     assert model.expected_initial_loss() == log(10)
 
 
-def test_a_large_filter_is_cut_to_its_centre() -> None:
+def test_a_large_filter_is_cut_to_its_center() -> None:
     torch.manual_seed(0)
     whole: Any = timm.create_model("resnet18", num_classes=K)
     torch.manual_seed(0)
@@ -208,7 +208,7 @@ def test_flat_inputs_are_refused() -> None:
 
 
 RECIPE = [
-    "fit", "--config", "resnet", "--model.name", TINY, "--data", "Digits", "--data.batch_size", "64",
+    "fit", "--config", "resnet", "--model.backbone", TINY, "--data", "Digits", "--data.batch_size", "64",
     "--model.mixup", "0.2", "--model.cutmix", "1", "--trainer.max_epochs", "2", "--trainer.precision", "32-true",
 ]  # fmt: skip
 

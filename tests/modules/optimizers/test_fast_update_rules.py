@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from modules.optimizers.schedules import Triangular
-from modules.optimizers.update_rules import Together, decoupled_sgd, filter_muon, normalise
+from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 
 
 def gradients(steps: int, *shapes: tuple[int, ...]) -> list[list[torch.Tensor]]:
@@ -75,21 +75,23 @@ def test_muon_moves_along_the_nearest_orthogonal_matrix() -> None:
             assert moved.norm().item() == pytest.approx(length, rel=0.25)
 
 
-def test_normalised_filters_have_length_root_m_and_their_direction() -> None:
+def test_normalized_filters_have_length_root_m_and_their_direction() -> None:
     matrix = nn.Parameter(torch.randn(9, 20))
     before = matrix.detach().clone()
-    normalise([matrix])
+    normalize([matrix])
     assert matrix.norm().item() == pytest.approx(3.0)
     assert torch.cosine_similarity(before.flatten(), matrix.detach().flatten(), 0).item() == pytest.approx(1.0)
 
 
-def pair() -> tuple[list[nn.Parameter], Together]:
+def pair() -> tuple[list[nn.Parameter], ChainedOptimizer]:
     torch.manual_seed(0)
     weights = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(3))]
-    return weights, Together(filter_muon(weights[:1], 0.2, 0.6), decoupled_sgd([(weights[1:], 1.0)], 5, 0.01, 0.8, 256))
+    return weights, ChainedOptimizer(
+        filter_muon(weights[:1], 0.2, 0.6), decoupled_sgd([(weights[1:], 1.0)], 5, 0.01, 0.8, 256)
+    )
 
 
-def step(optimizer: Together, weights: list[nn.Parameter], number: int) -> float:
+def step(optimizer: ChainedOptimizer, weights: list[nn.Parameter], number: int) -> float:
     def closure() -> float:
         optimizer.zero_grad()
         loss = sum((weight - number).square().sum() for weight in weights)

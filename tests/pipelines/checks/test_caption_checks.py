@@ -62,7 +62,7 @@ def test_captions_are_learned_by_heart(model: Any, passes: bool, monkeypatch: py
     monkeypatch.setattr(caption_sanity, "_RATES", (1e-2,))
     monkeypatch.setattr(caption_sanity, "_STEPS", 250)
     torch.manual_seed(0)
-    untrained = model((6,), VOCABULARY, width=32, keep_prob=0.5, label_smoothing=0.1)
+    untrained = model((6,), VOCABULARY, width=32, dropout=0.5, label_smoothing=0.1)
     before = {name: value.clone() for name, value in untrained.state_dict().items()}
     result = check_learned_by_heart(untrained, *some_captions())
     assert result.passed is passes, result.figures

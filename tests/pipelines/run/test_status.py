@@ -49,7 +49,7 @@ def test_the_first_ending_counts(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_readable_status_is_unknown(tmp_path: Path) -> None:
     assert read_status(tmp_path).state == "unknown"
-    for text in ("", "{", "[]", json.dumps({"colour": "red"})):
+    for text in ("", "{", "[]", json.dumps({"color": "red"})):
         (tmp_path / "status.json").write_text(text)
         assert read_status(tmp_path).state == "unknown"
 

@@ -38,7 +38,7 @@ def test_a_grid_tries_every_point_once_in_order_and_names_the_best(tmp_path: Pat
     assert rows == sorted(rows, reverse=True) and len(rows) == 6
 
 
-def test_each_way_to_fail_fails_that_trial_alone_and_is_labelled(tmp_path: Path) -> None:
+def test_each_way_to_fail_fails_that_trial_alone_and_is_labeled(tmp_path: Path) -> None:
     ways = ["well", "exception", "sentence", "exit 3", "sigkill", "nan", "hang"]
     file = write_sweep(tmp_path, parameters={"x": {"value": 50}, "how": {"values": ways}})
     code, _, _ = run_sweep(tmp_path, "run", str(file), "--parallel", "2", "--time-limit", "4")

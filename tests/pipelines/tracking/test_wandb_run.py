@@ -50,7 +50,7 @@ def test_mode_follows_the_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert wandb_mode() == mode
 
 
-def test_flat_settings_are_spelt_as_on_the_command_line() -> None:
+def test_flat_settings_are_spelled_as_on_the_command_line() -> None:
     config = {
         "seed_everything": 0,
         "model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}},
