@@ -1,43 +1,49 @@
-# make quickstart: set up, then search softmax regression's settings on handwritten digits and compare the runs.
-# make test:       set up, then run all tests. make lint: style and types.
 # Only Python 3.11 or newer, pip and make are needed. VENV and PYTHON may be set on the command line.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations=20
 
-.PHONY: quickstart test lint setup setup-dev lock clean
+.PHONY: help quickstart test test-all lint setup setup-dev lock clean
 
-quickstart: setup
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: setup  ## set up, then search softmax regression's settings on handwritten digits and compare the runs
 	$(BIN)/python -m pipelines.sweep run sweeps/digits.yaml --engine local
 	$(BIN)/python -m pipelines.compare $$(ls -td logs/sweeps/digits-* | head -1)
 
-test: setup-dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+test: setup-dev  ## set up, then run every test that needs no process of its own
+	$(PYTEST) -m "not slow"
 
-lint: setup-dev
+test-all: setup-dev  ## set up, then run every test: kills, several processes, Ray, W&B agents, the browser
+	$(PYTEST)
+
+lint: setup-dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
 # Each environment is installed once per lock file: the marker is newer than the lock until the lock changes.
-setup: $(VENV)/.installed
-setup-dev: $(VENV)/.installed-dev
+setup: $(VENV)/.installed  ## install what running needs, and the project itself, into VENV (.venv)
+setup-dev: $(VENV)/.installed-dev  ## install what tests, lint and benchmarks need on top
 
-$(VENV)/.installed: requirements.lock
+$(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
-lock:
+lock:  ## resolve requirements*.txt into the lock files; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" requirements.txt -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" requirements-dev.txt -c requirements.lock -o requirements-dev.lock
 
-clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

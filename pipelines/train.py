@@ -41,6 +41,8 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     Raises:
         ValueError: an unknown command, topic or checkpoint, or neither a topic nor a checkpoint.
     """
+    if arguments[0].startswith("--"):  # as a sweep with `program: pipelines/train.py` starts it
+        arguments = ["fit", *arguments]
     command, given = arguments[0], _split_equals(arguments[1:])
     if command not in SUBCOMMANDS:
         raise UserError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")

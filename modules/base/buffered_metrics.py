@@ -7,12 +7,13 @@ the mean since its last point, not one batch's noise.
 
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
+from modules.base.earlier_checkpoints import EarlierCheckpoints
 
-class BufferedMetrics(L.LightningModule):
+
+class BufferedMetrics(EarlierCheckpoints):
     """A LightningModule that logs means of `train/…` figures, over all that was counted since the last log."""
 
     def __init__(self) -> None:

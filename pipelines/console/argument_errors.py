@@ -16,6 +16,7 @@ import torch
 import callbacks
 import datamodules
 import modules
+from common.earlier_names import RENAMED
 
 _ROOTS = [f"{root}.class_path" for root in ("model", "data", "optimizer", "lr_scheduler")]
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
@@ -57,6 +58,9 @@ def _explain_key(key: str, text: str) -> str:
     inner = re.search(r'Parser key "([^"]+)"', text[len(f'Parser key "{key}"') :])
     option = f"--{key}.{inner[1]}" if inner else f"--{key}"
     if path and (match := re.search(r"Option '([^']+)' is not accepted", text)):
+        if new_name := RENAMED.get(name, {}).get(match[1]):
+            value = ", the probability of dropping: 1 − keep_prob" if match[1] == "keep_prob" else ""
+            return f"{name} has no setting {match[1]!r} any more; it is called {new_name} now{value}."
         return f"{name} has no setting {match[1]!r}; {_suggest(match[1], _settings(path[1]))}"
     if path and re.search(r"has no attribute|No module named|Import of|Unable to import", text):
         return f"There is no class {path[1]!r} for {key}; {_suggest(name, _classes(key))}"

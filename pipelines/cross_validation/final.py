@@ -16,7 +16,7 @@ from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import read_status
 from pipelines.search.local_machine import LocalMachine, shares
 from pipelines.search.search import Search
-from pipelines.search.trial_command import python_path, trial_command
+from pipelines.search.trial_command import trial_command
 from pipelines.search.trial_process import Job, Outcome
 from pipelines.tracking.curves import read_curves
 
@@ -81,7 +81,6 @@ def _run(search: Search, run_id: str, command: list[str], metric: str) -> Outcom
         "WANDB_RUN_ID": run_id,
         "WANDB_RUN_GROUP": search.folder.name,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": python_path(),
     }
     log = search.folder / "trials" / "final.log"
     try:

@@ -11,7 +11,7 @@ from pipelines.console.formatting import duration, figure, setting
 from pipelines.run.status import give_reason
 from pipelines.search.local_machine import LocalMachine, shares
 from pipelines.search.search import Search, Trial
-from pipelines.search.trial_command import python_path, trial_command
+from pipelines.search.trial_command import train_arguments, trial_command
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
 
 
@@ -71,7 +71,7 @@ def _job(search: Search, trial: Trial) -> Job:
     )
     earlier = search.run_folder(trial)
     if earlier is not None:
-        if (earlier / "checkpoints" / "last.ckpt").is_file() and "pipelines.train" in command:
+        if (earlier / "checkpoints" / "last.ckpt").is_file() and train_arguments(command) is not None:
             command += ["--ckpt_path", str(earlier.relative_to(search.root))]
         else:
             shutil.rmtree(earlier)  # it never came to a checkpoint
@@ -79,7 +79,6 @@ def _job(search: Search, trial: Trial) -> Job:
         "WANDB_RUN_ID": trial.run_id,
         "WANDB_RUN_GROUP": search.folder.name,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "PYTHONPATH": python_path(),
     }
     return Job(
         number=trial.number,

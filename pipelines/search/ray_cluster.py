@@ -20,7 +20,6 @@ from typing import Any
 from common.errors import UserError
 from pipelines.search.launcher import line, run_search
 from pipelines.search.search import Search, Trial
-from pipelines.search.trial_command import python_path
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
@@ -128,7 +127,6 @@ def _connected(address: str | None) -> Iterator[None]:
             address=address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": python_path()}},  # the launchers import this project
             logging_level=logging.ERROR,
         )
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others, by version

@@ -5,7 +5,6 @@ lines in on standard input, JSON, and the first complaint out on standard output
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from common.errors import UserError
 from pipelines.search.sweep_file import SweepFile
-from pipelines.search.trial_command import python_path, trial_command
+from pipelines.search.trial_command import train_arguments, trial_command
 
 
 def check_parameters(sweep: SweepFile) -> None:
@@ -25,19 +24,18 @@ def check_parameters(sweep: SweepFile) -> None:
     Raises:
         ValueError: the command line does not know a parameter, or does not take one of its values.
     """
-    if "pipelines.train" not in sweep.command:
+    if train_arguments(sweep.command) is None:
         return
     with TemporaryDirectory() as folder:
         lines = []
         for number, point in enumerate(_points(sweep)):
             words = trial_command(sweep.command, sweep.nested(point), Path(folder) / f"{number}.json")
-            lines.append(words[words.index("pipelines.train") + 1 :])
+            lines.append(train_arguments(words) or [])
         answer = subprocess.run(
             [sys.executable, "-m", "pipelines.search.resolve"],
             input=json.dumps(lines),
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": python_path()},
             check=False,
         )
     if answer.returncode:

@@ -6,6 +6,7 @@ Macros: https://docs.wandb.ai/models/sweeps/define-sweep-configuration#command-m
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path)
     return words
 
 
-def python_path() -> str:
-    """PYTHONPATH with which `python -m pipelines.train` is found from any folder, as paths in a command mean it."""
-    return os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+def train_arguments(command: Sequence[str]) -> list[str] | None:
+    """Returns what a command hands to `pipelines.train`, or None if it starts another program.
+
+    The three ways to start it are `python -m pipelines.train`, `python pipelines/train.py` (the program of a sweep that
+    W&B's page makes) and `l231n`.
+    """
+    for position, word in enumerate(command):
+        path = Path(word)
+        if word == "pipelines.train" or path.parts[-2:] == ("pipelines", "train.py") or path.name == "l231n":
+            return list(command[position + 1 :])
+    return None

@@ -20,7 +20,6 @@ import yaml
 from common.errors import UserError
 from pipelines.console.formatting import setting
 from pipelines.search.local_machine import shares, visible_gpus
-from pipelines.search.trial_command import python_path
 from pipelines.search.watchdog import MARK, Watchdog
 from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
 
@@ -119,7 +118,6 @@ def _start(path: str, folder: Path, place: int, count: int | None, environment: 
                 "WANDB_DIR": str(folder.resolve()),
                 # The sweep's command says "python" and means this one, whether or not its environment is active.
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
-                "PYTHONPATH": python_path(),
                 **environment,
             },
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
@@ -29,7 +28,6 @@ class Watchdog:
     def __init__(self, mark: str, keep_open: tuple[int, ...] = ()) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.search.watchdog", mark],
-            cwd=Path(__file__).resolve().parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=keep_open,

@@ -1,0 +1,28 @@
+"""Checkpoints of earlier versions in Python code: `ConvNet.load_from_checkpoint(path)` reads the names of their settings."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import lightning as L
+import torch
+
+from common.earlier_names import current_settings
+
+
+class EarlierCheckpoints(L.LightningModule):
+    """A LightningModule whose checkpoints may hold settings under the names of an earlier version."""
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Builds a module from a checkpoint, as Lightning does, with every setting under its name of today."""
+        if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_file():
+            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            settings = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+            current = current_settings(cls.__name__, settings)
+            if current != settings:
+                checkpoint[cls.CHECKPOINT_HYPER_PARAMS_KEY] = current
+                checkpoint_path = BytesIO()
+                torch.save(checkpoint, checkpoint_path)
+                checkpoint_path.seek(0)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
