@@ -1,0 +1,90 @@
+"""Every private name of a library that the project uses, so that a new version of a library can be checked at a glance.
+
+A private name may change in any release: requirements.txt keeps these libraries below their next one.
+"""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.modules import dropout
+
+PROJECT = Path(__file__).resolve().parents[1]
+ROOMS = ("common", "modules", "datamodules", "callbacks", "pipelines")
+
+PRIVATE: dict[str, tuple[str, Any]] = {
+    # name: library in requirements.txt, what has it
+    "_PATH": ("lightning", __import__("lightning.fabric.utilities.types", fromlist=["_PATH"])),
+    "_batches_that_stepped": ("lightning", _TrainingEpochLoop(None)),  # type: ignore[arg-type]
+    "_ddp_kwargs": ("lightning", DDPStrategy()),
+    "_get": ("lightning", LightningCLI),
+    "_dump_config": ("lightning", LightningCLI),
+    "_parse_ckpt_path": ("lightning", LightningCLI),
+    "_prepare_subcommand_parser": ("lightning", LightningCLI),
+    "_run_subcommand": ("lightning", LightningCLI),
+    "_subcommand_method_arguments": ("lightning", None),  # set by LightningCLI when it has made its parsers
+    "_subcommand_parsers": ("lightning", None),
+    "_last_global_step_saved": ("lightning", ModelCheckpoint()),
+    "_save_checkpoint": ("lightning", ModelCheckpoint),
+    "_actions": ("jsonargparse", ArgumentParser()),
+    "_study_id": ("optuna", optuna.create_study()),
+    "_trial_id": ("optuna", optuna.trial.FrozenTrial),
+    "_DropoutNd": ("torch", dropout),
+    "_foreach_copy_": ("torch", torch),
+    "_foreach_lerp_": ("torch", torch),
+    "_int_mm": ("torch", torch),
+    "_load_from_state_dict": ("torch", LightningModule),
+}
+PUBLIC = {"_make", "_replace", "_asdict", "_exit"}  # documented, of namedtuple and os
+
+
+def test_every_private_name_in_use_is_listed() -> None:
+    used: set[str] = set()
+    for file in (file for room in ROOMS for file in (PROJECT / room).rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                used.add(node.attr)
+            elif isinstance(node, ast.ImportFrom):
+                used |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.FunctionDef):
+                used.add(node.name)
+    ours = _our_names()
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    assert private - ours - PUBLIC == PRIVATE.keys() - ours
+    assert PRIVATE.keys() <= private, "a name that is no longer used"
+
+
+def _our_names() -> set[str]:
+    """Private names that the project's own classes and functions define."""
+    names: set[str] = set()
+    for file in (file for room in ROOMS for file in (PROJECT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names - PRIVATE.keys()
+
+
+def test_each_is_there_in_the_installed_version() -> None:
+    missing = [
+        name for name, (_, owner) in PRIVATE.items() if owner is not None and not hasattr(owner, name)
+        and name not in getattr(owner, "__annotations__", {}) and name not in getattr(owner, "__slots__", ())
+    ]  # fmt: skip
+    assert missing == ["_trial_id"] or missing == []
+
+
+def test_requirements_keep_each_library_below_its_next_private_change() -> None:
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    bounds = {line.split("[")[0].split(">")[0]: line for line in lines if line and line[0] != "#"}
+    for library in {library for library, _ in PRIVATE.values()}:
+        assert ",<" in bounds[library], f"{bounds[library]} has no upper bound"
