@@ -1,86 +1,102 @@
-"""Files that appear whole or not at all, made by one process at a time, and refusals to write as sentences."""
+"""Writes a file under a temporary name and renames it when it is complete, so that no reader meets half a file.
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC
+    with atomic_write(folder / "config.yaml") as temporary:
+        temporary.write_text(text)
+
+The temporary file lies beside the target, as `.NAME.0.tmp`, since a rename is atomic only within a file system. Its
+writer holds a lock on it, which the system releases when a process dies, however it dies: the next writer of the same
+target removes what a killed one left, and writers at the same time use `.NAME.1.tmp` and so on; the last one to finish
+decides the content. On a file system without locks, files left by killed processes stay.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
 
-from common.errors import UserError
-
-
-class DownloadError(UserError):
-    """A file cannot be had from any mirror, or cannot be stored."""
-
-
-def all_at_once(folder: Path, there: Callable[[], bool], make: Callable[[Path], None]) -> Path:
-    """Fills a folder in such a way that all of its new files appear at once, or none; one process at a time.
+@contextmanager
+def atomic_write(target: Path, sync: bool = False) -> Iterator[Path]:
+    """Replaces a file by the one that the `with` block writes to the path yielded; an exception leaves the old one.
 
     Args:
-        folder: the folder to make or to add to.
-        there: whether nothing is left to do, asked when no other process is at it.
-        make: writes the files into a temporary folder beside it.
-
-    Returns:
-        `folder`.
+        target: The file; its folder is made if it does not exist. It gets the permissions of a newly opened file.
+        sync: Whether to flush the content to the disk before the rename, so that a power cut can't leave an empty file.
 
     Raises:
-        DownloadError: the folder cannot be written.
+        OSError: the folder or the file can't be written.
     """
-    temporary = folder.with_name(f".{folder.name}.part")
-    with locked(folder.with_name(f".{folder.name}.lock")):
-        if there():
-            return folder
-        with writing(temporary):
-            shutil.rmtree(temporary, ignore_errors=True)  # a killed process may have left one behind
-            temporary.mkdir()
-        try:
-            make(temporary)
-            with writing(folder):
-                if folder.is_dir():
-                    for path in temporary.iterdir():
-                        path.replace(folder / path.name)
-                else:
-                    temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Waits until no other process holds this lock file, which is made if it does not exist.
-
-    Raises:
-        DownloadError: its folder cannot be written, or its file system has no locks.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire()
-        except NotImplementedError as error:
-            raise OSError("its file system has no file locks") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, descriptor = _create(target)
     try:
-        yield
+        yield temporary
+        if sync:
+            os.fsync(descriptor)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     finally:
-        lock.release()
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not unlock it while a forked process has it open
+        os.close(descriptor)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusal to write into a `DownloadError`."""
+def _create(target: Path) -> tuple[Path, int]:
+    """Creates and locks an empty temporary file: its path and an open file descriptor."""
+    number = 0
+    while True:
+        temporary = target.with_name(f".{target.name}.{number}.tmp")
+        try:
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            if not _remove_abandoned(temporary):
+                number += 1
+            continue
+        try:
+            if _lock(descriptor, if_unsupported=True) and _is_at(descriptor, temporary):
+                return temporary, descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another process took it for abandoned before it was locked
+
+
+def _remove_abandoned(temporary: Path) -> bool:
+    """Removes a temporary file that no process has locked; false if a process writes it or it can't be removed."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT):
-            raise DownloadError(
-                f"{path.absolute()} cannot be written because the disk or quota is full; free some space and run the "
-                "same command again, which continues an unfinished download."
-            ) from error
-        raise DownloadError(
-            f"{path.absolute()} cannot be written ({error.strerror or error}); make its folder writable or name "
-            "another data folder."
-        ) from error
+        descriptor = os.open(temporary, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # another user's
+    try:
+        if not _lock(descriptor, if_unsupported=False):
+            return False
+        if _is_at(descriptor, temporary):
+            temporary.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, if_unsupported: bool) -> bool:
+    """Locks an open file without waiting; false if another process holds the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return if_unsupported
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to an open file: a writer may have renamed it since."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

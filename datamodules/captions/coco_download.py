@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
-from common.atomic_files import DownloadError, all_at_once, writing
 from datamodules.files.data_files import DataFileError
+from datamodules.files.data_folder import DownloadError, fill_folder, storage_errors
 from datamodules.files.download import Download, fetch
 
 _MIRRORS: Final = ("https://s3.amazonaws.com/images.cocodataset.org/", "http://images.cocodataset.org/")
@@ -74,7 +74,7 @@ def download_coco(root: Path, year: int) -> None:
         return
     sizes = {archive.download.name: archive.download.size or 0 for archive in wanted}
     listed = ", ".join(f"{name} {size / 1e9:.1f} GB" for name, size in sizes.items())
-    with writing(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     begun = sum(part.stat().st_size for name in sizes if (part := folder / f".{name}.part").is_file())
@@ -89,7 +89,7 @@ def download_coco(root: Path, year: int) -> None:
     for archive in wanted:
         file = fetch(archive.download, folder)
         extract_zip(file, folder / archive.folder, archive.members)
-        with writing(file):
+        with storage_errors(file):
             file.unlink()
 
 
@@ -118,7 +118,7 @@ def extract_zip(archive: Path, folder: Path, members: Collection[str] | None = N
             folder.
         DownloadError: the folder cannot be written.
     """
-    return all_at_once(
+    return fill_folder(
         folder,
         lambda: folder.is_dir() if members is None else all((folder / name).is_file() for name in members),
         lambda temporary: _unpack(archive, folder.name, temporary, members, max_bytes),
@@ -135,7 +135,7 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                 raise zipfile.BadZipFile(f"it unpacks to more than {max_bytes:,} bytes")
             for info in tqdm(wanted, desc=f"unpacking {archive.name}", unit="file", disable=None):
                 target = into / info.filename.rpartition("/")[2]
-                with content.open(info) as source, writing(target), target.open("xb") as file:
+                with content.open(info) as source, storage_errors(target), target.open("xb") as file:
                     shutil.copyfileobj(source, file)  # ends with an error if the CRC is wrong
     except DownloadError:
         raise

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from common.atomic_files import DownloadError, all_at_once, writing
 from datamodules.files.data_files import DataFileError
+from datamodules.files.data_folder import DownloadError, fill_folder, storage_errors
 
 _BLOCK_BYTES: Final = 1 << 16
 
@@ -38,7 +38,7 @@ def extract_tar(archive: Path, folder: Path, members: Collection[str] | None = N
             folder.
         DownloadError: the folder cannot be written.
     """
-    return all_at_once(
+    return fill_folder(
         folder,
         lambda: members is not None and all((folder / name).is_file() for name in members),
         lambda temporary: _unpack(archive, folder.name, temporary, members, max_bytes),
@@ -80,7 +80,7 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                     source = tar.extractfile(member)
                     if source is None or len(parts) != 2 or (members is not None and parts[1] not in members):
                         continue
-                    with writing(into / parts[1]), (into / parts[1]).open("wb") as file:
+                    with storage_errors(into / parts[1]), (into / parts[1]).open("wb") as file:
                         shutil.copyfileobj(source, file)
             while stream.read(_BLOCK_BYTES):
                 pass

@@ -20,8 +20,8 @@ from typing import Final, cast
 
 from tqdm import tqdm
 
-from common.atomic_files import DownloadError, locked, writing
 from common.errors import UserError
+from datamodules.files.data_folder import DownloadError, locked, storage_errors
 
 TIMEOUT_SECONDS: Final = 10.0
 """How long a mirror may take to answer, or stay silent while it sends, before it counts as down."""
@@ -95,7 +95,7 @@ def fetch(download: Download, folder: Path) -> Path:
             except _MirrorError as error:
                 failures.append(f"{url} ({error})")
                 continue
-            with writing(target):
+            with storage_errors(target):
                 os.replace(part, target)
             return target
     raise DownloadError(
@@ -172,7 +172,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
             raise _MirrorError(f"offers {total} bytes instead of {download.size}")
         total = total or download.size
         with (
-            writing(part),
+            storage_errors(part),
             part.open("ab" if start else "wb") as file,
             tqdm(
                 desc=download.name,

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.atomic_files import DownloadError
 from datamodules.captions import coco_download as module
 from datamodules.captions.coco_download import ARCHIVES, download_coco, extract_zip
 from datamodules.files.data_files import DataFileError
+from datamodules.files.data_folder import DownloadError
 from datamodules.files.download import Download
 from tests.datamodules.captions.coco_dataset import write_coco
 

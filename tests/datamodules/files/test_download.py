@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from common.atomic_files import DownloadError
 from datamodules.files import download as module
 from datamodules.files.archives import extract_tar
 from datamodules.files.data_files import DataFileError
+from datamodules.files.data_folder import DownloadError
 from datamodules.files.download import Download, fetch
 from datamodules.files.official_files import CIFAR10, CIFAR10_MEMBERS, FASHION_MNIST, MNIST
 
@@ -265,10 +265,9 @@ def test_a_file_that_is_there_needs_neither_lock_nor_network(tmp_path: Path) -> 
 
 def test_two_processes_and_four_threads_at_once_download_once(tmp_path: Path, mirrors: list[Mirror]) -> None:
     mirrors[0].delay = 0.5
-    # An empty package in its place spares the processes the seconds that `import torch` takes.
-    package = (
-        f"import sys, types; p = types.ModuleType('datamodules'); p.__path__ = [{str(Path(module.__file__).parent)!r}]"
-    )
+    # An empty package instead of the real one spares the processes the seconds that `import torch` takes.
+    path = str(Path(module.__file__).parent.parent)
+    package = f"import sys, types; p = types.ModuleType('datamodules'); p.__path__ = [{path!r}]"
     imports = "sys.modules['datamodules'] = p; from pathlib import Path; "
     imports += "from datamodules.files.download import Download, fetch"
     call = f"{package}; {imports}; fetch({wanted(mirrors[0])!r}, Path('.'))"
