@@ -1,11 +1,13 @@
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from pipelines.search.resolve import check_parameters
 from pipelines.search.sweep_file import read_sweep
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, run_module
 
 SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
 _GOOD = """
@@ -18,12 +20,24 @@ parameters:
 """
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that parses the command lines is forked where torch and Lightning are imported already."""
+
+    def run(command: list[str], input: str, **others: Any) -> "subprocess.CompletedProcess[str]":
+        done = run_module(command[2], command[3:], Path.cwd(), input)
+        return subprocess.CompletedProcess(command, done.code, done.out, done.err)
+
+    monkeypatch.setattr("pipelines.search.resolve.subprocess.run", run)
+
+
 def _write(folder: Path, text: str) -> Path:
     file = folder / "sweep.yaml"
     file.write_text(text)
     return file
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters(file: Path) -> None:
     """And it looks at what its topic's checkpoints are chosen by."""
@@ -35,6 +49,7 @@ def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters
     check_parameters(sweep)
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
