@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, run_pipeline, train_on_two
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 FIT = [
@@ -19,13 +19,21 @@ FIT = [
 ]  # fmt: skip
 
 
-def train(arguments: list[str], folder: Path, launcher: Sequence[str] = ()) -> str:
+def launch(arguments: list[str], folder: Path, launcher: Sequence[str] = ()) -> None:
     """Runs the command line in a real process of its own, since Lightning starts the second rank from its arguments."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *launcher, "pipelines.train", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def train(arguments: list[str], folder: Path) -> str:
+    """Runs the command line in as many processes as it says; what it prints."""
+    if arguments[-len(TWO) :] == TWO:
+        return train_on_two(arguments, folder).out
+    done = run_pipeline("train", arguments, folder)
+    assert done.code == 0, done.err
+    return done.out
 
 
 def rows(run: Path) -> list[dict[str, float]]:
@@ -37,9 +45,12 @@ def rows(run: Path) -> list[dict[str, float]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The same training on two processes with batches of 32 and on one with batches of 64."""
     folder = tmp_path_factory.mktemp("runs")
-    for processes, arguments in ((2, ["--data.batch_size", "32", *TWO]), (1, ["--data.batch_size", "64"])):
+    for processes, start, arguments in (
+        (2, launch, ["--data.batch_size", "32", *TWO]),
+        (1, train, ["--data.batch_size", "64"]),
+    ):
         (folder / str(processes)).mkdir()
-        train([*FIT, *arguments], folder / str(processes))
+        start([*FIT, *arguments], folder / str(processes))
     return {processes: next((folder / str(processes) / "logs" / "softmax").iterdir()) for processes in (1, 2)}
 
 
@@ -62,10 +73,11 @@ def test_same_training_as_one_process(runs: dict[int, Path]) -> None:
         assert [row[name] for row in two if name in row] == pytest.approx(expected, rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_one_run_folder_under_torchrun(tmp_path: Path) -> None:
     """Its ranks start at once and know nothing of each other before the training."""
     launcher = ["torch.distributed.run", "--nproc_per_node=2", "-m"]
-    train([*FIT, *TWO, "--trainer.max_epochs", "1"], tmp_path, launcher)
+    launch([*FIT, *TWO, "--trainer.max_epochs", "1"], tmp_path, launcher)
     (run,) = (tmp_path / "logs" / "softmax").iterdir()
     assert len(list((run / "wandb").glob("offline-run-*"))) == 1
     files = {"config.yaml", "metrics.csv", "status.json", "checkpoints", "pictures", "wandb"}

@@ -1,14 +1,11 @@
 """The fast recipe from the command line: exact resume with all that belongs to a step, two processes, bad input."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.command_line import PROJECT, run_pipeline
+from tests.command_line import run_pipeline, train_on_two
 
 FIT = [
     "fit", "--config", "fast_convnet", "--data", "Digits", "--data.batch_size", "128", "--model.widths", "[6,8]",
@@ -50,11 +47,8 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
     assert run_pipeline("train", [*FIT, *SGD], tmp_path / "one").code == 0
     two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     two += ["--data.batch_size", "64", "--trainer.callbacks", "[TrainingHealth,tests.same_weights.SameWeights]"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pipelines.train", *FIT, *SGD, *two]
     (tmp_path / "two").mkdir()
-    done = subprocess.run(command, cwd=tmp_path / "two", env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    train_on_two([*FIT, *SGD, *two], tmp_path / "two")
     one, both = last(tmp_path / "one"), last(tmp_path / "two")
     assert torch.equal(one["network.first.weight"], both["network.first.weight"])
     # Each process normalizes its own half of a batch, so the other weights agree nearly.

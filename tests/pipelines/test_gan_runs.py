@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command_line import run_pipeline
-from tests.pipelines.test_distributed import TWO, train
+from tests.command_line import run_pipeline, train_on_two
+from tests.pipelines.test_distributed import TWO
 
 TINY = [
     "fit", "--config", "gan", "--data", "Digits", "--model.latent_size", "4", "--model.generator_width", "8",
@@ -62,7 +62,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     assert run_pipeline("train", [*arguments, *ONE], tmp_path / "one").code == 0
-    train([*arguments, "--data.batch_size", "32", *TWO], tmp_path / "two")
+    train_on_two([*arguments, "--data.batch_size", "32", *TWO], tmp_path / "two")
     runs = [the_run(tmp_path / "one"), the_run(tmp_path / "two")]
     one, two = map(last, runs)
     assert one.keys() == two.keys()
