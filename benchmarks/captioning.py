@@ -34,12 +34,12 @@ from torch import Tensor, nn
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import Stopwatch, tracked
 from callbacks import TrainingHealth
-from common.caption_words import END, PAD
+from common.vocabulary import END, PAD
 from datamodules import COCOCaptions
 from datamodules.captions.caption_batches import StoredInputs
 from datamodules.captions.caption_data_module import CaptionDataModule, Captioned
 from modules import CaptionTransformer, WarmupCosine
-from modules.captioning.caption_transformer import sinusoids
+from modules.captioning.caption_transformer import positional_encoding
 from modules.captioning.decoding import Memory, State, beam_search
 from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
 from pipelines.run.cli import quiet
@@ -88,7 +88,7 @@ class Bare(nn.Module):
         layer = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, DROPOUT, batch_first=True, norm_first=True)
         self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
         self.output = nn.Linear(WIDTH, vocabulary)
-        self.register_buffer("places", sinusoids(torch.arange(LENGTH + 2.0), WIDTH))
+        self.register_buffer("places", positional_encoding(torch.arange(LENGTH + 2.0), WIDTH))
 
     def forward(self, features: Tensor, words: Tensor) -> Tensor:
         x = self.embedding(words) * WIDTH**0.5 + self.places[: words.shape[1]]
@@ -183,7 +183,7 @@ class Anew:
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         words = torch.cat([state[0], words[:, None]], 1)
-        return self.model.score(memory, words)[:, -1], (words,)
+        return self.model.forward_decoder(memory, words)[:, -1], (words,)
 
 
 def decoding(images: int, rounds: int) -> Comparison:
@@ -192,7 +192,7 @@ def decoding(images: int, rounds: int) -> Comparison:
     model = captioner(["<pad>", "<start>", "<end>", "<unk>", *(f"w{i}" for i in range(WORDS))]).eval()
     model.output.bias.data[END] = -1e4  # never ends: all captions have the full length
     with torch.no_grad():
-        memory = model.remember(torch.randn(images, *GRID))
+        memory = model.encode(torch.randn(images, *GRID))
     found: dict[str, Tensor] = {}
 
     def measure(name: str, writer: Any) -> Rate:

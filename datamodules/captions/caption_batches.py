@@ -1,9 +1,9 @@
-"""Fetches batches of images with captions: training ones a caption, evaluation ones an image, with all its references.
+"""Fetches batches of images with captions, one sample a caption in training, one an image in evaluation.
 
-What a model is given of an image (pixels, or features of a frozen network) comes from an `Inputs`. An image that can't
-be read and is to be skipped is left out of its batch.
+The inputs of the images, pixels or features of a frozen network, come from an `Inputs`. An image that can't be read and
+is to be skipped is left out of its batch.
 
-The fetchers are classes and not closures: where worker processes don't fork, they get them pickled.
+The fetchers are classes rather than closures, so that worker processes that don't fork can unpickle them.
 
 Shapes: N captions, M images of a split, B of a batch, L longest caption in words, T longest in the batch, END included.
 """
@@ -16,42 +16,42 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from datamodules.captions.vocabulary import PAD
+from common.vocabulary import PAD
 from datamodules.images.image_files import read_images
 from datamodules.loader import Batch
 
 
 class Inputs(Protocol):
-    """Gives the inputs of a batch's images, by their indices in the split."""
+    """Fetches the inputs of a batch's images by their indices in the split."""
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs (K, …) of the K ≤ B images that can be read, and their places in the batch, (K,) int64."""
+        """Returns inputs (K, …) of the K ≤ B readable images, and their indices in the batch, (K,) int64."""
         ...
 
 
 @dataclass
 class StoredInputs:
-    """Inputs that lie in memory.
+    """Inputs held in memory.
 
     Args:
-        stored: of the images, (M, …).
+        stored: Inputs of the split's images, (M, …).
     """
 
     stored: Tensor
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's inputs (B, …) and all their places."""
+        """Returns the batch's inputs (B, …) and all indices in the batch, (B,)."""
         return self.stored.index_select(0, batch.indices), torch.arange(len(batch.indices))
 
 
 @dataclass
 class TrainingBatches:
-    """One sample is one caption with its image.
+    """Fetches training batches, in which one sample is one caption with its image.
 
     Args:
-        inputs: of the images.
-        images: the image of each caption, (N,) int64.
-        tokens: START w₁ … wₙ END PAD … of each caption, (N, L + 2).
+        inputs: Fetches the images' inputs.
+        images: Index of each caption's image in the split, (N,) int64.
+        tokens: Ids START w₁ … wₙ END PAD … of each caption, (N, L + 2).
     """
 
     inputs: Inputs
@@ -59,19 +59,19 @@ class TrainingBatches:
     tokens: Tensor
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Inputs (B, …) and tokens (B, T + 1) int64."""
+        """Returns inputs (B, …) and tokens (B, T + 1) int64."""
         inputs, kept = self.inputs(replace(batch, indices=self.images[batch.indices]))
         return inputs, trimmed(self.tokens[batch.indices[kept]])
 
 
 @dataclass
 class EvaluationBatches:
-    """One sample is one image with all its captions.
+    """Fetches evaluation batches, in which one sample is one image with all its captions.
 
     Args:
-        inputs: of the images.
-        tokens: of each image's first caption, (M, L + 2).
-        captions: of each image.
+        inputs: Fetches the images' inputs.
+        tokens: Ids of each image's first caption, (M, L + 2).
+        captions: All captions of each image.
     """
 
     inputs: Inputs
@@ -79,7 +79,7 @@ class EvaluationBatches:
     captions: Sequence[list[str]]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, list[list[str]]]:
-        """Inputs (B, …), tokens (B, T + 1) int64 and the references, B lists of captions."""
+        """Returns inputs (B, …), tokens (B, T + 1) int64 and the references, B lists of captions."""
         inputs, kept = self.inputs(batch)
         indices = batch.indices[kept]
         return inputs, trimmed(self.tokens[indices]), [self.captions[i] for i in indices.tolist()]
@@ -87,26 +87,26 @@ class EvaluationBatches:
 
 @dataclass
 class ImageFileBatches:
-    """Image files that a person hands in for prediction.
+    """Fetches the user's image files for prediction.
 
     Args:
-        files: of the images.
-        shape: (C, H, W) that they are resized to.
+        files: Image files.
+        shape: Shape (C, H, W) that the images are resized to.
     """
 
     files: Sequence[Path]
     shape: tuple[int, int, int]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) uint8 and their indices (B,).
+        """Returns images (B, C, H, W) uint8 and their indices in `files`, (B,).
 
         Raises:
-            ValueError: a file that is no image.
+            ValueError: If a file is not an image.
         """
         return read_images([self.files[i] for i in batch.indices.tolist()], self.shape), batch.indices
 
 
 def trimmed(tokens: Tensor) -> Tensor:
-    """Tokens (B, L + 2) without the columns in which all are PAD: (B, T + 1) int64."""
+    """Returns tokens (B, L + 2) without the columns that contain only PAD: (B, T + 1) int64."""
     longest = int(tokens.ne(PAD).sum(1).max())
     return tokens[:, :longest].long()

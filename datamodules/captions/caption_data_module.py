@@ -1,14 +1,14 @@
-"""What all data sets of images with captions share: vocabulary, splits by image, batches of about equal length.
+"""The base class of data sets of images with captions: vocabulary, splits by image, batches of about equal length.
 
-A data set is a subclass that says `input_shape`, reads the captions of its images in `read` and hands out what a model
-is given of them in `inputs`. A model is told the `vocabulary`, and speaks in ids of it:
+A data set is a subclass that defines `input_shape`, reads the captions in `read` and returns the model's inputs in
+`inputs`. Captions are batched as ids of the `vocabulary`:
 
     training            (inputs, tokens)               one sample a caption, grouped by length
-    validation, test    (inputs, tokens, references)   one sample an image; references are the captions as they are
+    validation, test    (inputs, tokens, references)   one sample an image; references are its captions as text
     predict             (inputs, indices)              the images in `image_files`
 
-Validation images are held out from the training images: images, not captions, or the model would be asked for what it
-has been told. The vocabulary is that of the training captions alone.
+Validation images are held out from the training images by image rather than by caption; otherwise captions of one image
+would be in both splits. The vocabulary contains words of the training captions only.
 
 Shapes: M images of a split, B samples of a batch, T longest caption of a batch in words, END included.
 """
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.ranges import check_range
+from common.vocabulary import Vocabulary, build_vocabulary, split_words
 from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
-from datamodules.captions.vocabulary import Vocabulary, build_vocabulary, split_words
 from datamodules.images.image_files import find_images
 from datamodules.input_dtype import in_format_of
 from datamodules.loader import Batch, BatchLoader
@@ -40,27 +40,27 @@ class Captioned(NamedTuple):
     """The official training or test images of a data set."""
 
     captions: list[list[str]]  # of each image: at least one, each with at least one word
-    held_out: list[int] | None = None  # images that are the validation split, where the data set says which
+    held_out: list[int] | None = None  # images of the validation split, if the data set defines one
 
 
 class CaptionDataModule(L.LightningDataModule):
-    """Images with captions.
+    """A data set of images with captions.
 
     Args:
-        batch_size: captions per training step and process, images per step in evaluation.
-        val_fraction: share of the training images held out for validation, in [0, 1), where the data set has no
+        batch_size: Captions per training step and process, images per evaluation step, ≥ 1.
+        val_fraction: Fraction of the training images held out for validation, in [0, 1), if the data set has no
             validation images of its own.
-        subset: train on this many images of the training split, at least 1; None takes all.
-        captions_per_image: train on the first so many captions of an image, at least 1; None takes all.
-        min_count: how often a word must occur in the training captions to be in the vocabulary, at least 1.
-        max_length: words of the longest caption that the model is to give, at least 1. Longer training captions are
-            left out, and counted in `left_out`; references stay as long as they are.
-        num_workers: processes that fetch batches; worth it where images are decoded.
-        split_seed: draws the validation images and the subset; the training seed does not.
-        images: image files or folders that `predict` captions.
+        subset: Number of training images to use, ≥ 1; None for all.
+        captions_per_image: Number of training captions to use of each image, the first ones, ≥ 1; None for all.
+        min_count: How often a word must occur in the training captions to be in the vocabulary, ≥ 1.
+        max_length: Length of the longest training caption in words, ≥ 1. Longer ones are left out, and counted in
+            `left_out`; references are used at any length.
+        num_workers: Number of processes that fetch batches, ≥ 0; useful if images are decoded.
+        split_seed: Seed that draws the validation images and the subset, independent of the training seed.
+        images: Image files or folders to caption in `predict`.
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of the range given above.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class CaptionDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
-        check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "a share from 0 up to, but not, 1")
-        check_range("subset", subset, subset is None or subset >= 1, "at least 1, or leave it out for all images")
+        check_range("val_fraction", val_fraction, 0 <= val_fraction < 1, "in [0, 1)")
+        check_range("subset", subset, subset is None or subset >= 1, "at least 1, or left out for all images")
         all_or_some = captions_per_image is None or captions_per_image >= 1
-        check_range("captions_per_image", captions_per_image, all_or_some, "at least 1, or leave it out for all")
+        check_range("captions_per_image", captions_per_image, all_or_some, "at least 1, or left out for all")
         check_range("min_count", min_count, min_count >= 1, "at least 1")
         check_range("max_length", max_length, max_length >= 1, "at least 1 word")
-        check_range("num_workers", num_workers, num_workers >= 0, "0 or more")
+        check_range("num_workers", num_workers, num_workers >= 0, "at least 0")
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.subset = subset
@@ -93,55 +93,55 @@ class CaptionDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.split_seed = split_seed
         self.images = images
-        self.left_out: Counter[str] = Counter()  # what was left out of the data, by reason
+        self.left_out: Counter[str] = Counter()  # number of samples left out of the data, by reason
         self._read: dict[bool, Captioned] = {}
-        self._rows: dict[str, Tensor] = {}  # of each split: its images' places among those that `read` gives
+        self._rows: dict[str, Tensor] = {}  # of each split: indices of its images among those that `read` returns
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of what a model is given of one image: (C, H, W), grid features (L, D) or pooled features (D,)."""
-        raise NotImplementedError(f"{type(self).__name__} must say the shape of its inputs.")
+        """Shape of the model's input for one image: pixels (C, H, W), grid features (L, D) or pooled features (D,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define input_shape.")
 
     def read(self, train: bool) -> Captioned:
-        """The captions of the official training or test images, without a look at pixels."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its captions are read.")
+        """Reads the captions of the official training or test images, without reading pixels."""
+        raise NotImplementedError(f"{type(self).__name__} must define read.")
 
     def inputs(self, split: Split, training: bool) -> Inputs:
-        """What gives the inputs of the images of a split, augmented if they are for training."""
-        raise NotImplementedError(f"{type(self).__name__} must say where its inputs come from.")
+        """Returns what fetches the inputs of a split's images, augmented if they are for training."""
+        raise NotImplementedError(f"{type(self).__name__} must define inputs.")
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
-        """Images of a split by their places in it, (M,), to be shown: pixels in [0, 1], (M, 3, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its images look.")
+        """Returns images of a split for display by their indices in it, (M,): pixels in [0, 1], (M, 3, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} must define evaluation_images.")
 
     def preprocess(self, inputs: Tensor) -> Tensor:
-        """Inputs as they are stored to inputs as the model gets them: uint8 pixels x to 2x/255 − 1, others as float32.
+        """Converts stored inputs to the model's inputs: uint8 pixels x to 2x/255 − 1, features to float32.
 
-        It runs on the device: what crosses to it has a quarter or half of the bytes.
+        It runs on the device, so that a quarter or half of the bytes are copied to it.
         """
         return inputs * (2 / 255) - 1 if inputs.dtype == torch.uint8 else inputs.float()
 
     def predict_inputs(self) -> Any:
-        """What fetches batches of the image files that were handed in."""
+        """Returns what fetches batches of the user's image files."""
         channels, height, width = self.input_shape
         return ImageFileBatches(self.image_files, (channels, height, width))
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """The words by id. Read from the training captions when it is first asked for, even before `setup`.
+        """The words by id, built from the training captions on first access, even before `setup`.
 
         Raises:
-            ValueError: files of captions that are missing or damaged.
+            ValueError: If caption files are missing or damaged.
         """
         return build_vocabulary((text for texts in self.captions("train") for text in texts), self.min_count)
 
     def captions(self, split: Split) -> list[list[str]]:
-        """The captions of each image of a split."""
+        """Returns the captions of each image of a split."""
         captions = self._part(split).captions
         return [captions[row] for row in self.rows(split).tolist()]
 
     def references(self, split: Split, indices: Tensor) -> list[list[str]]:
-        """The captions of images of a split by their places in it, (M,): M lists."""
+        """Returns the captions of images of a split by their indices in it, (M,): M lists."""
         captions, rows = self._part(split).captions, self.rows(split)
         return [captions[row] for row in rows[indices].tolist()]
 
@@ -152,7 +152,7 @@ class CaptionDataModule(L.LightningDataModule):
         return self._read[train]
 
     def rows(self, split: Split) -> Tensor:
-        """The places of a split's images among those that `read` gives, in rising order: (M,) int64."""
+        """Returns the indices of a split's images among those that `read` returns, in rising order: (M,) int64."""
         if split not in self._rows:
             captions, held_out = self._part(split)
             if split == "test":
@@ -164,39 +164,39 @@ class CaptionDataModule(L.LightningDataModule):
         return self._rows[split]
 
     def state_dict(self) -> dict[str, Any]:
-        """The vocabulary, for the checkpoint."""
+        """Returns the vocabulary, for the checkpoint."""
         return {"vocabulary": self.vocabulary}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Makes sure that the data speaks the checkpoint's words.
+        """Checks that the data's vocabulary is that of the checkpoint.
 
         Raises:
-            ValueError: the vocabulary is another one, so that the model would take each id for another word.
+            ValueError: If the vocabularies differ, so that each id would stand for another word.
         """
-        theirs = list(state["vocabulary"])
-        if theirs != self.vocabulary:
-            differing = len(set(theirs) ^ set(self.vocabulary))
-            which = f"{differing:,} of them in one alone" if differing else "the same ones in another order"
+        saved = list(state["vocabulary"])
+        if saved != self.vocabulary:
+            differing = len(set(saved) ^ set(self.vocabulary))
+            difference = f"{differing:,} of them in only one of the two" if differing else "the same in another order"
             raise UserError(
-                f"The checkpoint was trained with a vocabulary of {len(theirs):,} words, but the data has "
-                f"{len(self.vocabulary):,}, {which}; give the training captions and the settings min_count, subset, "
-                "val_fraction and split_seed that it was trained with."
+                f"The checkpoint was trained with a vocabulary of {len(saved):,} words, but the data has "
+                f"{len(self.vocabulary):,}, {difference}; use the training captions and the settings min_count, "
+                "subset, val_fraction and split_seed that it was trained with."
             )
 
     def setup(self, stage: str) -> None:
-        """Reads what the stage (`fit`, `validate`, `test`, `predict`) needs, once.
+        """Reads the data of a stage (`fit`, `validate`, `test`, `predict`) once.
 
         Raises:
-            ValueError: data files that are missing or damaged, or a subset larger than the training split.
+            ValueError: If data files are missing or damaged, or the subset is larger than the training split.
         """
         if stage != "predict":
             self.rows("test" if stage == "test" else "train")
         if stage == "fit":
-            self._samples  # noqa: B018  # so that what is left out is said before training
+            self._samples  # noqa: B018  # so that the warning about captions left out comes before training
 
     @cached_property
     def _samples(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The training captions: their images (N,), tokens (N, L + 2) and lengths in words, END included (N,)."""
+        """The N training captions: indices of their images (N,), tokens (N, L + 2), lengths with END in words (N,)."""
         images, texts, lengths = [], [], []
         for image, captions in enumerate(self.captions("train")):
             for text in captions[: self.captions_per_image]:
@@ -209,7 +209,7 @@ class CaptionDataModule(L.LightningDataModule):
                     lengths.append(length + 1)
         if not texts:
             raise UserError(
-                f"max_length is {self.max_length}, and every training caption is longer; give a larger max_length."
+                f"max_length is {self.max_length}, but every training caption is longer; increase max_length."
             )
         if self.left_out and (self.trainer is None or self.trainer.is_global_zero):
             counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
@@ -225,7 +225,7 @@ class CaptionDataModule(L.LightningDataModule):
         return self._loader(fetch, len(lengths), self.num_workers, lengths)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
-        """Batches of the validation images in order; an empty list if nothing is held out."""
+        """Batches of the validation images in order; an empty list if no image is held out."""
         self.setup("validate")
         return self.evaluation_dataloader("val") if len(self.rows("val")) else []
 
@@ -242,14 +242,14 @@ class CaptionDataModule(L.LightningDataModule):
         return self._loader(fetch, len(captions), self.num_workers)
 
     def evaluation_inputs(self, split: Split, indices: Tensor) -> Tensor:
-        """What a model is given of images of a split by their places in it, (M,): preprocessed, (M, *input_shape)."""
+        """Returns the preprocessed inputs of images of a split by their indices in it, (M,): (M, *input_shape)."""
         return self.preprocess(self.inputs(split, training=False)(Batch(indices, 0, len(indices), 0))[0])
 
     def predict_dataloader(self) -> BatchLoader:
         """Batches of the image files in `images`: inputs (B, …) and their indices in `image_files` (B,).
 
         Raises:
-            ValueError: no images given, or a file that is no image.
+            ValueError: If no images are given, or a file is not an image.
         """
         self.image_files = find_images(self.images or [])
         return self._loader(self.predict_inputs(), len(self.image_files))
@@ -259,7 +259,7 @@ class CaptionDataModule(L.LightningDataModule):
         return in_format_of(self.trainer, self.preprocess(batch[0])), *batch[1:]
 
     def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:
-        """A loader of training batches if lengths are given, else of all samples in order."""
+        """Returns a loader of training batches if lengths are given, otherwise of all samples in order."""
         return BatchLoader(
             fetch,
             num_samples,

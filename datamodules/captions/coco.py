@@ -1,25 +1,25 @@
 """COCO captions: 118,287 training and 5,000 validation photographs with five captions each, or Karpathy's splits.
 
-Source: T.-Y. Lin et al., arXiv 1405.0312; X. Chen et al., arXiv 1504.00325; https://cocodataset.org. Files, as the
-official archives unpack them, or as many of them as you have:
+Source: T.-Y. Lin et al., arXiv 1405.0312; X. Chen et al., arXiv 1504.00325; https://cocodataset.org. The files are
+those of the official archives, or any part of them:
 
     root/coco/annotations/captions_train2017.json, captions_val2017.json
     root/coco/train2017/, val2017/                   2014 likewise, with year 2014
     root/coco/dataset_coco.json                      Karpathy's splits, used if it is there
 
-With Karpathy's file, train and restval are trained on, val is validation and test is test, on the images of either
-year. Without it validation is a share of the training images, and the official validation images are the test set,
-since the official test set has no public captions.
+With Karpathy's file, train and restval are the training split, val and test the others, for the images of either year.
+Without it, validation images are held out from the training images, and the official validation images are the test
+split, since the official test set has no public captions.
 
-Two ways in. With `backbone` a frozen network turns each image into features once (`image_features.py`), and training
-touches no image. Without it the images are decoded for every batch, augmented, and the model brings its own network.
+With `backbone`, a frozen network computes the features of each image once (`image_features.py`), and training reads
+only these. Without it, the images are decoded and augmented for every batch, and the model has its own network.
 
-Computing features is a matter of decoding: set num_workers to the number of cores the first time.
+Most of the time of computing features goes into decoding: set num_workers to the number of cores the first time.
 
     python -m pipelines.data download coco
     python -m pipelines.train fit --config caption_transformer --data COCOCaptions --data.backbone resnet50
 
-Shapes: M images of a split, S side of an image in pixels, L places of a grid, D features.
+Shapes: M images of a split, S side of an image in pixels, L positions of a grid, D features.
 """
 
 import warnings
@@ -49,25 +49,26 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard 
 
 
 class COCOCaptions(CaptionDataModule):
-    """COCO's photographs with their captions; see `CaptionDataModule` for the other settings.
+    """COCO's photographs with five captions each; see `CaptionDataModule` for the other settings.
 
     Args:
-        root: folder that holds the folder coco; nothing in it is changed but for the features kept in coco/features.
-        year: 2017 or 2014, of the images and annotation files.
-        backbone: name of a network in timm that gives features of the images; None gives the model the images.
-        pretrained: hub downloads the weights that timm names for the backbone, a path reads them from a file; None leaves
-            them random, which is for tests.
-        features: grid (L, D), for attention, or pooled (D,).
-        image_size: S, of the images where there is no backbone, at least 8.
-        decode_size: side of the images that albumentations gets, such as 256 for a RandomCrop to 224; None takes S.
-        normalization: of these images: imagenet's mean and standard deviation, or scale, to [−1, 1].
-        albumentations: a pipeline such as [{HorizontalFlip: {p: 0.5}}] for training images, where there is no backbone.
-        bad: skip (and count) or stop, for images that are missing, unreadable or without a caption, and for captions
-            that are empty or of no image.
-        min_count: how often a word must occur in the training captions to be in the vocabulary.
+        root: Folder that contains the folder coco. Only the features in coco/features are ever written there.
+        year: Year of the images and annotation files, 2017 or 2014.
+        backbone: Name of a timm model that computes features of the images; with None, the model gets the images.
+        pretrained: Weights of the backbone: hub for those that timm names, or a file of weights; None leaves them
+            random, which is for tests.
+        features: Form of the features, grid (L, D), for attention, or pooled (D,).
+        image_size: Side S of the images without a backbone, in pixels, ≥ 8.
+        decode_size: Side of the images that albumentations gets, ≥ 8, such as 256 for a RandomCrop to 224; None for S.
+        normalization: Normalization of the images without a backbone: imagenet for ImageNet's mean and standard
+            deviation, or scale for the range [−1, 1].
+        albumentations: Augmentation of the training images without a backbone, such as [{HorizontalFlip: {p: 0.5}}].
+        bad: Whether to skip (and count) or stop at images that are missing, unreadable or without a caption, and at
+            captions that are empty or of no listed image.
+        min_count: How often a word must occur in the training captions to be in the vocabulary, ≥ 1.
 
     Raises:
-        ValueError: a value out of the range given above, or settings that don't go together.
+        ValueError: If a value is out of its range, or two settings exclude each other.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class COCOCaptions(CaptionDataModule):
         check_range("features", features, features in get_args(FeatureForm), "grid or pooled")
         check_range("image_size", image_size, image_size >= 8, "at least 8 pixels")
         check_range("decode_size", decode_size, decode_size is None or decode_size >= 8, "at least 8 pixels")
-        known = get_args(Normalization)
-        check_range("normalization", normalization, normalization in known, "imagenet or scale")
+        choices = get_args(Normalization)
+        check_range("normalization", normalization, normalization in choices, "imagenet or scale")
         if backbone is None and pretrained is not None:
             raise UserError(
-                f"pretrained is {pretrained!r} without a backbone; name the backbone that the weights belong to."
+                f"pretrained is {pretrained!r} without a backbone; set backbone to the model of the weights."
             )
         if backbone is not None and albumentations:
             raise UserError(
@@ -129,7 +130,7 @@ class COCOCaptions(CaptionDataModule):
         self._images[train] = images
         held_out = None
         if self._karpathy.is_file():
-            held_out = [place for place, image in enumerate(images.values()) if image.split == "val"]
+            held_out = [i for i, image in enumerate(images.values()) if image.split == "val"]
         return Captioned([image.captions for image in images.values()], held_out)
 
     @property
@@ -141,21 +142,21 @@ class COCOCaptions(CaptionDataModule):
         return read_karpathy(self._karpathy, self.bad)
 
     def _read_images(self, train: bool) -> dict[int, CocoImage]:
-        """The official training or test images that have captions and are there; notes where their files are."""
+        """Returns the official training or test images that have captions and a file; stores the files' paths."""
         if self._karpathy.is_file():
             listed = {n: image for n, image in self._karpathy_images.items() if (image.split == "test") != train}
             folders = [f"train{self.year}", f"val{self.year}"]
         else:
             part = f"{'train' if train else 'val'}{self.year}"
             listed, folders = read_captions(self.folder / "annotations" / f"captions_{part}.json", self.bad), [part]
-        present = {folder: self._names(folder) for folder in folders}
+        present = {folder: self._file_names(folder) for folder in folders}
         images, files = {}, []
         for number, image in listed.items():
-            # Karpathy names the files of 2014; in 2017 the same photographs are named by their id alone.
+            # Karpathy's file has the names of 2014; in 2017 the same photographs are named by their id alone.
             name = f"{number:012d}.jpg" if image.folder and self.year == 2017 else image.file_name
             folder = next((folder for folder in folders if name in present[folder]), None)
             if folder is None:
-                self.bad.found("images whose file is missing", f"{name} is not in {self.folder / folders[0]}")
+                self.bad.report("images whose file is missing", f"{name} is not in {self.folder / folders[0]}")
             else:
                 images[number] = image
                 files.append(self.folder / folder / name)
@@ -167,7 +168,7 @@ class COCOCaptions(CaptionDataModule):
         self._files[train] = files
         return images
 
-    def _names(self, folder: str) -> set[str]:
+    def _file_names(self, folder: str) -> set[str]:
         try:
             with scandir(self.folder / folder) as entries:
                 return {entry.name for entry in entries}
@@ -175,7 +176,7 @@ class COCOCaptions(CaptionDataModule):
             return set()
 
     def files(self, split: Split) -> list[Path]:
-        """The image files of a split."""
+        """Returns the image files of a split."""
         rows = self.rows(split).tolist()
         return [self._files[split != "test"][row] for row in rows]
 
@@ -185,21 +186,21 @@ class COCOCaptions(CaptionDataModule):
         super().setup(stage)
 
     def _compute_features(self, split: Split) -> None:
-        """Computes or finds the features of the test images, or of the training and validation images together."""
+        """Finds or computes the features of the test images, or of the training and validation images together."""
         if split in self._features or self.backbone is None:
             return
-        self.vocabulary  # noqa: B018  # as when a model asks for it first: with the captions of unreadable images
+        self.vocabulary  # noqa: B018  # built before unreadable images are left out, so that their captions always count
         splits: list[Split] = ["test"] if split == "test" else ["train", "val"]
-        used = torch.cat([self.rows(name) for name in splits]).sort().values  # in one order, however they are split
+        used = torch.cat([self.rows(name) for name in splits]).sort().values  # one order, whatever the split
         files = [self._files[split != "test"][row] for row in used.tolist()]
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         stored, readable = store_features(
             self.backbone, files, self.folder / "features", self.bad, device, self.num_workers
         )
         for name in splits:
-            places = torch.searchsorted(used, self.rows(name))
-            self._rows[name] = self.rows(name)[readable[places]]
-            self._features[name] = StoredFeatures(stored, places[readable[places]])
+            indices = torch.searchsorted(used, self.rows(name))
+            self._rows[name] = self.rows(name)[readable[indices]]
+            self._features[name] = StoredFeatures(stored, indices[readable[indices]])
 
     def inputs(self, split: Split, training: bool) -> Inputs:
         if self.backbone is not None:
@@ -212,11 +213,11 @@ class COCOCaptions(CaptionDataModule):
 
     @property
     def num_unreadable(self) -> int:
-        """Images that were skipped because they can't be read, as far as they were met."""
+        """Number of unreadable images among those fetched so far, all of them skipped."""
         return sum(int(inputs.unreadable.sum()) for inputs in self._inputs) + self.left_out["images that can't be read"]
 
     def teardown(self, stage: str) -> None:
-        """Says at the end of a run how many images were skipped while they were decoded."""
+        """Warns at the end of a run if images were skipped because they could not be decoded."""
         if self.backbone is None and self.num_unreadable:
             warnings.warn(f"{self.num_unreadable:,} images could not be read and were skipped.", stacklevel=2)
 

@@ -1,9 +1,9 @@
-"""Downloads COCO's captions and images, 20 GB, and unpacks them; what a person has already is used as it is.
+"""Downloads COCO's captions and images, 20 GB, and unpacks them; folders that exist are used as they are.
 
-An archive is checked, unpacked, and then removed: kept, the archives would take as much again as the images.
+An archive is verified, unpacked and then removed, since the archives would take as much space again as the images.
 
 COCO publishes no checksums. The MD5 sums and sizes here are those that NVIDIA's DeepLearningExamples, PaddleDetection
-and LAVIS record for the official archives, all alike; beyond them unpacking verifies the CRC of every file.
+and LAVIS record for the official archives, which agree; in addition, unpacking verifies the CRC of every file.
 """
 
 import shutil
@@ -28,7 +28,7 @@ class Archive(NamedTuple):
 
     download: Download
     folder: str
-    members: tuple[str, ...] | None  # the files wanted; None takes all
+    members: tuple[str, ...] | None  # names of the files to unpack; None for all
 
 
 def _archive(path: str, md5: str, size: int, folder: str, members: tuple[str, ...] | None = None) -> Archive:
@@ -61,12 +61,12 @@ ARCHIVES: Final = {
 
 
 def download_coco(root: Path, year: int) -> None:
-    """Downloads and unpacks what is missing of a year's captions and images below `root/coco`; says first how much.
+    """Downloads and unpacks the missing captions and images of a year into `root/coco`; prints the sizes first.
 
-    A folder of images that exists is taken as it is, whatever it holds.
+    A folder of images that exists is taken as complete, whatever it contains.
 
     Raises:
-        ValueError: too little space, no mirror that delivers an archive, or a folder that can't be written.
+        ValueError: If there is too little space, no mirror delivers an archive, or a folder can't be written.
     """
     folder = root / "coco"
     wanted = [archive for archive in ARCHIVES[year] if not _is_there(archive, folder)]
@@ -79,7 +79,7 @@ def download_coco(root: Path, year: int) -> None:
         free = shutil.disk_usage(folder).free
     begun = sum(part.stat().st_size for name in sizes if (part := folder / f".{name}.part").is_file())
     print(f"To download into {folder}: {listed}; {free / 1e9:.1f} GB are free there.", flush=True)
-    # The largest archive and its images are there together; JPEGs hardly shrink in an archive.
+    # The largest archive and its images are on disk at the same time; JPEGs hardly shrink in an archive.
     needed = sum(sizes.values()) + max(sizes.values()) - begun
     if free < needed:
         raise DownloadError(
@@ -94,29 +94,29 @@ def download_coco(root: Path, year: int) -> None:
 
 
 def _is_there(archive: Archive, folder: Path) -> bool:
-    place = folder / archive.folder
-    return place.is_dir() if archive.members is None else all((place / name).is_file() for name in archive.members)
+    target = folder / archive.folder
+    return target.is_dir() if archive.members is None else all((target / name).is_file() for name in archive.members)
 
 
 def extract_zip(archive: Path, folder: Path, members: Collection[str] | None = None, max_bytes: int = 40 << 30) -> Path:
     """Unpacks one folder of a zip file; all of its files appear at once, or none.
 
-    Only plain files directly inside the archive's folder are ever written, as new files under their last name, so that
-    nothing in the archive decides where bytes go.
+    Only plain files directly inside the archive's folder are written, as new files under the last part of their path,
+    so that no path in the archive can lead out of the folder.
 
     Args:
-        archive: the zip file.
-        folder: the folder to make; its name is also the name of the folder inside the archive.
-        members: the names of the files wanted; None takes every file.
-        max_bytes: how long the files may be together. A file is never read beyond the length that the archive states.
+        archive: Zip file.
+        folder: Folder to create, which has the same name as the folder inside the archive.
+        members: Names of the files to unpack; None for all.
+        max_bytes: Largest total size of the files. No file is read beyond the size that the archive states.
 
     Returns:
         `folder`.
 
     Raises:
-        DataFileError: the archive is missing, damaged, too large, lacks a file, or holds a link or a path outside its
-            folder.
-        DownloadError: the folder cannot be written.
+        DataFileError: If the archive is missing, damaged or too large, lacks a file, or holds a link or a path outside
+            its folder.
+        DownloadError: If the folder can't be written.
     """
     return fill_folder(
         folder,
@@ -139,17 +139,18 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                     shutil.copyfileobj(source, file)  # ends with an error if the CRC is wrong
     except DownloadError:
         raise
-    # Encrypted members are a RuntimeError, unknown ways of compression a NotImplementedError, both alike.
+    # Encrypted members raise RuntimeError, unknown compression methods its subclass NotImplementedError.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-        problem = f"{archive} is not a whole archive of {top} ({error})"
+        problem = f"{archive} is not a complete archive of {top} ({error})"
         raise DataFileError(f"{problem}; delete it and download it again.") from error
 
 
 def _wanted(content: zipfile.ZipFile, top: str, members: Collection[str] | None) -> list[zipfile.ZipInfo]:
-    """The files to unpack.
+    """Returns the files to unpack.
 
     Raises:
-        zipfile.BadZipFile: a path outside the folder, a link, a name that comes twice, or a file that is missing.
+        zipfile.BadZipFile: If a path lies outside the folder, a member is a link, a name occurs twice, or a file is
+            missing.
     """
     wanted: dict[str, zipfile.ZipInfo] = {}
     for info in content.infolist():

@@ -1,4 +1,4 @@
-"""Readers of COCO's captions: the official annotation files, and Karpathy's splits.
+"""Reads COCO's captions from the official annotation files, and Karpathy's splits.
 
     captions_train2017.json   {"images": [{"id": 9, "file_name": "000000000009.jpg", …}, …],
                                "annotations": [{"image_id": 9, "id": 661611, "caption": "…"}, …], …}
@@ -6,10 +6,10 @@
                                "split": "test", "sentences": [{"raw": "…", …}, …], …}, …], …}
 
 Sources: https://cocodataset.org/#format-data; A. Karpathy, L. Fei-Fei, arXiv 1412.2306, whose splits of the 2014 images
-(113,287 to train on, 5,000 for validation and 5,000 to test on) are the ones that captioning papers report.
+(113,287 for training, 5,000 for validation and 5,000 for testing) are the ones that captioning papers report.
 
-A file that is cut short or built otherwise is refused. What is wrong with single images and captions is skipped and
-counted, or refused as well, as `BadSamples` is told.
+A file that is truncated or has another structure is refused. Bad images and captions are skipped and counted, or
+refused as well, by the policy of `BadSamples`.
 """
 
 import json
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from common.errors import UserError
-from datamodules.captions.vocabulary import split_words
+from common.ranges import check_range
+from common.vocabulary import split_words
 from datamodules.files.data_files import DataFileError
 
 Bad = Literal["skip", "stop"]
@@ -27,31 +27,35 @@ Bad = Literal["skip", "stop"]
 
 @dataclass
 class BadSamples:
-    """What happens to images and captions that can't be used.
+    """Policy for images and captions that can't be used.
 
     Args:
-        policy: skip them and count, or stop at the first.
-        skipped: how many were skipped, by what was wrong with them.
+        policy: skip to leave them out and count them, or stop at the first.
+        skipped: Number of skipped samples by kind of problem.
 
     Raises:
-        ValueError: an unknown policy.
+        ValueError: If the policy is unknown.
     """
 
     policy: Bad
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        if self.policy not in get_args(Bad):
-            raise UserError(f"bad is {self.policy!r}; give skip (and count) or stop.")
+        check_range("bad", self.policy, self.policy in get_args(Bad), "skip (and count) or stop")
 
-    def found(self, kind: str, example: str, count: int = 1) -> None:
-        """Notes samples that are to be skipped: their kind in the plural, and a sentence about one of them.
+    def report(self, kind: str, example: str, count: int = 1) -> None:
+        """Counts bad samples as skipped, or stops at them.
+
+        Args:
+            kind: What the samples are, in the plural, such as "empty captions".
+            example: Clause about one of them, for the message.
+            count: Number of the samples.
 
         Raises:
-            DataFileError: the policy is to stop.
+            DataFileError: If the policy is to stop.
         """
         if self.policy == "stop":
-            raise DataFileError(f"{example}; mend the data, or set bad to skip, which leaves such samples out.")
+            raise DataFileError(f"{example}; repair the data, or set bad to skip, which leaves such samples out.")
         self.skipped[kind] += count
 
 
@@ -60,10 +64,10 @@ class CocoImage:
     """An image and its captions.
 
     Args:
-        file_name: without folders.
-        captions: as they are in the file.
-        folder: of the image, where the file says so.
-        split: train, restval, val or test, where the file says so.
+        file_name: Name of the image file, without folders.
+        captions: Captions as in the annotation file.
+        folder: Folder of the image, if the annotation file names it.
+        split: train, restval, val or test, if the annotation file names it.
     """
 
     file_name: str
@@ -76,7 +80,8 @@ def read_captions(file: Path, bad: BadSamples) -> dict[int, CocoImage]:
     """Reads an official annotation file: the images that have captions, by id, in rising order.
 
     Raises:
-        DataFileError: a file that is missing, cut short or built otherwise, or a bad sample if the policy is to stop.
+        DataFileError: If the file is missing, truncated or of another structure, or has a bad sample and the policy is
+            to stop.
     """
     content = _read_json(file)
     images: dict[int, CocoImage] = {}
@@ -89,7 +94,7 @@ def read_captions(file: Path, bad: BadSamples) -> dict[int, CocoImage]:
         number = _get(entry, "image_id", int, f"annotations[{i}]", file)
         caption = _get(entry, "caption", str, f"annotations[{i}]", file)
         if number not in images:
-            bad.found("captions of images that their file does not list", f"{file} has no image with the id {number}")
+            bad.report("captions of images that their file does not list", f"{file} has no image with the id {number}")
         else:
             _add(caption, images[number], file, bad)
     return _with_captions(images, file, bad)
@@ -99,7 +104,7 @@ def read_karpathy(file: Path, bad: BadSamples) -> dict[int, CocoImage]:
     """Reads Karpathy's dataset_coco.json: the images by COCO's id, in rising order.
 
     Raises:
-        DataFileError: as `read_captions`.
+        DataFileError: As `read_captions`.
     """
     images: dict[int, CocoImage] = {}
     for i, entry in enumerate(_list(_read_json(file), "images", file)):
@@ -122,13 +127,13 @@ def _add(caption: str, image: CocoImage, file: Path, bad: BadSamples) -> None:
     if split_words(caption):
         image.captions.append(" ".join(caption.split()))  # a few of the official ones hold line breaks
     else:
-        bad.found("empty captions", f"{file} has a caption of {image.file_name} without a word in it: {caption!r}")
+        bad.report("empty captions", f"{file} has a caption of {image.file_name} without a word in it: {caption!r}")
 
 
 def _with_captions(images: dict[int, CocoImage], file: Path, bad: BadSamples) -> dict[int, CocoImage]:
     for image in images.values():
         if not image.captions:
-            bad.found("images without a caption", f"{file} has no caption of {image.file_name}")
+            bad.report("images without a caption", f"{file} has no caption of {image.file_name}")
     return {number: images[number] for number in sorted(images) if images[number].captions}
 
 
@@ -138,32 +143,34 @@ def _read_json(file: Path) -> Any:
             return json.load(stream)
     except FileNotFoundError as error:
         raise DataFileError(
-            f"{file} does not exist; name the folder above your own copy of COCO with --data.root, or get it with "
-            "python -m pipelines.data download coco."
+            f"{file} does not exist; set root to the folder above your own copy of COCO, or get COCO with python -m "
+            "pipelines.data download coco."
         ) from error
     except (ValueError, RecursionError) as error:  # a JSON error or wrong UTF-8, both of which are ValueErrors
-        raise DataFileError(f"{file} is no JSON, or is cut short ({error}); delete it and get it again.") from error
+        raise DataFileError(f"{file} is not JSON, or is truncated ({error}); delete it and get it again.") from error
 
 
 def _list(content: Any, key: str, file: Path) -> list[Any]:
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise DataFileError(f"{file} has no list of {key!r}, so it is no file of COCO captions; get the official one.")
-    found: list[Any] = content[key]
-    return found
+        raise DataFileError(
+            f"{file} has no list of {key!r}, so it is not a file of COCO captions; get the official one."
+        )
+    entries: list[Any] = content[key]
+    return entries
 
 
 def _get(entry: Any, key: str, kind: type, where: str, file: Path) -> Any:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DataFileError(
-            f"{file}: {where} has no {key!r} that is of type {kind.__name__}, so it is no file of COCO captions; "
+            f"{file}: {where} has no {key!r} of type {kind.__name__}, so it is not a file of COCO captions; "
             "get the official one."
         )
     return value
 
 
 def _plain_name(name: str, file: Path) -> str:
-    """The name itself, which must not lead out of its folder."""
+    """Returns the name if it has no folders, which could lead out of the data's own folder."""
     if Path(name).name != name or name in ("", ".", ".."):
-        raise DataFileError(f"{file} names {name!r}, where a name without folders is needed; get the official file.")
+        raise DataFileError(f"{file} names {name!r}, which is not a name without folders; get the official file.")
     return name

@@ -1,11 +1,11 @@
-"""ShapeCaptions: drawn scenes of two shapes with captions that a grammar makes: no download, and exactly scored.
+"""Synthetic captioning data: drawn scenes of two shapes with captions from a grammar, generated without a download.
 
     caption   = shape relation shape           a large red circle left of a small blue square
     shape     = "a" size color kind
     relation  = "left of" | "right of" | "above" | "below"
 
 Two sentences of the grammar are true of a scene, one beginning with each shape. A caption is an exact match if it is
-one of the two: chance gets 1 in about 10,000 right, so no metric that forgives half-truths is needed.
+one of the two. A random sentence is right with probability of about 1 in 10,000, so exact match suffices as a metric.
 
     python -m pipelines.train fit --config caption_lstm --data ShapeCaptions
 
@@ -24,18 +24,18 @@ from datamodules.captions.shape_scenes import COLORS, KINDS, SIDE, SIZES, Layout
 
 
 class ShapeCaptions(CaptionDataModule):
-    """Drawn scenes, the same for the same `draw_seed`; see `CaptionDataModule` for the other settings.
+    """Drawn scenes of two shapes with captions from a grammar; see `CaptionDataModule` for the other settings.
 
     Args:
-        num_train: training scenes to draw, validation split included, at least 10.
-        num_test: test scenes to draw, at least 10.
-        draw_seed: of the scenes, at least 0.
-        max_length: words of the longest caption; the grammar's have 9 or 10.
-        captions_per_image: 1 trains on the sentence that begins on the left or above alone, so that a model need not
-            choose; None on both.
+        num_train: Number of training scenes, validation split included, ≥ 10.
+        num_test: Number of test scenes, ≥ 10.
+        draw_seed: Seed of the scenes, ≥ 0.
+        max_length: Length of the longest training caption in words, ≥ 1; the grammar's have 9 or 10.
+        captions_per_image: 1 to train only on the sentence that begins with the left or upper shape, so that the target
+            is unique; None to train on both sentences.
 
     Raises:
-        ValueError: fewer than 10 scenes, or another value out of range.
+        ValueError: If there are fewer than 10 scenes, or another value is out of its range.
     """
 
     input_shape = (3, SIDE, SIDE)
@@ -52,17 +52,17 @@ class ShapeCaptions(CaptionDataModule):
         super().__init__(max_length=max_length, captions_per_image=captions_per_image, **kwargs)
         check_range("num_train", num_train, num_train >= 10, "at least 10 scenes")
         check_range("num_test", num_test, num_test >= 10, "at least 10 scenes")
-        check_range("draw_seed", draw_seed, draw_seed >= 0, "0 or more")
+        check_range("draw_seed", draw_seed, draw_seed >= 0, "at least 0")
         self.official_sizes = (num_train, num_test)
         self.draw_seed = draw_seed
         self._painted: dict[bool, Tensor] = {}  # images (N, 3, S, S) uint8 of the training and the test scenes
 
     def layout(self, train: bool) -> Layout:
-        """What is in the training or the test scenes."""
+        """Returns the layout of the training or the test scenes."""
         return lay_out(self.official_sizes[0 if train else 1], self._seed(train))
 
     def _seed(self, train: bool) -> int:
-        # Even and odd streams: no training scene can be a test scene, whatever the draw_seed.
+        # Even and odd seeds, so that training and test scenes differ for every draw_seed.
         return 2 * self.draw_seed + (not train)
 
     def read(self, train: bool) -> Captioned:
@@ -87,13 +87,12 @@ class ShapeCaptions(CaptionDataModule):
 
 
 def sentences(layout: Layout) -> list[list[str]]:
-    """The two true sentences of each of N scenes: the one that begins with the shape on the left or above, then the
-    other."""
+    """Returns the two true sentences of each of N scenes, first the one that begins with the left or upper shape."""
     colors = list(COLORS)
     both = []
     columns = (layout.sizes, layout.colors, layout.kinds, layout.upright)
     for size, color, kind, upright in zip(*(column.tolist() for column in columns), strict=True):
         first, second = (f"a {SIZES[size[i]]} {colors[color[i]]} {KINDS[kind[i]]}" for i in range(2))
-        there, back = ("above", "below") if upright else ("left of", "right of")
-        both.append([f"{first} {there} {second}", f"{second} {back} {first}"])
+        relation, inverse = ("above", "below") if upright else ("left of", "right of")
+        both.append([f"{first} {relation} {second}", f"{second} {inverse} {first}"])
     return both

@@ -1,10 +1,10 @@
-"""Drawn scenes of two shapes, which one short sentence describes in full: kind, color and size of each, and where.
+"""Draws scenes of two shapes that one sentence describes completely: kind, color and size of each, and their relation.
 
-A scene is laid out first and painted after, from two random streams, so that what is in the scenes is known without a
-pixel being drawn. The two shapes lie clearly beside or above each other: along one axis they don't overlap, and their
-centers differ at least twice as much along it as along the other.
+Layout and pixels come from two random streams, so that the content of the scenes is known without painting them. The
+two shapes lie clearly beside or above each other: along one axis they don't overlap, and their centers differ at least
+twice as much along it as along the other.
 
-Shape letters: N scenes, B scenes of one block, S side of an image in pixels; the 2 are the shapes of a scene.
+Shapes: N scenes, B scenes of one block, S side of an image in pixels; the 2 are the shapes of a scene.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datamodules.images.shape_drawing import paint, uniform
 from datamodules.images.shape_masks import Floats, mask_boxes, rotated_grid, shape_mask
 
-KINDS = ("circle", "square", "triangle", "cross", "ring", "heart")  # the ones told apart at a radius of 5 pixels
+KINDS = ("circle", "square", "triangle", "cross", "ring", "heart")  # those distinguishable at a radius of 5 pixels
 COLORS = {
     "red": (0.90, 0.10, 0.10),
     "green": (0.10, 0.75, 0.15),
@@ -37,30 +37,30 @@ _JITTER, _NOISE = 0.05, 0.03  # largest change of a color's channels, and standa
 
 
 class Layout(NamedTuple):
-    """What is in N scenes, the shape on the left or above first."""
+    """Content of N scenes, the left or upper shape first."""
 
     kinds: NDArray[np.int64]  # (N, 2), index into KINDS
     colors: NDArray[np.int64]  # (N, 2), index into COLORS
     sizes: NDArray[np.int64]  # (N, 2), index into SIZES
-    upright: NDArray[np.bool_]  # (N,), whether the first is above the second, and not left of it
+    upright: NDArray[np.bool_]  # (N,), whether the first is above the second instead of left of it
     centers: Floats  # (N, 2, 2), x and y in pixels
     radii: Floats  # (N, 2), of the discs that the shapes fit into, in pixels
     angles: Floats  # (N, 2), in radians
 
 
 class Scenes(NamedTuple):
-    """Painted scenes."""
+    """Pixels of N scenes and bounding boxes of their shapes."""
 
     images: NDArray[np.uint8]  # (N, 3, S, S), RGB
     boxes: NDArray[np.int64]  # (N, 2, 4), x0, y0, x1, y1 of the pixels that a shape covers by half; x1, y1 just outside
 
 
 def lay_out(num_scenes: int, seed: int) -> Layout:
-    """Lays out scenes; scene i depends on `seed` and i alone, so a longer draw begins with a shorter one's scenes.
+    """Lays out scenes; scene i depends only on `seed` and i, so that more scenes begin with the same ones.
 
     Args:
-        num_scenes: at least 1.
-        seed: at least 0; different seeds give different scenes.
+        num_scenes: Number of scenes N, ≥ 1.
+        seed: Seed of the layout, ≥ 0; different seeds give different scenes.
     """
     blocks = [_lay_out_block(seed, block) for block in range(-(-num_scenes // BLOCK))]
     return Layout._make(np.concatenate(parts)[:num_scenes] for parts in zip(*blocks, strict=True))
@@ -68,7 +68,7 @@ def lay_out(num_scenes: int, seed: int) -> Layout:
 
 def _lay_out_block(seed: int, block: int) -> Layout:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, 0)))
-    # Two shapes alike in all three would leave it open which of them a sentence begins with.
+    # With two identical shapes, the order in the sentence would be ambiguous.
     num_sorts = len(KINDS) * len(COLORS) * len(SIZES)
     first = rng.integers(0, num_sorts, BLOCK)
     second = (first + rng.integers(1, num_sorts, BLOCK)) % num_sorts
@@ -92,7 +92,7 @@ def _lay_out_block(seed: int, block: int) -> Layout:
 
 
 def paint_scenes(layout: Layout, seed: int) -> Scenes:
-    """Paints the scenes that `lay_out` gave for the same seed."""
+    """Paints the scenes that `lay_out` returned for the same seed."""
     count = len(layout.upright)
     painted = Scenes(np.empty((count, 3, SIDE, SIDE), np.uint8), np.empty((count, 2, 4), np.int64))
     for start in range(0, count, BLOCK):
@@ -106,7 +106,7 @@ def paint_scenes(layout: Layout, seed: int) -> Scenes:
 def _paint_block(layout: Layout, seed: int, block: int) -> Scenes:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, 1)))
     count = len(layout.upright)
-    # Drawn for a whole block even if it is not, so that a scene does not depend on how many follow it.
+    # Drawn for a whole block even if it is not full, so that a scene does not depend on the number of scenes.
     dark = uniform(rng, 0.05, 0.35, BLOCK, 1, 1, 1) + uniform(rng, -0.05, 0.05, BLOCK, 3, 1, 1)
     slope = uniform(rng, -0.15, 0.15, BLOCK)[:, None, None, None]
     direction = uniform(rng, 0, 2 * np.pi, BLOCK)
@@ -122,8 +122,8 @@ def _paint_block(layout: Layout, seed: int, block: int) -> Scenes:
         for kind, name in enumerate(KINDS):
             chosen = layout.kinds[:, i] == kind
             if chosen.any():
-                places = layout.centers[chosen, i], layout.radii[chosen, i], layout.angles[chosen, i]
-                masks[chosen] = shape_mask(name, *places, SIDE)
+                pose = layout.centers[chosen, i], layout.radii[chosen, i], layout.angles[chosen, i]
+                masks[chosen] = shape_mask(name, *pose, SIDE)
         paint(canvas, masks, palette[layout.colors[:, i]] + jitter[:count, i])
         boxes[:, i] = mask_boxes(masks, 0.5)
     canvas += noise[:count]

@@ -1,15 +1,15 @@
-"""BLEU-1 to BLEU-4: how many of a caption's n-grams stand in one of the image's references, over the whole corpus.
+"""BLEU-1 to BLEU-4: precision of the captions' n-grams against the references, over the whole corpus.
 
     pₙ = Σ over images and n-grams of min(count in the caption, largest count in one reference) / Σ count in the caption
     BLEU-n = min(1, exp(1 − r/c)) · (p₁ ⋯ pₙ)^(1/n)
 
-c is the length of all captions, r that of the references closest in length to their captions (of two equally close
-the shorter). So that nothing is divided by 0 or has a logarithm of 0, 10⁻¹⁵ is added to counts above and 10⁻⁹ to those
-below a line, as coco-caption does.
+c is the total length of the captions, r that of the references closest in length to their captions (the shorter of two
+equally close ones). To avoid division by 0 and log 0, 10⁻¹⁵ is added to numerators and 10⁻⁹ to denominators, as in
+coco-caption.
 
 Source: K. Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002.
 
-Shapes: N images, R references of all images, P n-grams, U different ones.
+Shapes: N images, R references of all images, P n-grams of captions and P′ of references, U different ones.
 """
 
 import torch
@@ -20,14 +20,14 @@ from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
 
 _TINY, _SMALL = 1e-15, 1e-9
 _ENDS = 2**16
-_APART = -7046029254386353131  # an odd number: image · _APART sets the n-grams of images apart
+_APART = -7046029254386353131  # odd: adding image · _APART makes the n-grams of different images differ
 
 
 class BLEU(CaptionMetric):
-    """BLEU-1 to BLEU-4, (4,) in [0, 1]: of the corpus, not a mean over images.
+    """BLEU-1 to BLEU-4 of the corpus, (4,) in [0, 1], rather than a mean over images.
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
+        tokenize: Splits a text into words; `str.split` for tokenized texts.
     """
 
     matches: Tensor
@@ -44,7 +44,7 @@ class BLEU(CaptionMetric):
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         image = torch.arange(len(per_image)).repeat_interleave(per_image)  # of each reference, (R,)
-        number = torch.arange(len(image)) - (per_image.cumsum(0) - per_image)[image]  # among its image's, (R,)
+        number = torch.arange(len(image)) - (per_image.cumsum(0) - per_image)[image]  # among those of its image, (R,)
         pairs = zip(captions.ngrams(), references.ngrams(), strict=True)
         for n, ((grams, caption), (others, reference)) in enumerate(pairs):
             grams, others = grams + caption * _APART, others + image[reference] * _APART
@@ -61,30 +61,30 @@ class BLEU(CaptionMetric):
 
 
 def _matches(grams: Tensor, others: Tensor, number: Tensor) -> Tensor:
-    """Captions' n-grams that references have too, each at most as often as one reference has it.
+    """Counts the captions' n-grams that occur in references, each at most as often as in a single reference.
 
     Args:
         grams: n-grams of the captions, (P,), which differ between images.
-        others: n-grams of the references, (P',).
-        number: in which of its image's references each of these is, (P',).
+        others: n-grams of the references, (P′,).
+        number: Index of each of these references among those of its image, (P′,).
     """
     if not len(grams) or not len(others):
         return torch.tensor(0)
     different, counts = grams.unique(return_counts=True)  # (U,)
-    # Most n-grams of references are in no caption; a table of hashes' last bits shows that faster than a search.
+    # Most n-grams of references are in no caption; a table of the hashes' last bits shows that faster than a search.
     ends = torch.zeros(_ENDS, dtype=torch.bool)
     ends[different % _ENDS] = True
     likely = ends[others % _ENDS].nonzero().flatten()
     others, number, width = others[likely], number[likely], int(number.max()) + 1
-    place = torch.searchsorted(different, others).clamp_(max=len(different) - 1)
-    known = different[place] == others
-    table = torch.bincount(place[known] * width + number[known], minlength=len(different) * width)
+    index = torch.searchsorted(different, others).clamp_(max=len(different) - 1)
+    known = different[index] == others
+    table = torch.bincount(index[known] * width + number[known], minlength=len(different) * width)
     return torch.minimum(counts, table.view(-1, width).amax(1)).sum()
 
 
-def _closest(wanted: Tensor, lengths: Tensor, image: Tensor) -> Tensor:
-    """The length of each image's reference that is closest to its caption's, (N,); of two the shorter."""
-    distance = lengths - wanted[image]  # (R,)
+def _closest(caption_lengths: Tensor, lengths: Tensor, image: Tensor) -> Tensor:
+    """Length of the reference closest in length to the caption of each image, (N,); the shorter of two."""
+    distance = lengths - caption_lengths[image]  # (R,)
     rank = 2 * distance.abs() + (distance > 0)
-    best = rank.new_zeros(len(wanted)).scatter_reduce(0, image, rank, "amin", include_self=False)  # (N,)
-    return wanted + torch.where(best % 2 == 1, best // 2, -(best // 2))
+    best = rank.new_zeros(len(caption_lengths)).scatter_reduce(0, image, rank, "amin", include_self=False)  # (N,)
+    return caption_lengths + torch.where(best % 2 == 1, best // 2, -(best // 2))

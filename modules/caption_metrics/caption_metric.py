@@ -1,11 +1,11 @@
-"""What the caption metrics share: strings in, checked, cut into words, and words as numbers that can be counted fast.
+"""The base class of caption metrics: checks and tokenizes captions, and hashes words so that n-grams are counted fast.
 
-A word is a 64-bit hash (BLAKE2b), the same in every process. An n-gram's is made of its words', in 64-bit arithmetic
-that wraps around:
+A word is represented by a 64-bit hash (BLAKE2b), the same in every process. An n-gram's hash is computed from those of
+its words, in 64-bit arithmetic that wraps around:
 
     h(w₁ … wₙ) = M h(w₁ … wₙ₋₁) + h(wₙ),    M odd
 
-Of the 10 million n-grams of 240,000 captions two have the same hash with a probability of about 10⁻⁶.
+The probability that any two of the 10 million n-grams of 240,000 captions have the same hash is about 10⁻⁶.
 
 Shapes: N images, S sentences, T words in all of them, P n-grams in all of them.
 """
@@ -24,7 +24,7 @@ from torchmetrics import Metric
 from common.errors import UserError
 from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
 
-LONGEST = 4  # BLEU and CIDEr look at n-grams of 1 to 4 words
+LONGEST = 4  # BLEU and CIDEr count n-grams of 1 to 4 words
 _MULTIPLIER = 6364136223846793005  # M, that of Knuth's MMIX generator
 
 Tokenizer = Callable[[str], Sequence[str]]
@@ -37,17 +37,17 @@ def _hash(word: str) -> bytes:
 
 @lru_cache(maxsize=2**16)
 def hashed_words(text: str, tokenize: Tokenizer) -> bytes:
-    """The words of a text. Kept, since three metrics read the same texts, and every epoch the same references."""
+    """Hashes of a text's words, cached: three metrics read the same texts, and every epoch the same references."""
     return b"".join(map(_hash, tokenize(text)))
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """The words of sentences, one after the other.
+    """Hashed words of S sentences, concatenated.
 
     Attributes:
-        words: hashes, (T,) int64.
-        lengths: words of each sentence, int64.
+        words: Hashes of all words, (T,) int64.
+        lengths: Number of words of each sentence, (S,) int64.
     """
 
     words: Tensor
@@ -55,13 +55,14 @@ class Sentences:
 
     @staticmethod
     def of(texts: Iterable[str], tokenize: Tokenizer) -> "Sentences":
+        """Tokenizes and hashes texts."""
         sentences = [hashed_words(text, tokenize) for text in texts]
         words = np.frombuffer(b"".join(sentences), np.int64).copy()
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences)) // words.itemsize
         return Sentences(torch.from_numpy(words), torch.from_numpy(lengths))
 
     def ngrams(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Hashes of all n-grams and the places of their sentences, (P,) each, for n = 1, 2, 3, 4."""
+        """Yields hashes of all n-grams and the indices of their sentences, (P,) each, for n = 1, 2, 3, 4."""
         grams, sentence = self.words, torch.arange(len(self.lengths)).repeat_interleave(self.lengths)  # (T,)
         yield grams, sentence
         for n in range(2, LONGEST + 1):
@@ -72,10 +73,10 @@ class Sentences:
 
 
 class CaptionMetric(Metric):
-    """Compares captions with references, images in any order and in any share among processes.
+    """A metric that compares captions with references, the same for any order of images and number of processes.
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
+        tokenize: Splits a text into words; `str.split` for tokenized texts.
     """
 
     is_differentiable = False
@@ -89,11 +90,11 @@ class CaptionMetric(Metric):
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Counts N images: the caption of each and its references, which may differ in number.
+        """Adds N images: the caption of each and its references, which may differ in number.
 
         Raises:
-            ValueError: captions and references of different numbers of images, an image without references, or
-                something else than a string.
+            ValueError: If the numbers of captions and of lists of references differ, an image has no references, or a
+                text is not a string.
         """
         _check(captions, references)
         if not captions:
@@ -106,21 +107,21 @@ class CaptionMetric(Metric):
         )
 
     def compute(self) -> Tensor:
-        """The score of all images counted, in float64.
+        """Returns the score of all images so far, in float64.
 
         Raises:
-            ValueError: no image has been counted.
+            ValueError: If there are no images.
         """
         if not self.images:
-            raise UserError(f"{type(self).__name__} has counted no image; call update with captions before compute.")
+            raise UserError(f"{type(self).__name__} has no images; call update with captions before compute.")
         return self._score().to(self.device)
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
-        """Takes N captions, the references of all images one after the other, and how many each image has, (N,)."""
-        raise NotImplementedError(f"{type(self).__name__} must say what it counts.")
+        """Adds N captions, the references of all images in the same order, and their number per image, (N,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define _count.")
 
     def _score(self) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} must say its score.")
+        raise NotImplementedError(f"{type(self).__name__} must define _score.")
 
 
 def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -131,10 +132,10 @@ def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None
             f"There are {len(captions)} captions, but references of {len(references)} images; give one caption and one "
             "list of references for each image."
         )
-    for place, of_image in enumerate(references):
+    for i, of_image in enumerate(references):
         if isinstance(of_image, str) or not len(of_image):
             raise UserError(
-                f"The references of image {place} are {of_image!r}; give a list of at least one string for each image."
+                f"The references of image {i} are {of_image!r}; give a list of at least one string for each image."
             )
     for text in chain(captions, chain.from_iterable(references)):
         if not isinstance(text, str):

@@ -1,21 +1,21 @@
-"""Words of a caption as the Penn Treebank cuts them, without punctuation: what coco-caption compares.
+"""Penn Treebank tokenizer without punctuation, as coco-caption tokenizes captions.
 
 coco-caption runs Stanford's tokenizer in Java (CoreNLP 3.4.1, `PTBTokenizer -preserveLines -lowerCase`) and drops the
-punctuation marks that it lists. This is one regular expression, made to print what that program prints:
+punctuation marks of a list. This is one regular expression that reproduces that program's output:
 
     the dog's tail, isn't it?          the dog 's tail is n't it              clitics are words
-    a 20-year-old's T-shirt            a 20-year-old 's t-shirt               hyphens hold words together
-    Mr. Lee on Main St. at 5 p.m.      mr. lee on main st. at 5 p.m.          abbreviations keep their points,
-    Lee J. has a plan B.               lee j. has a plan b                    so do letters within a sentence
-    two dogs.One sleeps.               two dogs.one sleeps                    a point without a space is a letter
-    (red & £5) for 3.5mm!!             -lrb- red & # 5 -rrb- for 3.5 mm !!    brackets, money and !! stay
+    a 20-year-old's T-shirt            a 20-year-old 's t-shirt               hyphenated words stay one word
+    Mr. Lee on Main St. at 5 p.m.      mr. lee on main st. at 5 p.m.          abbreviations keep their periods,
+    Lee J. has a plan B.               lee j. has a plan b                    as do single letters within a sentence
+    two dogs.One sleeps.               two dogs.one sleeps                    a period without a space joins words
+    (red & £5) for 3.5mm!!             -lrb- red & # 5 -rrb- for 3.5 mm !!    brackets, currencies and !! stay
 
 Sources: https://nlp.stanford.edu/software/tokenizer.shtml, https://github.com/tylin/coco-caption
 """
 
 import re
 
-# Words that keep a point; only with a capital letter; only before a number.
+# Words that keep a period; those that keep it only with a capital letter; only before a number.
 _ABBREVIATIONS = """
     adj adm adv al ala alex apr ariz assn assoc asst atty aug ave bancorp bhd bldg blvd brig bros calif capt cf cie cmdr
     co col colo comdr conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov
@@ -24,10 +24,10 @@ _ABBREVIATIONS = """
     reps rev rt sen sens sep sept seq sfc sgt spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va
     vs vt wed wis wisc wm wyo
 """
-_CAPITALISED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
+_CAPITALIZED = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
 _NUMBERED = "no nos fig pp art"
 
-# A single letter keeps its point unless it ends a sentence: where the caption ends or one of these words follows.
+# A single letter keeps its period unless it ends a sentence: if the caption ends or one of these words follows.
 _STARTS = """
     A About According After An As At But He Her Here However If In It Last Many More Now Once One Other Our She Since So
     Some Such That The Their Then There These They This We What When While Yet You
@@ -43,9 +43,9 @@ def _either(words: str) -> str:
     return "(?i:" + "|".join(map(re.escape, words.split())) + ")"
 
 
-# The first kind that fits is the next token; a character that fits none, an emoji say, is passed over.
-_KINDS = (
-    r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)(?!\S))[A-Za-z]+(?!\S)",  # most words, found fast
+# The first pattern that matches is the next token; a character that matches none, such as an emoji, is skipped.
+_PATTERNS = (
+    r"(?!(?i:cannot|gonna|wanna|gotta|gimme|lemme)(?!\S))[A-Za-z]+(?!\S)",  # most words, first for speed
     rf"(?i:can(?=not{_WHOLE})|(?:gon|wan)(?=na{_WHOLE})|got(?=ta{_WHOLE})|(?:gim|lem)(?=me{_WHOLE}))",  # can not
     r"''",
     rf"(?i:n['’]t)(?!{_L})|{_L}+(?=(?i:n['’]t)(?!{_L}))",  # is n't
@@ -55,7 +55,7 @@ _KINDS = (
     rf"(?:{_L}\.)+(?:-{_N}+)+|(?:{_L}\.){{2,}}{_END}",  # U.S.-based, p.m.
     rf"{_L}\.{_END}(?!\s*$|\s+(?:{'|'.join(_STARTS.split())})(?:\s|$))",  # John F. Lee
     rf"{_either(_ABBREVIATIONS)}\.{_END}|{_either(_NUMBERED)}\.(?=\s*\d)",  # Mr., no. 5
-    rf"(?:{'|'.join(f'{word[0]}(?i:{word[1:]})' for word in _CAPITALISED.split())})\.{_END}",
+    rf"(?:{'|'.join(f'{word[0]}(?i:{word[1:]})' for word in _CAPITALIZED.split())})\.{_END}",
     r"(?:https?://|www\.)[^\s\"<>]*[^\s\"<>.,!?)]|[\w.]+@\w+(?:\.\w+)*",
     r"[A-Z]+&[A-Z]+|[A-Z]+\$",  # AT&T, US$
     rf"{_N}+(?:-{_N}+)*\.(?=[,;:])",  # dogs.,
@@ -66,7 +66,7 @@ _KINDS = (
     rf"[#@]{_L}+|</?{_L}[^<>]*>|>?[:;=]'?-?[()DPpOo]{_END}",  # #dog, :-)
     r"[!?]{2,}|\*{2,}|_{2,}|\#{2,}|@{2,}|[^\s\u2012\U00010000-\U0010ffff]",
 )
-_TOKEN = re.compile(rf"\s*({'|'.join(_KINDS)})")  # with the space before it, where no kind need be tried
+_TOKEN = re.compile(rf"\s*({'|'.join(_PATTERNS)})")  # with the space before it, so that no pattern is tried there
 
 _DROPPED = frozenset(["''", *"\"'’‘`“”«»‹›.?!,:;-–—―…"])
 _WRITTEN = str.maketrans(
@@ -76,6 +76,6 @@ _WRITTEN = str.maketrans(
 
 
 def ptb_tokenize(text: str) -> list[str]:
-    """Cuts a caption into lower-case tokens without punctuation marks."""
+    """Splits a caption into lower-case tokens without punctuation marks."""
     tokens = [token for token in _TOKEN.findall(text.rstrip()) if token not in _DROPPED]
     return " ".join(tokens).lower().translate(_WRITTEN).split()

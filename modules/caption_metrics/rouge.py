@@ -1,18 +1,18 @@
-"""ROUGE-L: how long the longest common subsequence of a caption and a reference is.
+"""ROUGE-L: length of the longest common subsequence of a caption and its references.
 
     P = max over references of L / |caption|,    R = max over references of L / |reference|
     F = (1 + β²) P R / (R + β² P),    β = 1.2                                   (0 if nothing is in common)
     ROUGE-L = mean of F over images
 
-L, the largest number of words that stand in both in the same order, not always side by side, is found word by word:
+L is the largest number of words that occur in both in the same order, not necessarily adjacent:
 
     L(i, j) = L(i−1, j−1) + 1 if aᵢ = bⱼ, else max(L(i−1, j), L(i, j−1))
 
-Both maxima are taken by themselves, so P and R may be of different references, as coco-caption does.
+The two maxima are independent, so P and R may belong to different references, as in coco-caption.
 
 Source: C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries", ACL 2004 workshop.
 
-Shapes: N images, R references of all images and so many pairs, T words in the longest sentence.
+Shapes: N images, R references of all images, P pairs of sentences, T words in the longest sentence.
 """
 
 from itertools import pairwise
@@ -26,14 +26,14 @@ from modules.caption_metrics.caption_metric import CaptionMetric, Sentences, Tok
 from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
 
 _BETA = 1.2
-_CHUNK = 16_384  # pairs whose tables are made at once: they fit into the cache
+_CHUNK = 16_384  # pairs whose tables are computed at once: they fit into the cache
 
 
 class ROUGE(CaptionMetric):
-    """ROUGE-L, a scalar in [0, 1].
+    """ROUGE-L as a metric, a scalar in [0, 1].
 
     Args:
-        tokenize: cuts a text into words; `str.split` for texts that are tokenized already.
+        tokenize: Splits a text into words; `str.split` for tokenized texts.
     """
 
     scores: list[Tensor]
@@ -44,14 +44,14 @@ class ROUGE(CaptionMetric):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the states, and so of the nothing which a process without images adds to them."""
+        """Dtype of the states, so that a rank without images contributes an empty tensor of the right dtype."""
         return torch.float64
 
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         image = torch.arange(len(per_image)).repeat_interleave(per_image)  # of each reference, (R,)
         lengths = captions.lengths[image]
         common = _common(_padded(captions, -1), _padded(references, -2), image, references.lengths)
-        common += (lengths == 0) & (references.lengths == 0)  # to coco-caption an empty text is one empty word
+        common += (lengths == 0) & (references.lengths == 0)  # in coco-caption an empty text is one empty word
         precision, recall = (
             torch.zeros(len(per_image), dtype=torch.float64).scatter_reduce(0, image, common / length, "amax")
             for length in (lengths.clamp(min=1).double(), references.lengths.clamp(min=1).double())
@@ -65,7 +65,7 @@ class ROUGE(CaptionMetric):
 
 
 def common_subsequences(a: Tensor, b: Tensor) -> Tensor:
-    """L of pairs of sentences: words (P, m) and (P, n), filled up with numbers that match nothing, to (P,) int16."""
+    """L of pairs of sentences, (P,) int16: words (P, m) and (P, n), padded with numbers that match nothing."""
     a, b = a.mT.contiguous(), b.mT.contiguous()
     table = torch.zeros(len(a) + 1, a.shape[1], dtype=torch.int16)  # L(·, j − 1), of all pairs
     for word in b:  # (P,)
@@ -77,7 +77,7 @@ def common_subsequences(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _common(captions: Tensor, references: Tensor, image: Tensor, lengths: Tensor) -> Tensor:
-    """L of each reference and its image's caption, (R,), in chunks of like lengths: little of them is filling."""
+    """L of each reference and its image's caption, (R,), in chunks of similar lengths, which need little padding."""
     common = torch.empty(len(image), dtype=torch.int64)
     for pairs in lengths.argsort().split(_CHUNK):
         longest = int(lengths[pairs[-1]])
@@ -85,9 +85,9 @@ def _common(captions: Tensor, references: Tensor, image: Tensor, lengths: Tensor
     return common
 
 
-def _padded(sentences: Sentences, filler: int) -> Tensor:
-    """One sentence a row, (S, T), filled up behind its end."""
+def _padded(sentences: Sentences, padding: int) -> Tensor:
+    """One sentence a row, padded at its end: (S, T)."""
     lengths = sentences.lengths
-    rows = torch.full((len(lengths), int(lengths.max()) if len(lengths) else 0), filler)
+    rows = torch.full((len(lengths), int(lengths.max()) if len(lengths) else 0), padding)
     rows[torch.arange(rows.shape[1]) < lengths[:, None]] = sentences.words
     return rows

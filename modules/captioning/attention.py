@@ -1,12 +1,13 @@
-"""Multi-head attention: every place of a sequence asks all places of a sequence, H times over.
+"""Multi-head attention: every position of a sequence attends to all positions of a sequence, in H parallel heads.
 
-    head_h = softmax(Q_h K_hᵀ / √D_h) V_h,    Q = X W_q + b_q,  K = Y W_k + b_k,  V = Y W_v + b_v,  cut into H parts
+    head_h = softmax(Q_h K_hᵀ / √D_h) V_h,    Q = X W_q + b_q,  K = Y W_k + b_k,  V = Y W_v + b_v,  split into H parts
     output = [head_1 … head_H] W_o + b_o
 
-Self-attention has Y = X, cross-attention another sequence. With a causal mask place t asks the places up to t alone.
-Source: A. Vaswani et al., arXiv 1706.03762, section 3.2. The softmax is torch's fused F.scaled_dot_product_attention.
+Self-attention has Y = X, cross-attention another sequence. With a causal mask, position t attends only to positions up
+to t. Source: A. Vaswani et al., arXiv 1706.03762, section 3.2. The softmax is torch's fused
+F.scaled_dot_product_attention.
 
-Shapes: B sequences in a batch, T places that ask, S places that are asked, H heads of D_h = D/H numbers each.
+Shapes: B sequences in a batch, T query positions, S key positions, H heads of D_h = D/H features each.
 """
 
 import torch.nn.functional as F
@@ -18,22 +19,22 @@ KeysValues = tuple[Tensor, Tensor]  # (B, H, S, D_h) each
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention of sequences (B, T, D) to sequences (B, S, D).
+    """Multi-head attention of queries (B, T, D) to keys (B, S, D).
 
     Args:
-        width: D.
-        num_heads: H, which divides D.
+        width: Number of features D.
+        num_heads: Number of heads H, a divisor of D.
         dropout: Probability of dropping an attention weight, in [0, 1).
 
     Raises:
-        ValueError: a number of heads that does not divide the width.
+        ValueError: If the number of heads does not divide the width.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if num_heads < 1 or width % num_heads:
             raise UserError(
-                f"num_heads is {num_heads}, which does not divide the width {width}; give one of "
+                f"num_heads is {num_heads}, which does not divide the width {width}; it must be one of "
                 f"{', '.join(str(n) for n in range(1, width + 1) if width % n == 0)}."
             )
         self.num_heads = num_heads
@@ -46,22 +47,22 @@ class MultiHeadAttention(nn.Module):
         for bias in (self.query.bias, self.keys_values.bias, self.output.bias):
             nn.init.zeros_(bias)
 
-    def project(self, asked: Tensor) -> KeysValues:
-        """Keys and values of the places that are asked: (B, S, D) to (B, H, S, D_h) each."""
-        keys, values = self.keys_values(asked).chunk(2, 2)
-        return self._split(keys), self._split(values)
+    def project(self, key: Tensor) -> KeysValues:
+        """Projects a sequence (B, S, D) to keys and values: (B, H, S, D_h) each."""
+        keys, values = self.keys_values(key).chunk(2, 2)
+        return self._split_heads(keys), self._split_heads(values)
 
-    def forward(self, asking: Tensor, keys_values: KeysValues, causal: bool = False) -> Tensor:
-        """What the places (B, T, D) hear from those of `project`: (B, T, D). With `causal` there are T of both."""
-        queries, drop = self._split(self.query(asking)), self.dropout if self.training else 0.0
-        heads = F.scaled_dot_product_attention(queries, *keys_values, dropout_p=drop, is_causal=causal)
+    def forward(self, query: Tensor, keys_values: KeysValues, causal: bool = False) -> Tensor:
+        """Attention output (B, T, D) of the queries (B, T, D) over projected keys and values; `causal` needs S = T."""
+        queries, dropout = self._split_heads(self.query(query)), self.dropout if self.training else 0.0
+        heads = F.scaled_dot_product_attention(queries, *keys_values, dropout_p=dropout, is_causal=causal)
         output: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return output
 
-    def weights(self, asking: Tensor, keys: Tensor) -> Tensor:
-        """The softmax itself, for pictures: places (B, T, D) and keys (B, H, S, D_h) to (B, H, T, S)."""
-        queries = self._split(self.query(asking))
+    def weights(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Attention weights (B, H, T, S) of the queries (B, T, D) over the keys (B, H, S, D_h), for pictures."""
+        queries = self._split_heads(self.query(query))
         return (queries @ keys.mT / keys.shape[3] ** 0.5).softmax(3)
 
-    def _split(self, sequences: Tensor) -> Tensor:
+    def _split_heads(self, sequences: Tensor) -> Tensor:
         return sequences.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D_h)

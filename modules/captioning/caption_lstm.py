@@ -1,13 +1,13 @@
-"""Image captioning with long short-term memory, by a setting with attention: it looks at the image before each word.
+"""Image captioning with long short-term memory (LSTM), with or without attention to the image before each word.
 
     i, f, o = σ(…), g = tanh(…)              of W_x x_t + b_x + W_h h_{t−1} + b_h, a quarter each
     c_t = f ⊙ c_{t−1} + i ⊙ g,    h_t = o ⊙ tanh(c_t)
     logits of w_{t+1} = W_o h_t + b_o        x_t: vector of the word w_t, w_1 = START
 
-    without attention    h_0, c_0 = W_i g + b_i          g: the grid, all its places in a row
+    without attention    h_0, c_0 = W_i g + b_i          g: the image's grid, flattened
     with attention       h_0, c_0 = W_i ḡ + b_i          ḡ: the mean of the grid's vectors g_l
                          α_t = softmax_l (q · g_l / √D),    q = W_q h_{t−1} + b_q
-                         x_t is joined by Σ_l α_tl g_l, what it looks at
+                         x_t is concatenated with the context vector Σ_l α_tl g_l
 
 Sources: S. Hochreiter, J. Schmidhuber, Neural Computation 9(8), 1997; O. Vinyals et al., arXiv 1411.4555, Show and
 Tell; K. Xu et al., arXiv 1502.03044, Show, Attend and Tell, with the scaled inner product of A. Vaswani et al., arXiv
@@ -16,7 +16,8 @@ Tell; K. Xu et al., arXiv 1502.03044, Show, Attend and Tell, with the scaled inn
     python -m pipelines.train fit --config caption_lstm
     python -m pipelines.train fit --config caption_lstm --model.attention false
 
-Shapes: B images in a batch, K captions of an image, T words, V words in the vocabulary, L places of the grid, D width.
+Shapes: B images in a batch, K captions of an image, T words, V words in the vocabulary, L positions of the grid, D
+width.
 """
 
 from typing import Any
@@ -31,16 +32,16 @@ from modules.captioning.decoding import Memory, State
 
 
 class CaptionLSTM(Captioner):
-    """Writes captions with D memory cells; see `Captioner` for the other settings.
+    """Captions images with an LSTM of D cells; see `Captioner` for the other settings.
 
     Args:
-        input_shape: of the inputs.
-        vocabulary: V words, the special ones first.
-        width: D.
-        attention: look at the grid before each word, instead of at the image once, at the start.
+        input_shape: Shape of the inputs.
+        vocabulary: V words by id, the special ones first.
+        width: Number of cells D, ≥ 1.
+        attention: Whether to attend to the grid before each word; otherwise the image enters only the initial state.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class CaptionLSTM(Captioner):
     ) -> None:
         super().__init__(input_shape, vocabulary, width, **kwargs)
         self.attends = attention
-        self.initial = nn.Linear(width if attention else self.encoder.places.numel(), 2 * width)
+        self.initial = nn.Linear(width if attention else self.encoder.positions.numel(), 2 * width)
         if attention:
             self.query = nn.Linear(width, width)
             self.cell = nn.LSTMCell(2 * width, width)
@@ -65,44 +66,48 @@ class CaptionLSTM(Captioner):
         hidden, cells = self.initial(grid.mean(1) if self.attends else grid.flatten(1)).chunk(2, 1)
         return hidden, cells  # (B, D) each
 
-    def score(self, memory: Memory, words: Tensor) -> Tensor:
+    def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
         return self.output(self.dropout(self._states(memory, words)))
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         vectors = self.embed(words)
         if self.attends:
-            state = self.cell(self._join(vectors, state[0], memory[0]), state)
+            state = self.cell(self._with_context(vectors, state[0], memory[0]), state)
             return self.output(self.dropout(state[0])), state
         states, (hidden, cells) = self.lstm(vectors[:, None], (state[0][None], state[1][None]))
         return self.output(self.dropout(states[:, 0])), (hidden[0], cells[0])
 
     def _states(self, memory: Memory, words: Tensor) -> Tensor:
-        """Words (B, T) to the states h_1 … h_T, (B, T, D)."""
+        """States h_1 … h_T of the words (B, T): (B, T, D)."""
         vectors, state = self.embed(words), self.start(memory)
-        if not self.attends:  # all steps in one call, since no step needs anything but the words and the step before
+        if not self.attends:  # one call for all steps, since their inputs don't depend on the states
             return self.lstm(vectors, tuple(part[None].contiguous() for part in state))[0]
         states: list[Tensor] = []
         for vector in vectors.unbind(1):
-            state = self.cell(self._join(vector, state[0], memory[0]), state)
+            state = self.cell(self._with_context(vector, state[0], memory[0]), state)
             states.append(state[0])
         return torch.stack(states, 1)
 
-    def _join(self, vectors: Tensor, hidden: Tensor, grid: Tensor) -> Tensor:
-        """Words' vectors (B·K, D) and what the states (B·K, D) look at in the grid (B, L, D): (B·K, 2D)."""
-        heads = grid[:, None]  # (B, 1, L, D): the fused kernel wants heads, and there is one
+    def _with_context(self, vectors: Tensor, hidden: Tensor, grid: Tensor) -> Tensor:
+        """Joins word vectors (B·K, D) with the context of states (B·K, D) in the grid (B, L, D): (B·K, 2D)."""
+        heads = grid[:, None]  # (B, 1, L, D): the fused kernel takes heads, here one
         queries = self.query(hidden).unflatten(0, (len(grid), 1, -1))  # (B, 1, K, D)
-        seen = F.scaled_dot_product_attention(queries, heads, heads)
-        return torch.cat([vectors, seen.flatten(0, 2)], 1)
+        context = F.scaled_dot_product_attention(queries, heads, heads)
+        return torch.cat([vectors, context.flatten(0, 2)], 1)
 
     def attention_maps(self, inputs: Tensor, words: Tensor) -> Tensor:
-        """Where it looks before it says each next word: inputs and words (B, T) from START on to weights (B, T, L).
+        """Attention weights (B, T, L) before each next word.
+
+        Args:
+            inputs: Inputs (B, *input_shape).
+            words: Ids of words (B, T), START first.
 
         Raises:
-            ValueError: a model without attention.
+            ValueError: If the model has no attention.
         """
         if not self.attends:
-            raise UserError("This CaptionLSTM has no attention to show; train one with --model.attention true.")
-        memory = self.remember(inputs)
+            raise UserError("This CaptionLSTM has no attention to show; train one with attention set to true.")
+        memory = self.encode(inputs)
         states = self._states(memory, words)
-        before = torch.cat([self.start(memory)[0][:, None], states[:, :-1]], 1)  # h_0 … h_{T−1}
-        return (self.query(before) @ memory[0].mT / memory[0].shape[2] ** 0.5).softmax(2)
+        previous = torch.cat([self.start(memory)[0][:, None], states[:, :-1]], 1)  # h_0 … h_{T−1}
+        return (self.query(previous) @ memory[0].mT / memory[0].shape[2] ** 0.5).softmax(2)

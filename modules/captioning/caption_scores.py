@@ -1,7 +1,7 @@
-"""The figures of captions that were written: those that the field compares by, and the share that is exactly right.
+"""Scores of generated captions: CIDEr-D, BLEU, ROUGE-L and exact match.
 
-cider, bleu1 … bleu4, rouge_l    `cider.py`, `bleu.py`, `rouge.py`
-exact_match                      share of the images whose caption is, word by word, one of the references
+cider, bleu1 … bleu4, rouge_l    `cider.py`, `bleu.py`, `rouge.py` in `modules/caption_metrics`
+exact_match                      fraction of the images whose caption equals one of the references word for word
 """
 
 from collections.abc import Sequence
@@ -10,38 +10,38 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from common.caption_words import words_of
+from common.vocabulary import split_words
 from modules.caption_metrics.bleu import BLEU
 from modules.caption_metrics.cider import CIDEr
 from modules.caption_metrics.rouge import ROUGE
 
 
 class CaptionScores(nn.Module):
-    """Counts images, in any share among processes."""
+    """Accumulates all scores over the images of all processes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bleu, self.rouge_l, self.cider = BLEU(), ROUGE(), CIDEr()
-        # In float64, or the sum over a data set would depend on how its batches were shared among processes.
+        # In float64, so that the sum over a data set does not depend on how its batches are divided among processes.
         self.exact_match = MeanMetric().set_dtype(torch.float64)
 
     @property
     def images(self) -> Tensor:
-        """How many images this process has counted."""
+        """Number of images that this process has counted."""
         return self.bleu.images
 
     def update(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-        """Counts the caption of each image and its references."""
+        """Adds images: the generated caption and the references of each."""
         for metric in (self.bleu, self.rouge_l, self.cider):
             metric.update(captions, references)
-        right = [words_of(said) in map(words_of, wanted) for said, wanted in zip(captions, references, strict=True)]
-        self.exact_match.update(torch.tensor(right, dtype=torch.float64, device=self.exact_match.device))
+        exact = [split_words(text) in map(split_words, texts) for text, texts in zip(captions, references, strict=True)]
+        self.exact_match.update(torch.tensor(exact, dtype=torch.float64, device=self.exact_match.device))
 
     def compute(self) -> dict[str, Tensor]:
-        """All figures by name, over all processes; starts counting anew."""
+        """Returns all scores by name, over all processes, and resets them."""
         metrics: dict[str, Metric] = {"cider": self.cider, "rouge_l": self.rouge_l, "exact_match": self.exact_match}
-        figures = {name: metric.compute() for name, metric in metrics.items()}
-        figures |= {f"bleu{n}": value for n, value in enumerate(self.bleu.compute(), start=1)}
+        scores = {name: metric.compute() for name, metric in metrics.items()}
+        scores |= {f"bleu{n}": value for n, value in enumerate(self.bleu.compute(), start=1)}
         for metric in (*metrics.values(), self.bleu):
             metric.reset()
-        return figures
+        return scores

@@ -1,18 +1,18 @@
-"""Image captioning with a Transformer: each word asks the words before it and the places of the image.
+"""Image captioning with a Transformer: each word attends to the words before it and to the image.
 
     x_t = √D E[w_t] + p_t,    p_t,2i = sin(t / 10000^(2i/D)),  p_t,2i+1 = cos(t / 10000^(2i/D)),    t = 0, 1, …
-    x ← layer(x, grid), `num_layers` times: causal self-attention, cross-attention to the grid, small network
+    x ← layer(x, grid), `num_layers` times: causal self-attention, cross-attention to the grid, feed-forward network
     logits of w_{t+1} = W_o x_t + b_o
 
-The causal mask lets training score all words of a caption at once: no place sees a later word. In decoding the keys and
-values of the words so far are kept, so that each step computes those of one word. By a setting the grid passes through
+With the causal mask, training computes all words of a caption in parallel. In decoding, the keys and values of the
+words so far are cached, so that each step computes those of one word. Optionally the grid passes through
 `encoder_layers` layers of self-attention first. The layers themselves are in `transformer_layer.py`.
 
-Source: A. Vaswani et al., arXiv 1706.03762, with the image's grid in the place of its encoder's sentence.
+Source: A. Vaswani et al., arXiv 1706.03762, with the image's grid instead of a source sentence.
 
     python -m pipelines.train fit --config caption_transformer
 
-Shapes: B images in a batch, T words, V words in the vocabulary, L places of the grid, D width, H heads of D_h = D/H.
+Shapes: B images in a batch, T words, V words in the vocabulary, L positions of the grid, D width, H heads of D_h = D/H.
 """
 
 from typing import Any, ClassVar
@@ -20,31 +20,32 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.ranges import check_range
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State
-from modules.captioning.transformer_layer import NormPlace, TransformerLayer
+from modules.captioning.earlier_keys import read_earlier_keys
+from modules.captioning.transformer_layer import NormPosition, TransformerLayer
 
 
 class CaptionTransformer(Captioner):
-    """Writes captions with a Transformer's decoder; see `Captioner` for the other settings.
+    """Captions images with a Transformer decoder; see `Captioner` for the other settings.
 
     Args:
-        input_shape: of the inputs.
-        vocabulary: V words, the special ones first.
-        width: D, even.
-        num_layers: of the decoder, at least 1.
-        num_heads: H of every attention, which divides D.
-        hidden: units of the small network in each layer, at least 1; None takes 4D.
-        encoder_layers: layers of self-attention over the grid, at least 0.
-        norm: pre or post: where each layer normalizes.
+        input_shape: Shape of the inputs.
+        vocabulary: V words by id, the special ones first.
+        width: Number of features D, even, ≥ 2.
+        num_layers: Number of decoder layers, ≥ 1.
+        num_heads: Number of attention heads H, a divisor of D.
+        hidden: Number of hidden units of each feed-forward network, ≥ 1; None for 4D.
+        encoder_layers: Number of self-attention layers over the grid, ≥ 0.
+        norm: Position of the LayerNorm in each layer, pre or post.
         dropout: Probability of dropping a value, in [0, 1), in embeddings, attention weights and residual branches.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: If a value is out of its range.
     """
 
-    attends: ClassVar[bool] = True  # whether `attention_maps` has something to show
+    attends: ClassVar[bool] = True  # whether `attention_maps` is available
 
     def __init__(
         self,
@@ -55,78 +56,75 @@ class CaptionTransformer(Captioner):
         num_heads: int = 4,
         hidden: int | None = None,
         encoder_layers: int = 0,
-        norm: NormPlace = "pre",
+        norm: NormPosition = "pre",
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, vocabulary, width, dropout=dropout, **kwargs)
-        if num_layers < 1 or encoder_layers < 0:
-            raise UserError(
-                f"num_layers is {num_layers} and encoder_layers is {encoder_layers}; give at least 1 and at least 0."
-            )
-        if width % 2:
-            raise UserError(f"width is {width}; give an even number, for sines and cosines in pairs.")
+        check_range("num_layers", num_layers, num_layers >= 1, "at least 1")
+        check_range("encoder_layers", encoder_layers, encoder_layers >= 0, "at least 0")
+        check_range("width", width, width % 2 == 0, "even, for pairs of sines and cosines")
         settings = (width, num_heads, 4 * width if hidden is None else hidden)
-        self.look = nn.ModuleList(TransformerLayer(*settings, False, norm, dropout) for _ in range(encoder_layers))
+        self.encoder_layers = nn.ModuleList(
+            TransformerLayer(*settings, False, norm, dropout) for _ in range(encoder_layers)
+        )
         self.layers = nn.ModuleList(TransformerLayer(*settings, True, norm, dropout) for _ in range(num_layers))
-        # With pre-norm nothing has normalized the sum that leaves the last layer.
+        # The sum that leaves the last pre-norm layer is not normalized yet.
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.grid_norm = nn.LayerNorm(width) if norm == "pre" and encoder_layers else nn.Identity()
+        read_earlier_keys(self, {"look.": "encoder_layers."})
 
-    def remember(self, inputs: Tensor) -> Memory:
+    def encode(self, inputs: Tensor) -> Memory:
         """Keys and values of the grid for each layer: (B, H, L, D_h), two a layer."""
         grid = self.encoder(inputs)
-        for layer in self.look:
+        for layer in self.encoder_layers:
             grid, _ = layer(grid)
         grid = self.grid_norm(grid)
         return tuple(part for layer in self.layers for part in layer.cross_attention.project(grid))  # type: ignore[union-attr, operator]
 
-    def score(self, memory: Memory, words: Tensor) -> Tensor:
-        x = self._place(words, 0)
+    def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
+        x = self._embed_with_positions(words, 0)
         for layer, grid in zip(self.layers, _pairs(memory), strict=True):
             x, _ = layer(x, grid, causal=True)
         return self.output(self.norm(x))
 
     def start(self, memory: Memory) -> State:
-        return tuple(part[:, :, :0] for part in memory)  # keys and values of no word yet, two a layer
+        return tuple(part[:, :, :0] for part in memory)  # keys and values of zero words, two a layer
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        x = self._place(words[:, None], state[0].shape[2])
-        kept: list[Tensor] = []
+        x = self._embed_with_positions(words[:, None], state[0].shape[2])
+        cache: list[Tensor] = []
         for layer, grid, past in zip(self.layers, _pairs(memory), _pairs(state), strict=True):
             x, keys_values = layer(x, grid, past)
-            kept += keys_values
-        return self.output(self.norm(x))[:, 0], tuple(kept)
+            cache += keys_values
+        return self.output(self.norm(x))[:, 0], tuple(cache)
 
     def attention_maps(self, inputs: Tensor, words: Tensor) -> Tensor:
-        """Where the last layer looks before it says each next word, the mean over its heads.
+        """Attention weights (B, T, L) of the last layer before each next word, averaged over its heads.
 
         Args:
-            inputs: (B, *input_shape).
-            words: (B, T) from START on.
-
-        Returns:
-            Weights (B, T, L).
+            inputs: Inputs (B, *input_shape).
+            words: Ids of words (B, T), START first.
         """
-        memory, x = _pairs(self.remember(inputs)), self._place(words, 0)
+        memory, x = _pairs(self.encode(inputs)), self._embed_with_positions(words, 0)
         for layer, grid in zip(self.layers[:-1], memory, strict=False):
             x, _ = layer(x, grid, causal=True)
         return self.layers[-1].attention_weights(x, memory[-1]).mean(1)  # type: ignore[operator]
 
-    def _place(self, words: Tensor, first: int) -> Tensor:
-        """Words (B, T) at places `first` and after: their vectors with the places' waves, (B, T, D)."""
+    def _embed_with_positions(self, words: Tensor, first: int) -> Tensor:
+        """Vectors of words (B, T) plus encodings of their positions, `first` and after: (B, T, D)."""
         vectors = self.embed(words)
-        places = torch.arange(first, first + words.shape[1], device=vectors.device, dtype=vectors.dtype)
-        return vectors + sinusoids(places, vectors.shape[2])
+        positions = torch.arange(first, first + words.shape[1], device=vectors.device, dtype=vectors.dtype)
+        return vectors + positional_encoding(positions, vectors.shape[2])
 
 
-def sinusoids(places: Tensor, width: int) -> Tensor:
-    """The waves p_t of places t, (T,), of a number of numbers that is even: (T, width)."""
-    rates = 10_000 ** (-torch.arange(0, width, 2, device=places.device, dtype=places.dtype) / width)
-    turns = places[:, None] * rates
-    return torch.stack([turns.sin(), turns.cos()], 2).flatten(1)
+def positional_encoding(positions: Tensor, width: int) -> Tensor:
+    """Sinusoidal encodings p_t of positions t, (T,), for an even width: (T, width)."""
+    frequencies = 10_000 ** (-torch.arange(0, width, 2, device=positions.device, dtype=positions.dtype) / width)
+    angles = positions[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
 
 
 def _pairs(parts: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of each layer, out of one flat tuple."""
+    """Keys and values of each layer, from one flat tuple."""
     return list(zip(parts[::2], parts[1::2], strict=True))

@@ -1,14 +1,14 @@
-"""A layer of a Transformer: attention to its own sequence, perhaps to another one, then a small network at each place.
+"""A Transformer layer: self-attention, optional cross-attention, and a feed-forward network at each position.
 
+    pre-norm     x ← x + f(LayerNorm(x))        gradients reach every layer directly, so it trains without warm-up
     post-norm    x ← LayerNorm(x + f(x))        as published; needs a warm-up of the learning rate
-    pre-norm     x ← x + f(LayerNorm(x))        gradients reach every layer straight, so it trains without
 
-for f = self-attention, cross-attention to the memory, and ReLU(x W_1 + b_1) W_2 + b_2, one after the other. With
-pre-norm the sum of all of them is normalized once more where the last layer ends, by whoever stacks them.
+for f = self-attention, cross-attention to the memory, and ReLU(x W_1 + b_1) W_2 + b_2, one after the other. A stack of
+pre-norm layers ends with one more LayerNorm, which belongs to the stack.
 
 Sources: A. Vaswani et al., arXiv 1706.03762, section 3.1; R. Xiong et al., arXiv 2002.04745 for pre-norm.
 
-Shapes: B sequences in a batch, T places of a sequence, S of the memory, H heads of D_h = D/H numbers each.
+Shapes: B sequences in a batch, T positions of a sequence, S of the memory, H heads of D_h = D/H features each.
 """
 
 from typing import Literal
@@ -16,81 +16,91 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.ranges import check_range
 from modules.captioning.attention import KeysValues, MultiHeadAttention
+from modules.captioning.earlier_keys import read_earlier_keys
 
-NormPlace = Literal["pre", "post"]
+NormPosition = Literal["pre", "post"]
 
 
 class TransformerLayer(nn.Module):
-    """A layer of width D.
+    """A Transformer layer of width D.
 
     Args:
-        width: D.
-        num_heads: H, which divides D.
-        hidden: units of the small network, at least 1.
-        cross: attend to a memory too.
-        norm: pre or post.
+        width: Number of features D.
+        num_heads: Number of heads H, a divisor of D.
+        hidden: Number of hidden units of the feed-forward network, ≥ 1.
+        cross: Whether the layer has cross-attention to a memory.
+        norm: Position of the LayerNorm, pre or post.
         dropout: Probability of dropping a value of a residual branch or an attention weight, in [0, 1).
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of the range given above.
     """
 
     def __init__(
-        self, width: int, num_heads: int, hidden: int, cross: bool, norm: NormPlace = "pre", dropout: float = 0.0
+        self, width: int, num_heads: int, hidden: int, cross: bool, norm: NormPosition = "pre", dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if norm not in ("pre", "post"):
-            raise UserError(f"norm is {norm!r}; give pre or post.")
-        if hidden < 1:
-            raise UserError(f"hidden is {hidden}; give at least 1 unit.")
+        check_range("norm", norm, norm in ("pre", "post"), "pre or post")
+        check_range("hidden", hidden, hidden >= 1, "at least 1")
         self.norm_first = norm == "pre"
         self.self_attention = MultiHeadAttention(width, num_heads, dropout)
         self.cross_attention = MultiHeadAttention(width, num_heads, dropout) if cross else None
         self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if cross else 2))
+        self.self_attention_norm = nn.LayerNorm(width)
+        if cross:
+            self.cross_attention_norm = nn.LayerNorm(width)
+        self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
+        names = [name for name, layer in self.named_children() if isinstance(layer, nn.LayerNorm)]
+        read_earlier_keys(self, {f"norms.{i}.": f"{name}." for i, name in enumerate(names)})
 
     def forward(
         self, x: Tensor, memory: KeysValues | None = None, past: KeysValues | None = None, causal: bool = False
     ) -> tuple[Tensor, KeysValues]:
-        """One layer's work on sequences.
+        """Applies the layer to sequences.
 
         Args:
-            x: (B, T, D).
-            memory: keys and values of what cross-attention asks, from its `project`; one of fewer sequences, a divisor
-                of B, is asked by as many neighbors each.
-            past: keys and values of places that x follows, which self-attention asks too.
-            causal: whether a place asks those before it and itself alone; with a past, T is 1 and there are no others.
+            x: Sequences (B, T, D).
+            memory: Keys and values from the `project` of cross-attention. If it has fewer sequences, a divisor of B,
+                successive sequences of x share one of them.
+            past: Keys and values of the positions before x, which self-attention attends to as well.
+            causal: Whether self-attention is causal. With a past, T is 1 and this must be False.
 
         Returns:
-            (B, T, D), and the keys and values of the past and x.
+            Sequences (B, T, D), and the keys and values of the past and x.
         """
-        x, keys_values = self._ask_itself(x, past, causal)
-        if self.cross_attention is not None:
-            assert memory is not None
-            asking = self._normed(1, x).reshape(len(memory[0]), -1, x.shape[2])  # all places of one memory together
-            x = self._add(1, x, self.cross_attention(asking, memory).reshape(x.shape))
-        return self._add(-1, x, self.feed_forward(self._normed(-1, x))), keys_values
+        if self.norm_first:
+            attended, keys_values = self._self_attention(self.self_attention_norm(x), past, causal)
+            x = x + attended
+            if self.cross_attention is not None:
+                x = x + self._cross_attention(self.cross_attention_norm(x), memory)
+            x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        else:
+            attended, keys_values = self._self_attention(x, past, causal)
+            x = self.self_attention_norm(x + attended)
+            if self.cross_attention is not None:
+                x = self.cross_attention_norm(x + self._cross_attention(x, memory))
+            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return x, keys_values
 
     def attention_weights(self, x: Tensor, memory: KeysValues) -> Tensor:
-        """Where cross-attention looks in the memory, with causal sequences (B, T, D): (B, H, T, S)."""
+        """Weights (B, H, T, S) of cross-attention from causal sequences (B, T, D) to the memory, for pictures."""
         assert self.cross_attention is not None
-        x, _ = self._ask_itself(x, None, causal=True)
-        return self.cross_attention.weights(self._normed(1, x), memory[0])
+        if self.norm_first:
+            query = self.cross_attention_norm(x + self._self_attention(self.self_attention_norm(x), None, True)[0])
+        else:
+            query = self.self_attention_norm(x + self._self_attention(x, None, True)[0])
+        return self.cross_attention.weights(query, memory[0])
 
-    def _ask_itself(self, x: Tensor, past: KeysValues | None, causal: bool) -> tuple[Tensor, KeysValues]:
-        y = self._normed(0, x)
-        keys, values = self.self_attention.project(y)
+    def _self_attention(self, x: Tensor, past: KeysValues | None, causal: bool) -> tuple[Tensor, KeysValues]:
+        keys, values = self.self_attention.project(x)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
-        return self._add(0, x, self.self_attention(y, (keys, values), causal)), (keys, values)
+        return self.dropout(self.self_attention(x, (keys, values), causal)), (keys, values)
 
-    def _normed(self, number: int, x: Tensor) -> Tensor:
-        """What the part of that number works on."""
-        return self.norms[number](x) if self.norm_first else x
-
-    def _add(self, number: int, x: Tensor, change: Tensor) -> Tensor:
-        x = x + self.dropout(change)
-        return x if self.norm_first else self.norms[number](x)
+    def _cross_attention(self, x: Tensor, memory: KeysValues | None) -> Tensor:
+        assert self.cross_attention is not None and memory is not None
+        query = x.reshape(len(memory[0]), -1, x.shape[2])  # all positions that share one memory in one sequence
+        return self.dropout(self.cross_attention(query, memory).reshape(x.shape))

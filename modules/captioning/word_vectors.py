@@ -1,4 +1,4 @@
-"""Word vectors of a file in GloVe's text format: a word and its numbers a line, with spaces between them.
+"""Reads pretrained word vectors in GloVe's text format: each line a word and its numbers, separated by spaces.
 
     the 0.418 0.24968 -0.41242 …
 
@@ -18,26 +18,32 @@ from common.errors import UserError
 
 
 def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> int:
-    """Writes the vectors of the words that the file has into `vectors` (V, D), in place; the others stay.
+    """Replaces the vectors of the words in the file; the other words keep theirs.
 
-    The file's vectors are scaled so that their numbers spread as those of `vectors` do.
+    The file's vectors are scaled to the standard deviation of `vectors`.
+
+    Args:
+        file: File of word vectors.
+        vocabulary: V words by id.
+        vectors: Vectors of the words (V, D), modified in place.
 
     Returns:
-        How many of the words the file has.
+        Number of words replaced.
 
     Raises:
-        ValueError: no such file, a line in another format, vectors of another length than D, or none of the words.
+        ValueError: If the file is missing, has a line in another format, vectors of a length other than D, or none of
+            the words.
     """
     path, width = Path(file), vectors.shape[1]
     if not path.is_file():
         raise UserError(f"word_vectors is {file!r}, and there is no such file; give one in GloVe's text format.")
-    places = {word: place for place, word in enumerate(vocabulary)}
-    found: dict[int, list[float]] = {}
+    ids = {word: i for i, word in enumerate(vocabulary)}
+    loaded: dict[int, list[float]] = {}
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             word, *numbers = line.rstrip("\n ").split(" ")
-            if number > 1 and word not in places:
-                continue  # millions of words: only the first line and those that are wanted are looked at closely
+            if number > 1 and word not in ids:
+                continue  # of millions of lines only the first and those of the vocabulary are parsed
             try:
                 values = [float(value) for value in numbers]
             except ValueError:
@@ -47,15 +53,15 @@ def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> 
             if len(values) != width:
                 raise UserError(
                     f"{file} has vectors of {len(values)} numbers (line {number}), but the model's width is {width}; "
-                    f"give --model.width {len(values)}, or a file that fits."
+                    f"set width to {len(values)}, or give vectors of {width} numbers."
                 )
-            if word in places:
-                found[places[word]] = values
-    if not found:
+            if word in ids:
+                loaded[ids[word]] = values
+    if not loaded:
         raise UserError(
             f"{file} has none of the {len(vocabulary) - 4} words of the captions; give vectors of their language."
         )
-    loaded = torch.tensor(list(found.values()))
-    spread = vectors.std() / loaded.std().clamp(min=1e-12)
-    vectors[list(found)] = (loaded * spread).to(vectors)
-    return len(found)
+    values_of_file = torch.tensor(list(loaded.values()))
+    scale = vectors.std() / values_of_file.std().clamp(min=1e-12)
+    vectors[list(loaded)] = (values_of_file * scale).to(vectors)
+    return len(loaded)

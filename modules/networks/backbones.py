@@ -1,4 +1,4 @@
-"""Networks of timm, made ready for small images, for every topic that needs one.
+"""Networks of timm, adapted to small images, for every topic that needs one.
 
 Networks for images of 224 pixels begin by shrinking them to a quarter. For 32 pixels the first convolution becomes 3×3
 with stride 1, and the max pooling after it is left out (K. He et al., arXiv 1512.03385, section 4.2).
@@ -6,29 +6,27 @@ with stride 1, and the max pooling after it is left out (K. He et al., arXiv 151
 Shapes: B images in a batch, C channels, F features of one image.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from common.errors import UserError
+from common.timm_models import create_timm_model
 
 
 def create_encoder(
     input_shape: Sequence[int], name: str, small_stem: bool, options: Mapping[str, Any] | None
 ) -> tuple[nn.Module, int]:
-    """A network without its classifier, from images (B, *input_shape) to features (B, F), at random weights; and F.
+    """Returns a randomly initialized network without classifier, images (B, *input_shape) to features (B, F), and F.
 
     Raises:
-        ValueError: inputs that are not images, an unknown name, or options that the model refuses.
+        ValueError: If the inputs are not images, the name is unknown, or the model refuses an option.
     """
     if len(input_shape) != 3:
         raise UserError(
-            f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a preprocessing that "
+            f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; choose a preprocessing that "
             "keeps them images, such as standardize."
         )
     network = create_backbone(name, 0, input_shape[0], None, options or {})
@@ -36,29 +34,29 @@ def create_encoder(
         enlarge_stem(network, name)
     network.to(memory_format=torch.channels_last)  # twice as fast in half precision, on GPUs and CPUs
     with torch.no_grad():
-        features = network.eval()(torch.zeros(1, *input_shape))  # what timm says of itself differs by kind of network
+        features = network.eval()(torch.zeros(1, *input_shape))  # timm's own attributes differ by kind of network
     return network.train(), features.shape[1]
 
 
 def create_backbone(
     name: str, num_classes: int, channels: int, pretrained: str | None, options: Mapping[str, Any]
 ) -> nn.Module:
-    """The network with its weights; its last layer small, so that all classes start level.
+    """Returns a network of timm whose last layer has small random weights, so that all classes start level.
 
     Args:
-        name: of the model in timm, such as resnet18.
-        num_classes: outputs of the last layer; 0 leaves it out, and the network gives its features (B, F).
-        channels: C of its images.
-        pretrained: hub, a file of weights, or None for random ones.
-        options: further arguments of timm.create_model.
+        name: Name of the model in timm, such as resnet18.
+        num_classes: Outputs of the last layer; 0 leaves it out, and the network returns its features (B, F).
+        channels: Channels C of the images.
+        pretrained: hub for the weights that timm names, a file of weights, or None for random weights.
+        options: Further arguments of `timm.create_model`.
 
     Raises:
-        ValueError: an unknown name, arguments that the model refuses, or weights that are missing or don't fit.
+        ValueError: If the name is unknown, or the model refuses an argument or the weights.
     """
-    own: dict[str, Any] = {"in_chans": channels}
     if pretrained is None:
-        own["num_classes"] = num_classes
-    network = timm_network(name, pretrained, options, reset_to=None if pretrained is None else num_classes, **own)
+        network = create_timm_model(name, None, options, in_chans=channels, num_classes=num_classes)
+    else:
+        network = create_timm_model(name, pretrained, options, new_classes=num_classes, in_chans=channels)
     head = network.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.01)
@@ -66,56 +64,11 @@ def create_backbone(
     return network
 
 
-def timm_network(
-    name: str, pretrained: str | None, options: Mapping[str, Any], reset_to: int | None = None, **arguments: Any
-) -> nn.Module:
-    """What timm.create_model gives, and a sentence where it refuses.
-
-    Args:
-        name: of the model in timm.
-        pretrained: hub, a file of weights, or None for random ones.
-        options: further arguments of timm.create_model, as a person gave them.
-        reset_to: outputs of a new last layer; timm checks that all weights fit only while the classes are the weights'
-            own, so it comes afterwards. None keeps the layer.
-        arguments: of timm.create_model too, given where `options` does not.
-
-    Raises:
-        ValueError: an unknown name, arguments that the model refuses, or weights that are missing or don't fit.
-    """
-    import timm  # takes a second and a half to import
-
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
-        raise UserError(f"timm has no model {name!r}; {hint}")
-    arguments |= options
-    if pretrained not in (None, "hub"):
-        if not Path(str(pretrained)).is_file():
-            raise UserError(f"pretrained is {pretrained!r}, and there is no such file; give hub or a file of weights.")
-        arguments["pretrained_cfg_overlay"] = {"file": pretrained}
-    elif pretrained == "hub" and not timm.is_model_pretrained(name):
-        raise UserError(f"timm knows no pretrained weights for {name!r}; give a file of weights, or leave it out.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network: nn.Module = timm.create_model(name, pretrained=pretrained is not None, **arguments)
-            if reset_to is not None:
-                network.reset_classifier(reset_to)  # type: ignore[operator]
-    except Exception as error:  # timm, torch and the hub each raise what they please
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        if pretrained is not None:
-            raise UserError(
-                f"The weights {pretrained!r} can't be used for {name}: {reason}; give weights of this very model."
-            ) from error
-        raise UserError(f"timm can't make {name} with {dict(options)}: {reason}.") from error
-    return network
-
-
 def first_convolution(network: nn.Module) -> nn.Conv2d:
-    """The network's first convolution.
+    """Returns the network's first convolution.
 
     Raises:
-        ValueError: the network has none.
+        ValueError: If the network has no convolution.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -124,18 +77,22 @@ def first_convolution(network: nn.Module) -> nn.Conv2d:
 
 
 def enlarge_stem(network: nn.Module, model: str) -> None:
-    """Lets the first convolution keep the size of its images, and takes away the pooling after it.
+    """Changes the first convolution to keep the size of the images, and removes the max pooling after it.
+
+    Args:
+        network: Network of timm, changed in place.
+        model: Its name, for the message.
 
     Raises:
-        ValueError: a network that cuts the image into patches instead.
+        ValueError: If the network cuts the image into patches instead.
     """
     conv = first_convolution(network)
     if conv.stride == (1, 1):
         return
     if conv.kernel_size == conv.stride:
         raise UserError(
-            f"{model} cuts images into patches of {conv.stride[0]} pixels and has no stem to enlarge; give "
-            "--model.small_stem false, and --model.options '{patch_size: 4}' for smaller patches if it takes them."
+            f"{model} cuts images into patches of {conv.stride[0]} pixels and has no stem to enlarge; set small_stem "
+            "to false, and options to {patch_size: 4} for smaller patches if the model accepts them."
         )
     conv.stride = (1, 1)
     if conv.kernel_size[0] > 3:

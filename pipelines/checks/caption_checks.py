@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.caption_words import UNK, caption
+from common.vocabulary import UNK, decode_caption
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import Report, Result, training_loss, without_regularization
 
@@ -43,7 +43,7 @@ def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Re
     plain: Any = without_regularization(model)
     plain.label_smoothing = 0.0
     longest = words.shape[1]
-    wanted = [caption(row, plain.vocabulary) for row in words.tolist()]
+    wanted = [decode_caption(row, plain.vocabulary) for row in words.tolist()]
     best = ""
     for rate in _RATES:
         learner = deepcopy(plain)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.timm_models import create_timm_model
 from datamodules import ImageDataModule
 from datamodules.images.image_files import open_image, read_images
 from datamodules.images.preprocessing import Preprocessing
 from modules import Classifier
-from modules.networks.backbones import timm_network
 from pipelines.run.restore import restore, untrained
 from pipelines.run.run_folder import find_run
 
@@ -114,7 +114,7 @@ def of_timm(name: str, weights: Path | None) -> InspectedModel:
 def _timm_model(name: str, weights: Path | None) -> Any:
     if weights is not None and not weights.is_file():
         raise UserError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
-    model = timm_network(name, "hub" if weights is None else str(weights), {}).eval()
+    model = create_timm_model(name, "hub" if weights is None else str(weights)).eval()
     if not getattr(model, "num_classes", 0):
         raise UserError(f"{name} is no classifier; give a model of timm that has classes.")
     return model

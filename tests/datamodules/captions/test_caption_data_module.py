@@ -1,4 +1,4 @@
-"""Caption data under Lightning's Trainer: what the model is handed in each stage, and what a checkpoint keeps."""
+"""Caption data under Lightning's Trainer: the batches of each stage, and what a checkpoint stores."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from common.caption_words import caption as decoded
+from common.vocabulary import decode_caption
 from datamodules import CaptionDataModule, COCOCaptions, ShapeCaptions
 from datamodules.captions.caption_data_module import Captioned
 from tests.datamodules.captions.coco_dataset import captions_of, write_coco
 
 
-class Listener(L.LightningModule):
-    """Notes what it is handed; trains one number."""
+class BatchRecorder(L.LightningModule):
+    """Records its batches; trains one number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ def tokens_of(batches: list[Any]) -> list[Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
+def test_every_stage_gets_the_documented_batches(tmp_path: Path) -> None:
     images = [str(write_coco(tmp_path) / "val2017")]
     for data in (
         ShapeCaptions(num_train=40, num_test=10, batch_size=8),
         COCOCaptions(str(tmp_path), image_size=16, min_count=1, batch_size=8, images=images),
         COCOCaptions(str(tmp_path), backbone="test_resnet", min_count=1, batch_size=8, images=images),
     ):
-        model = Listener()
+        model = BatchRecorder()
         run = trainer(tmp_path)
         run.fit(model, data)
         run.test(model, data, verbose=False)
@@ -80,7 +80,7 @@ def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
                 assert inputs.dtype == torch.float32
                 assert len(tokens) == len(references)
                 assert all(isinstance(text, str) for texts in references for text in texts)
-                first = decoded(tokens[0].tolist(), vocabulary).split()
+                first = decode_caption(tokens[0].tolist(), vocabulary).split()
                 assert len(first) == len(references[0][0].split())
         if isinstance(data, COCOCaptions):
             indices = run.predict(model, data)
@@ -90,11 +90,11 @@ def test_every_stage_is_handed_what_the_contract_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_checkpoint_keeps_the_vocabulary_and_a_run_goes_on_with_the_very_next_batch(tmp_path: Path) -> None:
+def test_a_checkpoint_stores_the_vocabulary_and_a_run_resumes_with_the_next_batch(tmp_path: Path) -> None:
     def data(**settings: Any) -> ShapeCaptions:
         return ShapeCaptions(num_train=40, num_test=10, batch_size=8, captions_per_image=None, **settings)
 
-    whole, rest = Listener(), Listener()
+    whole, rest = BatchRecorder(), BatchRecorder()
     every_four = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
     trainer(tmp_path, max_epochs=2, callbacks=[every_four]).fit(whole, data())
     file = tmp_path / "step=4.ckpt"  # in the middle of the first epoch of nine batches
@@ -103,7 +103,7 @@ def test_a_checkpoint_keeps_the_vocabulary_and_a_run_goes_on_with_the_very_next_
     assert len(whole.seen["train"]) == 18
     assert tokens_of(rest.seen["train"]) == tokens_of(whole.seen["train"])[4:]
     with pytest.raises(ValueError, match="The checkpoint was trained with a vocabulary of 24 words, but the data has"):
-        trainer(tmp_path).test(Listener(), data(min_count=30), ckpt_path=file)
+        trainer(tmp_path).test(BatchRecorder(), data(min_count=30), ckpt_path=file)
 
 
 def test_nothing_held_out_means_no_validation(tmp_path: Path) -> None:
@@ -121,13 +121,13 @@ def test_any_split_can_be_evaluated_in_order(tmp_path: Path) -> None:
     torch.testing.assert_close(data.preprocess(batch[0]), data.evaluation_inputs("train", torch.arange(4)))
 
 
-def test_a_data_set_that_does_not_say_its_own_is_named() -> None:
+def test_a_data_set_that_lacks_a_definition_is_named() -> None:
     class Nothing(CaptionDataModule):
         pass
 
-    with pytest.raises(NotImplementedError, match="Nothing must say how its captions are read"):
+    with pytest.raises(NotImplementedError, match="Nothing must define read"):
         Nothing().vocabulary  # noqa: B018
-    with pytest.raises(NotImplementedError, match="Nothing must say the shape of its inputs"):
+    with pytest.raises(NotImplementedError, match="Nothing must define input_shape"):
         Nothing().input_shape  # noqa: B018
 
 

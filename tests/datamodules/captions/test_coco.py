@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from common.caption_words import caption as decoded
+from common.vocabulary import SPECIAL_WORDS, build_vocabulary, decode_caption, split_words
 from datamodules import COCOCaptions
 from datamodules.captions.caption_data_module import Split
-from datamodules.captions.vocabulary import SPECIAL, build_vocabulary, split_words
 from datamodules.loader import BatchLoader
 from tests.datamodules.captions.coco_dataset import (
     annotations,
@@ -60,7 +59,7 @@ def test_validation_is_a_share_of_the_training_images_and_the_official_one_is_th
 
 
 @pytest.mark.parametrize("year", [2014, 2017])
-def test_karpathys_splits_are_used_if_they_are_there(tmp_path: Path, year: int) -> None:
+def test_karpathys_splits_are_used_if_the_file_exists(tmp_path: Path, year: int) -> None:
     folder = write_coco(tmp_path, year=year)
     splits = dict.fromkeys(range(1, 10), "train") | {10: "val", 11: "test", 12: "val"}
     write_karpathy(folder, {**splits, 13: "restval", 14: "restval", 15: "test", 16: "val", 17: "test"})
@@ -109,7 +108,7 @@ def test_the_training_set_never_opens_the_test_files(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- vocabulary
 
 
-def test_the_vocabulary_is_that_of_the_training_captions_and_there_before_setup(tmp_path: Path) -> None:
+def test_the_vocabulary_is_that_of_the_training_captions_even_before_setup(tmp_path: Path) -> None:
     folder = write_coco(tmp_path)
     content = annotations(list(range(13, 18)), "val2017")
     content["annotations"][0]["caption"] = "zebra zebra zebra zebra zebra zebra"
@@ -123,20 +122,22 @@ def test_the_vocabulary_is_that_of_the_training_captions_and_there_before_setup(
     assert held_out - set(coco(tmp_path, subset=1).vocabulary)  # so the validation captions were not counted
 
 
-def test_the_vocabulary_of_missing_files_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"captions_train2017\.json does not exist; name the folder above your own"):
+def test_the_vocabulary_of_missing_files_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"captions_train2017\.json does not exist; set root to the folder above"):
         coco(tmp_path).vocabulary  # noqa: B018
 
 
 def test_a_checkpoint_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
     write_coco(tmp_path)
     state = coco(tmp_path).state_dict()
-    assert tuple(state["vocabulary"][:4]) == SPECIAL
+    assert tuple(state["vocabulary"][:4]) == SPECIAL_WORDS
     coco(tmp_path).load_state_dict(state)
-    with pytest.raises(ValueError, match=r"vocabulary of [\d,]+ words, but the data has [\d,]+, [\d,]+ of them in one"):
+    with pytest.raises(
+        ValueError, match=r"vocabulary of [\d,]+ words, but the data has [\d,]+, [\d,]+ of them in only"
+    ):
         coco(tmp_path, min_count=9).load_state_dict(state)
-    reordered = [*SPECIAL, *reversed(state["vocabulary"][4:])]
-    with pytest.raises(ValueError, match="the same ones in another order; give the training captions"):
+    reordered = [*SPECIAL_WORDS, *reversed(state["vocabulary"][4:])]
+    with pytest.raises(ValueError, match="the same in another order; use the training captions"):
         coco(tmp_path).load_state_dict({"vocabulary": reordered})
 
 
@@ -149,7 +150,7 @@ def test_captions_longer_than_the_limit_are_left_out_and_counted_but_stay_refere
     batch = next(iter(data.val_dataloader()))
     assert batch[1].shape[1] <= 7
     assert [len(texts) for texts in batch[2]] == [5, 5, 5]
-    with pytest.raises(ValueError, match="max_length is 1, and every training caption is longer"):
+    with pytest.raises(ValueError, match="max_length is 1, but every training caption is longer"):
         coco(tmp_path, max_length=1).setup("fit")
 
 
@@ -167,7 +168,7 @@ def test_every_training_caption_comes_once_beside_its_own_image(tmp_path: Path) 
         for image, row in zip(images.numpy(), tokens.tolist(), strict=True):
             assert row[0] == 1
             assert row.count(2) == 1
-            seen.append((number_of(image / 255), decoded(row, vocabulary)))
+            seen.append((number_of(image / 255), decode_caption(row, vocabulary)))
     own = [(n, " ".join(split_words(text))) for n in numbers(data, "train") for text in captions_of(n)]
     assert sorted(seen) == sorted(own)
 
@@ -182,7 +183,7 @@ def test_evaluation_batches_hold_each_image_once_with_raw_references(tmp_path: P
         references = [texts for batch in batches for texts in batch[2]]
         assert references == data.captions(split)  # type: ignore[arg-type]
         assert references == data.references(split, torch.arange(len(images)))  # type: ignore[arg-type]
-        first = [decoded(row, data.vocabulary) for batch in batches for row in batch[1].tolist()]
+        first = [decode_caption(row, data.vocabulary) for batch in batches for row in batch[1].tolist()]
         known = set(data.vocabulary)
         expected = [
             " ".join(w if w in known else "<unk>" for w in split_words(captions_of(number)[0])) for number in images
@@ -326,7 +327,7 @@ def test_missing_images_are_skipped_and_counted_or_stop(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="left out: 2 images whose file is missing"):
         data.setup("fit")
     assert sorted(numbers(data, "train") + numbers(data, "val")) == [1, *range(4, 13)]
-    with pytest.raises(ValueError, match=rf"000000000002\.jpg is not in {folder / 'train2017'}; mend the data, or set"):
+    with pytest.raises(ValueError, match=rf"000000000002\.jpg is not in {folder / 'train2017'}; repair the data, or"):
         coco(tmp_path, bad="stop").setup("fit")
     for file in (folder / "train2017").iterdir():
         file.unlink()
@@ -361,20 +362,20 @@ def test_two_ranks_see_what_one_process_with_twice_the_batch_sees(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"year": 2015}, "year is 2015; give 2014 or 2017"),
-        ({"image_size": 4}, "image_size is 4; give at least 8"),
-        ({"decode_size": 4}, "decode_size is 4; give at least 8"),
-        ({"normalization": "zscore"}, "normalization is zscore; give imagenet or scale"),
-        ({"features": "all"}, "features is all; give grid or pooled"),
-        ({"bad": "warn"}, "bad is 'warn'; give skip"),
-        ({"weights": "hub"}, "weights is 'hub' without a backbone"),
-        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
-        ({"val_fraction": 1.0}, "val_fraction is 1.0; give a share"),
-        ({"subset": 0}, "subset is 0; give at least 1"),
-        ({"captions_per_image": 0}, "captions_per_image is 0; give at least 1"),
-        ({"min_count": 0}, "min_count is 0; give at least 1"),
-        ({"max_length": 0}, "max_length is 0; give at least 1"),
-        ({"num_workers": -1}, "num_workers is -1; give 0"),
+        ({"year": 2015}, "year is 2015; it must be 2014 or 2017"),
+        ({"image_size": 4}, "image_size is 4; it must be at least 8"),
+        ({"decode_size": 4}, "decode_size is 4; it must be at least 8"),
+        ({"normalization": "zscore"}, "normalization is zscore; it must be imagenet or scale"),
+        ({"features": "all"}, "features is all; it must be grid or pooled"),
+        ({"bad": "warn"}, "bad is warn; it must be skip"),
+        ({"pretrained": "hub"}, "pretrained is 'hub' without a backbone"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"val_fraction": 1.0}, "val_fraction is 1.0; it must be in \\[0, 1\\)"),
+        ({"subset": 0}, "subset is 0; it must be at least 1"),
+        ({"captions_per_image": 0}, "captions_per_image is 0; it must be at least 1"),
+        ({"min_count": 0}, "min_count is 0; it must be at least 1"),
+        ({"max_length": 0}, "max_length is 0; it must be at least 1"),
+        ({"num_workers": -1}, "num_workers is -1; it must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""COCO's archives: only what is missing is fetched, sizes are said first, and unpacking is safe and all or nothing."""
+"""COCO's archives: only missing ones are fetched, sizes are printed first, and unpacking is safe and atomic."""
 
 import errno
 import io
@@ -56,17 +56,17 @@ def test_the_archives_are_the_official_ones() -> None:
 
 
 def small_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Makes the archives of 2017 small ones that `fetch` finds at once; returns the names that it is asked for."""
-    asked: list[str] = []
+    """Replaces `fetch` by one that writes small archives of 2017; returns the list of names that it fetches."""
+    fetched: list[str] = []
 
-    def fetched(download: Download, folder: Path) -> Path:
-        asked.append(download.name)
+    def write_small_archive(download: Download, folder: Path) -> Path:
+        fetched.append(download.name)
         captions = [(f"annotations/captions_{part}2017.json", b"{}") for part in ("train", "val")]
         top = download.name.split(".")[0].split("_")[0]
         return write_zip(folder / download.name, *(captions if top == "annotations" else ()), top=top)
 
-    monkeypatch.setattr(module, "fetch", fetched)
-    return asked
+    monkeypatch.setattr(module, "fetch", write_small_archive)
+    return fetched
 
 
 def free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -76,10 +76,10 @@ def free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_everything_is_fetched_unpacked_and_the_archives_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = small_archives(tmp_path, monkeypatch)
+    fetched = small_archives(tmp_path, monkeypatch)
     free_space(monkeypatch, 10**12)
     download_coco(tmp_path, 2017)
-    assert asked == ["annotations_trainval2017.zip", "train2017.zip", "val2017.zip"]
+    assert fetched == ["annotations_trainval2017.zip", "train2017.zip", "val2017.zip"]
     folder = tmp_path / "coco"
     assert left_in(folder) == {"annotations", "train2017", "val2017"}
     assert contents(folder / "train2017") == FILES
@@ -88,22 +88,24 @@ def test_everything_is_fetched_unpacked_and_the_archives_removed(
     sizes = "annotations_trainval2017.zip 0.3 GB, train2017.zip 19.3 GB, val2017.zip 0.8 GB"
     assert said == f"To download into {folder}: {sizes}; 1000.0 GB are free there.\n"
     download_coco(tmp_path, 2017)
-    assert len(asked) == 3  # nothing is missing any more
+    assert len(fetched) == 3  # nothing is missing any more
 
 
 def test_only_what_is_missing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_coco(tmp_path)
     shutil.rmtree(folder / "val2017")
     before = contents(folder / "train2017")
-    asked = small_archives(tmp_path, monkeypatch)
+    fetched = small_archives(tmp_path, monkeypatch)
     free_space(monkeypatch, 10**12)
     download_coco(tmp_path, 2017)
-    assert asked == ["val2017.zip"]
+    assert fetched == ["val2017.zip"]
     assert contents(folder / "train2017") == before
     assert contents(folder / "val2017") == FILES
 
 
-def test_too_little_space_is_said_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "fetch", None)  # would be called, and fail
     free_space(monkeypatch, 30 * 10**9)
     with pytest.raises(DownloadError, match=r"COCO 2017 needs 39\.7 GB in .*coco while .* but 30\.0 GB are free; free"):
@@ -116,7 +118,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(tmp_path: Path, mon
 # ----------------------------------------------------------------------------------------------------------- unpacking
 
 
-def test_a_whole_archive_is_unpacked_once(tmp_path: Path) -> None:
+def test_a_complete_archive_is_unpacked_once(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip")
     assert extract_zip(archive, tmp_path / "top") == tmp_path / "top"
     assert contents(tmp_path / "top") == FILES
@@ -151,19 +153,19 @@ def link() -> tuple[zipfile.ZipInfo, bytes]:
         (link(), "which is not a plain file"),
     ],
 )
-def test_archives_that_mean_harm_are_refused_and_leave_nothing(
+def test_malicious_archives_are_refused_and_leave_nothing(
     tmp_path: Path, extra: tuple[str | zipfile.ZipInfo, bytes], message: str
 ) -> None:
     inner = tmp_path / "inner"
     archive = write_zip(inner / "a.zip", extra)
-    with pytest.raises(DataFileError, match=rf"not a whole archive of top \(it holds .*{message}\); delete it"):
+    with pytest.raises(DataFileError, match=rf"not a complete archive of top \(it holds .*{message}\); delete it"):
         extract_zip(archive, inner / "top")
     assert left_in(inner) == set()
     assert left_in(tmp_path) == {"inner"}
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_occurs_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"it holds 'top/0\.jpg' twice"):
         extract_zip(write_zip(tmp_path / "a.zip", ("top/0.jpg", b"other")), tmp_path / "top")
 
@@ -187,12 +189,12 @@ def test_a_file_that_is_longer_than_the_archive_says_is_refused(tmp_path: Path) 
         archive.writestr("top/bomb", bytes(5_000_000))
     lying = content.getvalue().replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     (tmp_path / "a.zip").write_bytes(lying)
-    with pytest.raises(DataFileError, match="not a whole archive of top"):
+    with pytest.raises(DataFileError, match="not a complete archive of top"):
         extract_zip(tmp_path / "a.zip", tmp_path / "top", max_bytes=1_000)
     assert left_in(tmp_path) == set()
 
 
-def test_a_damaged_or_cut_archive_is_unpacked_rightly_or_not_at_all(tmp_path: Path) -> None:
+def test_a_damaged_or_truncated_archive_is_unpacked_correctly_or_not_at_all(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip")
     content = archive.read_bytes()
     dice, refused = random.Random(0), 0

@@ -1,4 +1,4 @@
-"""COCO's annotation files: what is read from whole ones, and the sentence that each kind of damage gets."""
+"""COCO's annotation files: the content of complete ones, and the message for each kind of damage."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ def read(file: Path, content: Any, policy: Any = "skip") -> tuple[dict[int, list
     return {number: image.captions for number, image in read_captions(file, bad).items()}, bad.skipped
 
 
-def test_a_whole_file_gives_every_caption_of_every_image_in_order(file: Path) -> None:
+def test_a_complete_file_gives_every_caption_of_every_image_in_order(file: Path) -> None:
     shuffled = annotations([1, 2, 3, 4], "train2017")
     shuffled["images"].reverse()
     shuffled["annotations"].sort(key=lambda entry: entry["caption"])
@@ -41,17 +41,17 @@ def test_line_breaks_within_a_caption_become_spaces(file: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
-def test_a_file_cut_short_is_named(file: Path, share: float) -> None:
+def test_a_truncated_file_is_named(file: Path, share: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataFileError, match=rf"^{file} is no JSON, or is cut short \(.*\); delete it and get it again"):
+    with pytest.raises(DataFileError, match=rf"^{file} is not JSON, or is truncated \(.*\); delete it and get it"):
         read_captions(file, BadSamples("skip"))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[" * 100_000, b"not json"])
-def test_what_is_no_json_is_named(file: Path, content: bytes) -> None:
+def test_invalid_json_is_named(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(DataFileError, match="is no JSON, or is cut short"):
+    with pytest.raises(DataFileError, match="is not JSON, or is truncated"):
         read_captions(file, BadSamples("skip"))
 
 
@@ -73,20 +73,20 @@ def without(content: dict[str, Any], where: str, key: str, value: Any = None) ->
 @pytest.mark.parametrize(
     ("where", "key", "value", "message"),
     [
-        ("", "images", None, "has no list of 'images', so it is no file of COCO captions"),
+        ("", "images", None, "has no list of 'images', so it is not a file of COCO captions"),
         ("", "annotations", {}, "has no list of 'annotations'"),
-        ("images", "id", None, r"images\[1\] has no 'id' that is of type int"),
-        ("images", "id", "1", r"images\[1\] has no 'id' that is of type int"),
-        ("images", "id", True, r"images\[1\] has no 'id' that is of type int"),
+        ("images", "id", None, r"images\[1\] has no 'id' of type int"),
+        ("images", "id", "1", r"images\[1\] has no 'id' of type int"),
+        ("images", "id", True, r"images\[1\] has no 'id' of type int"),
         ("images", "id", 1, "has two images with the id 1"),
-        ("images", "file_name", 7, r"images\[1\] has no 'file_name' that is of type str"),
-        ("images", "file_name", "../../etc/passwd", "names '../../etc/passwd', where a name without folders"),
-        ("images", "file_name", "..", "where a name without folders"),
+        ("images", "file_name", 7, r"images\[1\] has no 'file_name' of type str"),
+        ("images", "file_name", "../../etc/passwd", "names '../../etc/passwd', which is not a name without folders"),
+        ("images", "file_name", "..", "which is not a name without folders"),
         ("annotations", "image_id", None, r"annotations\[1\] has no 'image_id'"),
-        ("annotations", "caption", ["a"], r"annotations\[1\] has no 'caption' that is of type str"),
+        ("annotations", "caption", ["a"], r"annotations\[1\] has no 'caption' of type str"),
     ],
 )
-def test_a_file_built_otherwise_is_refused_whatever_the_policy(
+def test_a_file_of_another_structure_is_refused_under_either_policy(
     file: Path, where: str, key: str, value: Any, message: str
 ) -> None:
     content = without(annotations([1, 2, 3], "train2017"), where, key, value)
@@ -94,7 +94,7 @@ def test_a_file_built_otherwise_is_refused_whatever_the_policy(
         read(file, content, "skip")
 
 
-def test_the_instances_file_is_no_captions_file(file: Path) -> None:
+def test_the_instances_file_is_refused(file: Path) -> None:
     boxes = {"images": [], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]}
     with pytest.raises(DataFileError, match=r"annotations\[0\] has no 'caption'"):
         read(file, boxes)
@@ -115,18 +115,18 @@ def test_bad_samples_are_skipped_and_counted_or_stop(file: Path) -> None:
         "captions of images that their file does not list": 1,
         "images without a caption": 1,
     }
-    with pytest.raises(DataFileError, match=r"without a word in it: ' \. '; mend the data, or set bad to skip"):
+    with pytest.raises(DataFileError, match=r"without a word in it: ' \. '; repair the data, or set bad to skip"):
         read(file, content, "stop")
     del content["annotations"][:2]
-    with pytest.raises(DataFileError, match="has no image with the id 99; mend"):
+    with pytest.raises(DataFileError, match="has no image with the id 99; repair"):
         read(file, content, "stop")
     del content["annotations"][0]
-    with pytest.raises(DataFileError, match=r"has no caption of 000000000002\.jpg; mend"):
+    with pytest.raises(DataFileError, match=r"has no caption of 000000000002\.jpg; repair"):
         read(file, content, "stop")
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"bad is 'ignore'; give skip \(and count\) or stop"):
+    with pytest.raises(ValueError, match=r"bad is ignore; it must be skip \(and count\) or stop"):
         BadSamples("ignore")  # type: ignore[arg-type]
 
 

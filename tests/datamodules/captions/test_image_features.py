@@ -1,4 +1,4 @@
-"""Features on disk: the network's own numbers, computed once, and anew when anything that they follow from changes."""
+"""Features on disk: the network's own numbers, computed once, and again if anything they depend on changes."""
 
 import os
 import warnings
@@ -49,8 +49,8 @@ def store(backbone: FrozenBackbone, files: list[Path], folder: Path, policy: Any
 
 
 def rows(file: Path, count: int) -> torch.Tensor:
-    fetched, places = StoredFeatures(file, torch.arange(count))(Batch(torch.arange(count), 0, count, 0))
-    assert places.tolist() == list(range(count))
+    fetched, indices = StoredFeatures(file, torch.arange(count))(Batch(torch.arange(count), 0, count, 0))
+    assert indices.tolist() == list(range(count))
     assert fetched.dtype == torch.float16
     return fetched.float()
 
@@ -84,7 +84,7 @@ def test_pooled_features_are_the_mean_of_the_grid(tmp_path: Path, files: list[Pa
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
-def test_every_kind_of_network_says_the_shape_that_it_gives(tmp_path: Path, files: list[Path], name: str) -> None:
+def test_the_shape_is_right_for_every_kind_of_network(tmp_path: Path, files: list[Path], name: str) -> None:
     forms: list[FeatureForm] = ["grid", "pooled"]
     for form in forms:
         backbone = FrozenBackbone(name, None, form)
@@ -108,9 +108,7 @@ def test_features_are_computed_once(tmp_path: Path, files: list[Path], monkeypat
     assert [path.name for path in (tmp_path / "features").glob("*.npy")] == [first.name]
 
 
-def test_any_change_of_what_they_follow_from_gives_another_file(
-    tmp_path: Path, files: list[Path], weights: Path
-) -> None:
+def test_any_change_of_what_they_depend_on_gives_another_file(tmp_path: Path, files: list[Path], weights: Path) -> None:
     folder = tmp_path / "features"
     names = [store(FrozenBackbone(NETWORK, None, "pooled"), files, folder)]
     names.append(store(FrozenBackbone(NETWORK, None, "grid"), files, folder))
@@ -140,17 +138,17 @@ def test_the_same_weights_under_another_name_are_the_same(tmp_path: Path, files:
 
 
 @pytest.mark.parametrize("kept", [0, 10, 128, 500, -1])
-def test_a_file_cut_short_is_computed_anew(tmp_path: Path, files: list[Path], kept: int) -> None:
+def test_a_truncated_file_is_computed_again(tmp_path: Path, files: list[Path], kept: int) -> None:
     backbone = FrozenBackbone(NETWORK, None, "pooled")
     file = store(backbone, files, tmp_path / "features")
     whole = file.read_bytes()
     file.write_bytes(whole[:kept])
-    with pytest.warns(UserWarning, match=r"is damaged \(.*\), so the features are computed anew"):
+    with pytest.warns(UserWarning, match=r"is damaged \(.*\), so the features are computed again"):
         assert store(backbone, files, tmp_path / "features") == file
     assert file.read_bytes() == whole
 
 
-def test_a_computation_broken_off_leaves_nothing_that_is_taken_for_whole(
+def test_an_interrupted_computation_leaves_no_file_that_is_taken_for_complete(
     tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "features"
@@ -171,9 +169,11 @@ def test_a_computation_broken_off_leaves_nothing_that_is_taken_for_whole(
     assert called == [2, 2]
     assert [path.name for path in folder.iterdir() if not path.name.endswith(".lock")] == []
     monkeypatch.undo()
-    part = folder / f".{store(backbone, files[:3], folder).stem}.part"
-    part.write_bytes(b"left by a killed process")
+    file = store(backbone, files[:3], folder)
+    file.unlink()
+    (folder / f".{file.name}.0.tmp").write_bytes(b"left by a killed process")
     torch.testing.assert_close(rows(store(backbone, files, folder), 5)[:3], rows(store(backbone, files[:3], folder), 3))
+    assert not list(folder.glob(".*.tmp"))
 
 
 def test_several_at_once_agree_on_one_file_that_one_of_them_computes(
@@ -194,12 +194,12 @@ def test_several_at_once_agree_on_one_file_that_one_of_them_computes(
     assert len(set(found)) == len(computed) == 1
     alone = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "alone")
     torch.testing.assert_close(rows(found[0], 5), rows(alone, 5))
-    assert not list((tmp_path / "features").glob(".*.part"))
+    assert not list((tmp_path / "features").glob(".*.tmp"))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, files: list[Path]) -> None:
     (tmp_path / "features").write_text("a file")
-    with pytest.raises(ValueError, match=r"The features can't be kept in .*features \(.*\); make it writable"):
+    with pytest.raises(ValueError, match=r"The features can't be written to .*features \(.*\); make it writable"):
         store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
 
 
@@ -215,7 +215,9 @@ def test_unreadable_images_are_marked_and_counted_each_time_or_stop(tmp_path: Pa
         _, readable = store_features(backbone, files, tmp_path / "features", bad, CPU, 0)
         assert readable.tolist() == [True, False, True, False, True]
         assert bad.skipped == {"images that can't be read": 2}
-    with pytest.raises(ValueError, match=rf"^{files[1]} can't be read as an image; mend the data, or set bad to skip"):
+    with pytest.raises(
+        ValueError, match=rf"^{files[1]} can't be read as an image; repair the data, or set bad to skip"
+    ):
         store(backbone, files, tmp_path / "features", "stop")  # what was found with skip still stops
     with pytest.raises(ValueError, match=rf"^{files[1]} can't be read as an image"):
         store(backbone, files, tmp_path / "others", "stop")
@@ -293,12 +295,12 @@ def test_prediction_runs_the_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"backbone": "test_resnt"}, "no model 'test_resnt' to be a backbone; did you mean test_resnet"),
-        ({"weights": "nowhere.pth"}, "weights is 'nowhere.pth', and there is no such file"),
+        ({"backbone": "test_resnt"}, "no model 'test_resnt'; did you mean test_resnet"),
+        ({"pretrained": "nowhere.pth"}, "pretrained is 'nowhere.pth', and there is no such file"),
         ({"albumentations": ["HorizontalFlip"]}, "albumentations is set with backbone test_resnet"),
     ],
 )
-def test_settings_that_cannot_be_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_refused_settings_are_named(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         coco(tmp_path, **settings)
 
@@ -307,5 +309,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, files: list[Path
     file = tmp_path / "other.pth"
     torch.save(timm.create_model("test_vit", num_classes=1000).state_dict(), file)
     backbone = FrozenBackbone(NETWORK, str(file), "pooled")
-    with pytest.raises(ValueError, match=f"The weights '{file}' can't be used for {NETWORK}: .*; give weights of that"):
+    with pytest.raises(
+        ValueError, match=f"The weights '{file}' can't be used for {NETWORK}: .*; use weights saved for this model"
+    ):
         store(backbone, files, tmp_path / "features")

@@ -1,4 +1,4 @@
-"""ShapeCaptions: captions that are true to the pixels' boxes, in the grammar, the same each time, never shared."""
+"""ShapeCaptions: captions are true of the pixels, in the grammar, reproducible, and in one split only."""
 
 import re
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.caption_words import caption as decoded
+from common.vocabulary import decode_caption, split_words
 from datamodules import ShapeCaptions
 from datamodules.captions.caption_data_module import Split
 from datamodules.captions.shape_scenes import COLORS, KINDS, paint_scenes
-from datamodules.captions.vocabulary import split_words
 
 SHAPE = rf"a (small|large) ({'|'.join(COLORS)}) ({'|'.join(KINDS)})"
 SENTENCE = re.compile(rf"{SHAPE} (left of|right of|above|below) {SHAPE}")
@@ -24,7 +23,7 @@ def data() -> ShapeCaptions:
     return made
 
 
-def test_every_sentence_is_true_of_the_boxes_and_both_orders_are_there(data: ShapeCaptions) -> None:
+def test_every_sentence_is_true_of_the_boxes_and_both_orders_occur(data: ShapeCaptions) -> None:
     """Parsed back and checked against the boxes of the painted masks, not against what the sentence was made from."""
     layout = data.layout(train=True)
     scenes = paint_scenes(layout, seed=0)
@@ -37,8 +36,8 @@ def test_every_sentence_is_true_of_the_boxes_and_both_orders_are_there(data: Sha
         described = [(match.groups()[:3], match.groups()[4:], match.group(4)) for match in parsed if match]
         assert described[0][0] == described[1][1]
         assert described[0][1] == described[1][0]
-        for place, (one, other, relation) in enumerate(described):
-            box, beside = scenes.boxes[scene, place], scenes.boxes[scene, 1 - place]
+        for shape, (one, other, relation) in enumerate(described):
+            box, beside = scenes.boxes[scene, shape], scenes.boxes[scene, 1 - shape]
             holds = {
                 "left of": box[2] <= beside[0],
                 "right of": box[0] >= beside[2],
@@ -50,13 +49,13 @@ def test_every_sentence_is_true_of_the_boxes_and_both_orders_are_there(data: Sha
             across, along = sorted(np.abs(between))
             assert along > across  # the relation named is the one of the axis that dominates
             assert (relation in ("left of", "right of")) == (np.abs(between).argmax() == 0)
-            assert one[0] == ("large" if sides[scene, place] > 11 else "small")
+            assert one[0] == ("large" if sides[scene, shape] > 11 else "small")
             assert one != other
-            assert KINDS[layout.kinds[scene, place]] == one[2]
-            assert list(COLORS)[layout.colors[scene, place]] == one[1]
+            assert KINDS[layout.kinds[scene, shape]] == one[2]
+            assert list(COLORS)[layout.colors[scene, shape]] == one[1]
 
 
-def test_the_vocabulary_is_the_grammars_and_there_before_setup() -> None:
+def test_the_vocabulary_is_that_of_the_grammar_even_before_setup() -> None:
     fresh = ShapeCaptions(num_train=400)
     words = {"a", "small", "large", *COLORS, *KINDS, "left", "right", "of", "above", "below"}
     assert set(fresh.vocabulary[4:]) == words
@@ -82,12 +81,12 @@ def test_batches(data: ShapeCaptions) -> None:
     assert tokens.dtype == torch.int64
     train = data.references("train", torch.arange(180))
     flat = [text for texts in train for text in texts]
-    assert all(decoded(row, vocabulary) in flat for row in tokens.tolist())
+    assert all(decode_caption(row, vocabulary) in flat for row in tokens.tolist())
     batches = list(data.val_dataloader())
     assert [len(batch[0]) for batch in batches] == [16, 4]
     seen = [texts for batch in batches for texts in batch[2]]
     assert seen == data.references("val", torch.arange(20)) == data.captions("val")
-    first = [decoded(row, vocabulary) for batch in batches for row in batch[1].tolist()]
+    first = [decode_caption(row, vocabulary) for batch in batches for row in batch[1].tolist()]
     assert first == [texts[0] for texts in seen]
     pixels = torch.cat([batch[0] for batch in batches]).float() / 255
     assert torch.equal(pixels, data.evaluation_images("val", torch.arange(20)))
@@ -102,11 +101,11 @@ def test_images_stand_beside_their_own_captions(data: ShapeCaptions) -> None:
     assert torch.equal(torch.cat([batch[0] for batch in batches]), torch.from_numpy(painted))
     assert [texts for batch in batches for texts in batch[2]] == data.read(train=False).captions
     # In training the images come shuffled: each is found by its pixels, and its caption must be one of its own.
-    drawn = {image.tobytes(): place for place, image in enumerate(paint_scenes(data.layout(train=True), seed=0).images)}
+    drawn = {image.tobytes(): i for i, image in enumerate(paint_scenes(data.layout(train=True), seed=0).images)}
     captions = data.read(train=True).captions
     for images, tokens in data.train_dataloader():
         for image, row in zip(images.numpy(), tokens.tolist(), strict=True):
-            assert decoded(row, data.vocabulary) in captions[drawn[image.tobytes()]]
+            assert decode_caption(row, data.vocabulary) in captions[drawn[image.tobytes()]]
 
 
 def test_the_same_seed_draws_the_same_and_no_scene_is_in_two_splits(data: ShapeCaptions) -> None:
@@ -124,9 +123,9 @@ def test_the_same_seed_draws_the_same_and_no_scene_is_in_two_splits(data: ShapeC
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_train": 9}, "num_train is 9; give at least 10"),
-        ({"num_test": 0}, "num_test is 0; give at least 10"),
-        ({"draw_seed": -1}, "draw_seed is -1; give 0 or more"),
+        ({"num_train": 9}, "num_train is 9; it must be at least 10"),
+        ({"num_test": 0}, "num_test is 0; it must be at least 10"),
+        ({"draw_seed": -1}, "draw_seed is -1; it must be at least 0"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, int], message: str) -> None:

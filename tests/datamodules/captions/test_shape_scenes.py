@@ -1,4 +1,4 @@
-"""Drawn scenes: where the shapes lie, what they look like, and that a longer draw begins with a shorter one."""
+"""Drawn scenes: positions and looks of the shapes, and that a longer draw begins with a shorter one."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_types_and_ranges(layout: Layout, scenes: Scenes) -> None:
     assert 0.4 < layout.upright.mean() < 0.6
 
 
-def test_the_two_shapes_are_never_of_one_sort(layout: Layout) -> None:
+def test_the_two_shapes_always_differ(layout: Layout) -> None:
     sorts = np.stack([layout.kinds, layout.colors, layout.sizes], 2)
     assert (sorts[:, 0] != sorts[:, 1]).any(1).all()
 
@@ -65,10 +65,10 @@ def test_the_middle_of_a_solid_shape_has_its_color_and_no_other(layout: Layout, 
     palette = np.array(list(COLORS.values()))
     solid = np.argwhere((layout.kinds == KINDS.index("circle")) | (layout.kinds == KINDS.index("square")))
     assert len(solid) > 300
-    for scene, place in solid:
-        x, y = layout.centers[scene, place].astype(int)
+    for scene, shape in solid:
+        x, y = layout.centers[scene, shape].astype(int)
         seen = scenes.images[scene, :, y - 1 : y + 2, x - 1 : x + 2].mean((1, 2)) / 255
-        assert np.linalg.norm(palette - seen, axis=1).argmin() == layout.colors[scene, place]
+        assert np.linalg.norm(palette - seen, axis=1).argmin() == layout.colors[scene, shape]
 
 
 def test_the_background_has_no_color_of_the_palette(scenes: Scenes) -> None:

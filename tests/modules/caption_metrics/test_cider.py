@@ -1,10 +1,12 @@
-"""CIDEr-D by hand."""
+"""CIDEr-D by hand, and the engine against the formula in plain Python."""
 
+import random
 from math import exp, log, sqrt
 
 import pytest
 
-from modules.caption_metrics.cider import CIDEr
+from modules.caption_metrics.cider import CIDEr, cider_d
+from tests.modules.caption_metrics.test_caption_metric import CORPORA, Corpus, corpus, expected
 
 
 def cider(captions: list[str], references: list[list[str]]) -> float:
@@ -39,6 +41,33 @@ def test_weights_are_of_the_corpus() -> None:
     b, c = log(4 / 2), log(4 / 1)
     first = b * b / (sqrt(b**2 + c**2) * sqrt(b**2 + c**2))
     assert cider(captions, references) == pytest.approx(10 * (first + 1) / 4 / 4)
+
+
+RANDOM: dict[str, Corpus] = {
+    f"{images} images, {words} words, seed {seed}": corpus(images, [1, 2, 5], (0, longest), words, seed)
+    for images, longest, words in [(1, 8, 5), (2, 30, 3), (25, 12, 8), (120, 20, 60)]
+    for seed in range(5)
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_engine_equals_the_formula_on_random_captions(name: str) -> None:
+    captions, references = RANDOM[name]
+    metric = CIDEr(str.split)
+    order = random.Random(0).sample(range(len(captions)), len(captions))
+    for i in order:  # in batches of one image, in any order
+        metric.update([captions[i]], [references[i]])
+    by_formula = cider_d([text.split() for text in captions], [[text.split() for text in of] for of in references])
+    assert metric.image_scores().tolist() == pytest.approx([by_formula[i] for i in order], rel=1e-9, abs=1e-12)
+    assert float(metric.compute()) == pytest.approx(sum(by_formula) / len(by_formula), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_the_formula_gives_the_score_of_pycocoevalcap(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    captions, references = CORPORA[name]
+    scores = cider_d([text.split() for text in captions], [[text.split() for text in of] for of in references])
+    mean = sum(scores) / len(scores)
+    assert mean == pytest.approx(expected(CIDEr, CORPORA[name], capsys), rel=1e-9, abs=1e-12)
 
 
 def test_a_single_image_scores_nothing() -> None:

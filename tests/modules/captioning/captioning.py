@@ -1,4 +1,4 @@
-"""What tests of captioners share: a small vocabulary, formulas in numpy, and models in float64 far from their start."""
+"""Helpers for tests of captioners: a small vocabulary, formulas in numpy, and models in float64 with random weights."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def random_captions(number: int, longest: int, seed: int = 0) -> Tensor:
 
 
 def scrambled(model: Any, scale: float = 0.5) -> Any:
-    """The model in float64 and evaluation, with all weights drawn anew: no zero or one of its start hides a term."""
+    """The model in float64 and evaluation mode with all weights redrawn, so that no initial 0 or 1 hides a term."""
     torch.manual_seed(1)
     model = model.double().eval()
     for parameter in model.parameters():
@@ -62,7 +62,7 @@ def layer_norm(x: Floats, module: nn.Module) -> Floats:
 def grid_of(model: Any, features: Floats) -> Floats:
     """LayerNorm(W f_l + b + p_l) of features (L, D′): (L, D)."""
     encoder = model.encoder
-    return layer_norm(affine(features, encoder.project) + weights(encoder)["places"], encoder.norm)
+    return layer_norm(affine(features, encoder.project) + weights(encoder)["positions"], encoder.norm)
 
 
 def vector_of(model: Any, word: int) -> Floats:

@@ -24,7 +24,7 @@ def test_logits_equal_the_formula(tied: bool) -> None:
     assert same == tied
 
 
-def test_pooled_features_are_a_grid_of_one_place() -> None:
+def test_pooled_features_are_a_grid_of_one_position() -> None:
     model = CaptionRNN((7,), WORDS, width=6)
     assert model.initial.in_features == 6
     assert model(torch.randn(3, 7), random_captions(3, 4)).shape == (3, 6, len(WORDS))

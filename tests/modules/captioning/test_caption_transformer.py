@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from modules import CaptionTransformer
-from modules.captioning.caption_transformer import sinusoids
-from modules.captioning.transformer_layer import NormPlace
+from modules.captioning.caption_transformer import positional_encoding
+from modules.captioning.transformer_layer import NormPosition
 from tests.modules.captioning.captioning import (
     WORDS,
     affine,
@@ -22,33 +22,33 @@ from tests.modules.captioning.test_transformer_layer import D, H, layer_by_hand
 
 
 def test_positions_equal_the_formula() -> None:
-    found = sinusoids(torch.arange(3, 9, dtype=torch.float64), 8).numpy()
+    found = positional_encoding(torch.arange(3, 9, dtype=torch.float64), 8).numpy()
     for row, t in zip(found, range(3, 9), strict=True):
         for i in range(4):
-            turn = t / 10_000 ** (2 * i / 8)
-            assert row[2 * i] == pytest.approx(sin(turn), abs=1e-12)
-            assert row[2 * i + 1] == pytest.approx(cos(turn), abs=1e-12)
+            angle = t / 10_000 ** (2 * i / 8)
+            assert row[2 * i] == pytest.approx(sin(angle), abs=1e-12)
+            assert row[2 * i + 1] == pytest.approx(cos(angle), abs=1e-12)
 
 
 @pytest.mark.parametrize("encoder_layers", [0, 1])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_logits_and_attention_equal_the_formula(norm: NormPlace, encoder_layers: int) -> None:
+def test_logits_and_attention_equal_the_formula(norm: NormPosition, encoder_layers: int) -> None:
     model = scrambled(CaptionTransformer((4, 3), WORDS, D, 2, H, 7, encoder_layers, norm))
     inputs, words = torch.randn(2, 4, 3, dtype=torch.float64), random_captions(2, 5)[:, :-1]
     found, maps = model(inputs, words).detach().numpy(), model.attention_maps(inputs, words).detach().numpy()
-    waves = sinusoids(torch.arange(words.shape[1], dtype=torch.float64), D).numpy()
+    encodings = positional_encoding(torch.arange(words.shape[1], dtype=torch.float64), D).numpy()
     for n in range(2):
         grid = grid_of(model, inputs[n].numpy())
-        for layer in model.look:
+        for layer in model.encoder_layers:
             grid = layer_by_hand(layer, grid, None, norm, causal=False)
         if norm == "pre" and encoder_layers:
             grid = layer_norm(grid, model.grid_norm)
-        x = np.array([vector_of(model, word) for word in words[n].tolist()]) + waves
+        x = np.array([vector_of(model, word) for word in words[n].tolist()]) + encodings
         x = layer_by_hand(model.layers[0], x, grid, norm, causal=True)
-        looks = model.layers[1].attention_weights(
+        weights = model.layers[1].attention_weights(
             torch.from_numpy(x)[None], model.layers[1].cross_attention.project(torch.from_numpy(grid)[None])
         )
-        np.testing.assert_allclose(maps[n], looks[0].detach().numpy().mean(0), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(maps[n], weights[0].detach().numpy().mean(0), rtol=1e-9, atol=1e-12)
         x = layer_by_hand(model.layers[1], x, grid, norm, causal=True)
         x = layer_norm(x, model.norm) if norm == "pre" else x
         np.testing.assert_allclose(found[n], affine(x, model.output), rtol=1e-8, atol=1e-8)
@@ -58,12 +58,12 @@ def test_logits_and_attention_equal_the_formula(norm: NormPlace, encoder_layers:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"num_layers": 0}, "num_layers is 0 and encoder_layers is 0; give at least 1 and at least 0"),
-        ({"encoder_layers": -1}, "encoder_layers is -1"),
-        ({"width": 9, "num_heads": 3}, "width is 9; give an even number"),
+        ({"num_layers": 0}, "num_layers is 0; it must be at least 1"),
+        ({"encoder_layers": -1}, "encoder_layers is -1; it must be at least 0"),
+        ({"width": 9, "num_heads": 3}, "width is 9; it must be even"),
         ({"num_heads": 5}, "num_heads is 5, which does not divide the width 8"),
-        ({"norm": "both"}, "norm is 'both'; give pre or post"),
-        ({"hidden": 0}, "hidden is 0; give at least 1 unit"),
+        ({"norm": "both"}, "norm is both; it must be pre or post"),
+        ({"hidden": 0}, "hidden is 0; it must be at least 1"),
     ],
 )
 def test_refusals(settings: dict[str, object], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What captioners share: loss, figures of real decoding, checkpoints, processes, and captions learned by heart."""
+"""The base class of captioners: loss, scores of generated captions, checkpoints, processes, and overfitting."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from common.caption_words import SPECIAL_WORDS, words_of
-from datamodules.captions.vocabulary import SPECIAL, split_words
+from common.vocabulary import split_words
 from modules import CaptionLSTM, CaptionRNN, CaptionTransformer
 from modules.caption_metrics.bleu import BLEU
 from modules.caption_metrics.cider import CIDEr
@@ -31,18 +30,18 @@ REFERENCES = [
 
 
 class Captions(Dataset[tuple[Tensor, Tensor, list[str]]]):
-    """Images with references; `sentences[i % 4]` are those of image i, and the image is made of them."""
+    """Images with references `REFERENCES[i % 4]` for image i, whose features are those of i % 4 plus noise."""
 
     def __init__(self, images: int) -> None:
         generator = torch.Generator().manual_seed(0)
         kinds = torch.randn(len(REFERENCES), *SHAPE, generator=generator)
         self.inputs = kinds[torch.arange(images) % len(REFERENCES)]
         self.inputs = self.inputs + 0.1 * torch.randn(images, *SHAPE, generator=generator)
-        number = {word: i for i, word in enumerate(WORDS)}
+        ids = {word: i for i, word in enumerate(WORDS)}
         self.words = torch.zeros(images, 12, dtype=torch.int64)
         for row, i in zip(self.words, range(images), strict=True):
-            said = [number.get(word, 3) for word in words_of(REFERENCES[i % len(REFERENCES)][0])]
-            row[: len(said) + 2] = torch.tensor([1, *said, 2])
+            reference = [ids.get(word, 3) for word in split_words(REFERENCES[i % len(REFERENCES)][0])]
+            row[: len(reference) + 2] = torch.tensor([1, *reference, 2])
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -117,7 +116,7 @@ def test_every_parameter_learns(model: Captioner) -> None:
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_figures_are_those_of_captions_that_the_model_writes(tmp_path: Path) -> None:
+def test_scores_are_those_of_the_captions_that_the_model_generates(tmp_path: Path) -> None:
     """10 images in batches of 4, 4 and 2; validation decodes greedily, the test with the beam."""
     torch.manual_seed(3)
     model = CaptionLSTM(SHAPE, WORDS, 16, beam_size=4, length_penalty=0.5, max_length=9)
@@ -125,13 +124,13 @@ def test_figures_are_those_of_captions_that_the_model_writes(tmp_path: Path) -> 
     trainer.fit(model, loader(10, 5, training=True))  # enough for some captions to be right, and some wrong
     data = Captions(10)
     references = [REFERENCES[i % 4] for i in range(10)]
-    for split, beam, figures in (
+    for split, beam, logged in (
         ("val", 1, trainer.validate(model, loader(10, 4), verbose=False)[0]),
         ("test", 4, trainer.test(model, loader(10, 4), verbose=False)[0]),
     ):
         captions = model.caption(data.inputs, beam_size=beam)
-        right = [said in map(str.lower, of) for said, of in zip(captions, references, strict=True)]
-        expected = {"exact_match": sum(right) / 10}
+        exact = [text in map(str.lower, texts) for text, texts in zip(captions, references, strict=True)]
+        expected = {"exact_match": sum(exact) / 10}
         assert 0 < expected["exact_match"] < 1
         for name, metric in (("cider", CIDEr()), ("rouge_l", ROUGE())):
             metric.update(captions, references)
@@ -142,27 +141,27 @@ def test_figures_are_those_of_captions_that_the_model_writes(tmp_path: Path) -> 
         model.eval()
         expected["loss"] = model.loss(model(data.inputs, data.words[:, :-1]), data.words[:, 1:]).item()
         for name, value in expected.items():
-            assert figures[f"{split}/{name}"] == pytest.approx(value, rel=1e-5), name
-    assert figures["test/images"] == 10
-    assert len(figures) == 9
+            assert logged[f"{split}/{name}"] == pytest.approx(value, rel=1e-5), name
+    assert logged["test/images"] == 10
+    assert len(logged) == 9
 
 
-def test_exact_match_forgives_case_and_punctuation_alone(tmp_path: Path) -> None:
-    class Says(CaptionRNN):
-        def _write(self, memory: Any, *_: Any) -> list[str]:
+def test_exact_match_ignores_only_case_and_punctuation(tmp_path: Path) -> None:
+    class FixedCaptions(CaptionRNN):
+        def _generate(self, memory: Any, *_: Any) -> list[str]:
             return ["a blue circle", "a blue", "a blue circle blue"][: len(memory[0])]
 
     class Three(Captions):
         def __getitem__(self, i: int) -> tuple[Tensor, Tensor, list[str]]:
             return self.inputs[i], self.words[i], ["Nothing.", "A blue   CIRCLE!"]
 
-    figures = trainer_in(tmp_path).validate(
-        Says(SHAPE, WORDS, 8), DataLoader(Three(3), 3, collate_fn=collate), verbose=False
+    logged = trainer_in(tmp_path).validate(
+        FixedCaptions(SHAPE, WORDS, 8), DataLoader(Three(3), 3, collate_fn=collate), verbose=False
     )
-    assert figures[0]["val/exact_match"] == pytest.approx(1 / 3)
+    assert logged[0]["val/exact_match"] == pytest.approx(1 / 3)
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
     """And train to the same weights, although their batches of 2 captions have different numbers of words."""
     one, two = (CaptionLSTM(SHAPE, WORDS, 16, beam_size=2) for _ in range(2))
     two.load_state_dict(one.state_dict())
@@ -181,7 +180,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", topics(), ids=IDS)
-def test_captions_learned_by_heart_are_written_word_for_word(model: Captioner, tmp_path: Path) -> None:
+def test_overfitted_captions_are_generated_word_for_word(model: Captioner, tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, max_epochs=150)
     model.configure_optimizers = lambda: torch.optim.Adam(model.parameters(), 1e-2)  # type: ignore[method-assign]
     trainer.fit(model, loader(4, 4, training=True))
@@ -207,7 +206,7 @@ def test_train_loss_is_a_mean_over_words_since_the_last_log(tmp_path: Path) -> N
     assert list(memory.of("train/loss").values()) == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_a_checkpoint_captions_by_itself(tmp_path: Path) -> None:
+def test_a_checkpoint_needs_no_other_file(tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("red " + " ".join(["0.5"] * 16) + "\n")
     model = CaptionTransformer(SHAPE, WORDS, 16, 1, 2, word_vectors=str(vectors))
@@ -224,7 +223,10 @@ def test_a_checkpoint_captions_by_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([*WORDS[:5], "green", *WORDS[6:]], "has 12 words and the model's 12; word 5 is 'red' there and 'green' here"),
+        (
+            [*WORDS[:5], "green", *WORDS[6:]],
+            "has 12 words and the model's 12; word 5 is 'red' there and 'green' in the model",
+        ),
         ([*WORDS, "green"], "has 12 words and the model's 13; use the data"),
     ],
 )
@@ -247,7 +249,7 @@ def test_data_of_other_words_is_refused(tmp_path: Path) -> None:
 
 def test_words_beyond_the_vocabulary_are_refused() -> None:
     model = CaptionRNN(SHAPE, WORDS, 8)
-    with pytest.raises(ValueError, match="The words go up to number 12, but the vocabulary has 12"):
+    with pytest.raises(ValueError, match="The largest word id is 12, but the vocabulary has 12 words"):
         model(torch.zeros(1, *SHAPE), torch.tensor([[1, 12]]))
 
 
@@ -264,19 +266,13 @@ def test_captioning_leaves_a_model_in_training() -> None:
     assert model.predict_step((inputs, torch.arange(6)), 0) == model.caption(inputs)
 
 
-def test_words_are_split_as_data_sets_split_them() -> None:
-    for text in ["A man's T-shirt.", "don’t – stop, 42 x_y 'quoted' ÜBER", ""]:
-        assert words_of(text) == split_words(text)
-    assert SPECIAL_WORDS == SPECIAL
-
-
 @pytest.mark.parametrize(
     ("vocabulary", "sentence"),
     [
         (["a", "b", "c", "d", "e"], "begins with 'a', 'b', 'c', 'd'; its first four words must be <pad>, <start>"),
         ([], "begins with nothing"),
-        (WORDS[:4], "has the four special words alone"),
-        ([*WORDS, "red"], "has 'red' more than once"),
+        (WORDS[:4], "contains only the four special words"),
+        ([*WORDS, "red"], "contains 'red' more than once"),
     ],
 )
 def test_refused_vocabularies(vocabulary: list[str], sentence: str) -> None:
@@ -287,12 +283,12 @@ def test_refused_vocabularies(vocabulary: list[str], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"width": 0}, "width is 0; give at least 1"),
+        ({"width": 0}, "width is 0; it must be at least 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
-        ({"beam_size": 0}, "beam_size is 0; give at least 1"),
-        ({"max_length": 0}, "max_length is 0; give at least 1 word"),
-        ({"length_penalty": -1.0}, "length_penalty is -1.0; give 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be in \\[0, 1\\)"),
+        ({"beam_size": 0}, "beam_size is 0; it must be at least 1"),
+        ({"max_length": 0}, "max_length is 0; it must be at least 1 word"),
+        ({"length_penalty": -1.0}, "length_penalty is -1.0; it must be at least 0"),
         ({"word_vectors": "no.txt"}, "word_vectors is 'no.txt', and there is no such file"),
     ],
 )

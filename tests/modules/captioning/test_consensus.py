@@ -10,20 +10,20 @@ from modules.captioning.consensus import consensus
 WORDS = ["a", "the", "red", "blue", "large", "circle", "square", "left", "right", "of", "is", "and"]
 
 
-def test_it_maximizes_the_mean_similarity_to_the_different_draws() -> None:
+def test_it_maximizes_the_mean_similarity_to_the_different_samples() -> None:
     rng = random.Random(0)
     for _ in range(20):
-        drawn = [[" ".join(rng.choices(WORDS, k=rng.randint(3, 7))) for _ in range(4)] for _ in range(5)]
-        drawn = [texts + rng.choices(texts, k=2) for texts in drawn]  # some twice
-        candidates = [sorted(set(texts)) for texts in drawn]
+        samples = [[" ".join(rng.choices(WORDS, k=rng.randint(3, 7))) for _ in range(4)] for _ in range(5)]
+        samples = [texts + rng.choices(texts, k=2) for texts in samples]  # some twice
+        candidates = [sorted(set(texts)) for texts in samples]
         loop = CIDEr()
         for texts in candidates:
             for text in texts:
                 loop.update([text], [texts])
         scores = dict(
-            zip([(i, text) for i, texts in enumerate(candidates) for text in texts], loop.of_images(), strict=True)
+            zip([(i, text) for i, texts in enumerate(candidates) for text in texts], loop.image_scores(), strict=True)
         )
-        for image, chosen in enumerate(consensus(drawn)):
+        for image, chosen in enumerate(consensus(samples)):
             assert scores[image, chosen] == max(scores[image, text] for text in candidates[image])
 
 
@@ -35,5 +35,5 @@ def test_the_odd_one_out_is_not_chosen() -> None:
 
 
 def test_an_image_without_captions_is_refused() -> None:
-    with pytest.raises(ValueError, match="draw at least one"):
+    with pytest.raises(ValueError, match="sample at least one"):
         consensus([["a dog"], []])

@@ -1,4 +1,4 @@
-"""Decoding against the enumeration of all captions, against itself without a cache, and against the probabilities."""
+"""Decoding against the enumeration of all captions, against decoding without a cache, and against probabilities."""
 
 from collections.abc import Callable
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.caption_words import END, NEVER_SAID, PAD, START
+from common.vocabulary import END, NEVER_GENERATED, PAD, START
 from modules import CaptionLSTM, CaptionRNN, CaptionTransformer
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State, beam_search, greedy, sample
@@ -19,7 +19,7 @@ TOPICS = ["rnn", "lstm", "attention", "pre-norm", "post-norm"]
 
 
 class Table:
-    """P(next word | last two words) drawn at random for each image: what a model says, without a model.
+    """A decoder with a random table P(next word | last two words) for each image.
 
     Its memory is logits (B, V, V, V), its state the word before the last (B,).
     """
@@ -33,7 +33,7 @@ class Table:
 
 
 class Uncached:
-    """Reads all words so far anew at each step: the state is the words (B, t)."""
+    """Reads all words so far again at each step: the state is the words (B, t)."""
 
     def __init__(self, model: Captioner) -> None:
         self.model = model
@@ -44,7 +44,7 @@ class Uncached:
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         so_far = torch.cat([state[0], words[:, None]], 1)
         repeated = tuple(part.repeat_interleave(len(words) // len(part), 0) for part in memory)
-        return self.model.score(repeated, so_far)[:, -1], (so_far,)
+        return self.model.forward_decoder(repeated, so_far)[:, -1], (so_far,)
 
 
 def table(images: int, words: int, seed: int, spread: float = 2.0) -> Memory:
@@ -157,7 +157,7 @@ def test_greedy_takes_the_most_probable_word_at_each_step() -> None:
         assert found == said
 
 
-def test_an_image_is_captioned_alike_alone_and_among_others() -> None:
+def test_an_image_gets_the_same_caption_alone_and_in_a_batch() -> None:
     memory = table(images=15, words=4, seed=4)
     together = rows(beam_search(Table(), memory, 5, 3, 0.7)[0])
     alone = [rows(beam_search(Table(), (logits[None],), 5, 3, 0.7)[0])[0] for logits in memory[0]]
@@ -165,10 +165,10 @@ def test_an_image_is_captioned_alike_alone_and_among_others() -> None:
 
 
 @pytest.mark.parametrize("method", ["greedy", "sample", "beam"])
-def test_what_is_never_said(method: str) -> None:
+def test_special_words_are_never_generated(method: str) -> None:
     memory = table(images=50, words=3, seed=5)
-    for word in NEVER_SAID:
-        memory[0][..., word] = 50.0  # by far the most probable, if it could be said
+    for word in NEVER_GENERATED:
+        memory[0][..., word] = 50.0  # by far the most probable, if it were not left out
     torch.manual_seed(0)
     if method == "beam":
         captions = beam_search(Table(), memory, 4, 3)[0]
@@ -181,7 +181,7 @@ def test_what_is_never_said(method: str) -> None:
 @pytest.mark.parametrize(
     ("temperature", "top_k"), [(1.0, None), (0.5, None), (2.0, None), (1.0, 2), (0.7, 3), (1.0, 99)]
 )
-def test_draws_are_as_frequent_as_the_softmax_says(temperature: float, top_k: int | None) -> None:
+def test_samples_are_as_frequent_as_the_softmax_says(temperature: float, top_k: int | None) -> None:
     """Pearson's chi-squared of 20,000 first words: with 4 degrees of freedom it exceeds 18.5 once in a thousand."""
     draws = 20_000
     memory = (table(images=1, words=4, seed=6)[0].expand(draws, -1, -1, -1),)
@@ -220,15 +220,15 @@ def captioner(kind: str) -> Captioner:
     torch.manual_seed(1)
     model = models[kind]().double().eval()
     for parameter in model.parameters():
-        if parameter.ndim > 1:  # biases would say the same of all images
+        if parameter.ndim > 1:  # large biases would give all images the same caption
             nn.init.normal_(parameter)
     return model
 
 
 @pytest.mark.parametrize("kind", TOPICS)
-def test_with_and_without_a_cache_to_the_word(kind: str) -> None:
+def test_captions_are_the_same_with_and_without_a_cache(kind: str) -> None:
     model = captioner(kind)
-    memory = model.remember(torch.randn(9, 4, 3, dtype=torch.float64))
+    memory = model.encode(torch.randn(9, 4, 3, dtype=torch.float64))
     found = greedy(model, memory, 12)
     assert torch.equal(found, greedy(Uncached(model), memory, 12))
     assert len({tuple(caption) for caption in found.tolist()}) > 1
@@ -244,16 +244,16 @@ def test_with_and_without_a_cache_to_the_word(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TOPICS)
-def test_a_step_after_another_scores_as_all_at_once(kind: str) -> None:
+def test_successive_steps_give_the_logits_of_the_parallel_decoder(kind: str) -> None:
     model = captioner(kind)
-    memory = model.remember(torch.randn(3, 4, 3, dtype=torch.float64))
+    memory = model.encode(torch.randn(3, 4, 3, dtype=torch.float64))
     words = torch.randint(4, len(WORDS), (3, 7))
     words[:, 0] = START
     state, steps = model.start(memory), []
     for column in words.unbind(1):
         logits, state = model.step(column, state, memory)
         steps.append(logits)
-    torch.testing.assert_close(torch.stack(steps, 1), model.score(memory, words), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(torch.stack(steps, 1), model.forward_decoder(memory, words), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", TOPICS)
@@ -275,7 +275,7 @@ def test_half_precision_logits_are_compared_in_single_precision() -> None:
     assert torch.equal(captions, exact)
 
 
-def test_a_sure_model_says_its_caption_at_any_temperature() -> None:
+def test_a_deterministic_model_gives_its_caption_at_any_temperature() -> None:
     memory = (torch.full((2, 6, 6, 6), log(1e-9)),)
     memory[0][..., START, 4] = memory[0][..., 4, 5] = memory[0][..., 5, END] = 0.0
     torch.manual_seed(0)
@@ -290,13 +290,13 @@ def test_a_sure_model_says_its_caption_at_any_temperature() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"beam_size": 0}, "beam_size is 0; give at least 1"),
-        ({"length_penalty": -0.1}, "length_penalty is -0.1; give 0"),
+        ({"beam_size": 0}, "beam_size is 0; it must be at least 1"),
+        ({"length_penalty": -0.1}, "length_penalty is -0.1; it must be at least 0"),
         ({"length_penalty": float("nan")}, "length_penalty is nan"),
-        ({"max_length": 0}, "max_length is 0; give at least 1 word"),
-        ({"temperature": 0.0}, "temperature is 0.0; give a number above 0"),
+        ({"max_length": 0}, "max_length is 0; it must be at least 1 word"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be greater than 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_k": 0}, "top_k is 0; give at least 1 word"),
+        ({"top_k": 0}, "top_k is 0; it must be at least 1"),
     ],
 )
 def test_refusals(settings: dict[str, float], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What captioners see: our convolutions and grid against their formula, networks of timm, features, and places."""
+"""The image encoder: convolutions and grid against their formula, networks of timm, features, and positions."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_the_grid_of_an_image_equals_the_formula() -> None:
         maps = np.maximum(gamma * maps / np.sqrt(1 + 1e-5) + beta, 0)  # running mean 0, variance 1
     assert encoder.grid == maps.shape[2:] == (3, 2)
     features = maps.reshape(2, 6, 6).transpose(0, 2, 1)
-    expected = layer_norm(affine(features, encoder.project) + weights(encoder)["places"], encoder.norm)
+    expected = layer_norm(affine(features, encoder.project) + weights(encoder)["positions"], encoder.norm)
     np.testing.assert_allclose(encoder(images).detach(), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -40,8 +40,8 @@ def test_shapes(shape: tuple[int, ...], grid: tuple[int, int]) -> None:
     assert encoder(torch.randn(2, *shape)).shape == (2, grid[0] * grid[1], 5)
 
 
-def test_places_tell_alike_vectors_apart() -> None:
-    """What attention sums over must say where it is: the same feature everywhere gives different vectors."""
+def test_positions_tell_equal_features_apart() -> None:
+    """The same feature at all positions gives different vectors, since attention does not depend on their order."""
     torch.manual_seed(0)
     encoder = ImageEncoder((16, 3), 8)
     grid = encoder(torch.ones(1, 16, 3))[0]
@@ -53,7 +53,7 @@ def test_places_tell_alike_vectors_apart() -> None:
     ("name", "size", "grid"),
     [(TINY, 64, (2, 2)), ("test_vit", 160, (10, 10)), ("tf_efficientnet_lite0", 64, (2, 2))],
 )
-def test_a_network_of_timm_gives_its_last_maps(name: str, size: int, grid: tuple[int, int]) -> None:
+def test_a_network_of_timm_gives_its_last_feature_map(name: str, size: int, grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
     encoder = ImageEncoder((3, size, size), 5, backbone=name).eval()
     assert encoder.grid == grid
@@ -61,7 +61,7 @@ def test_a_network_of_timm_gives_its_last_maps(name: str, size: int, grid: tuple
     images = torch.randn(2, 3, size, size)
     maps: Tensor = encoder.network.forward_features(images)  # type: ignore[operator]
     features = maps.flatten(2).mT if maps.ndim == 4 else maps[:, -(grid[0] * grid[1]) :]
-    expected = encoder.norm(encoder.project(features) + encoder.places)
+    expected = encoder.norm(encoder.project(features) + encoder.positions)
     torch.testing.assert_close(encoder(images), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_channels_may_come_last() -> None:
     encoder = ImageEncoder((3, 64, 64), 5)
     encoder.network = network.eval()
     images = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(encoder._look(images), network.forward_features(images))  # type: ignore[operator]
+    torch.testing.assert_close(encoder._features(images), network.forward_features(images))  # type: ignore[operator]
 
 
 def test_a_frozen_network_stays_as_it_is() -> None:
@@ -89,7 +89,7 @@ def test_a_frozen_network_stays_as_it_is() -> None:
         assert encoder.project.weight.grad is not None
 
 
-def test_a_captioner_takes_the_networks_settings() -> None:
+def test_a_captioner_accepts_the_settings_of_the_backbone() -> None:
     model = CaptionLSTM((3, 64, 64), WORDS, 8, backbone=TINY, freeze_backbone=True)
     assert not any(p.requires_grad for p in model.encoder.network.parameters())  # type: ignore[union-attr]
     assert model(torch.randn(2, 3, 64, 64), torch.ones(2, 3, dtype=torch.int64)).shape == (2, 3, len(WORDS))
@@ -101,7 +101,7 @@ def test_a_captioner_takes_the_networks_settings() -> None:
         ((1, 3, 8, 8), {}, r"The data has shape \(1, 3, 8, 8\); a captioner takes images"),
         ((3, 0), {}, r"The data has shape \(3, 0\)"),
         ((3, 8, 8), {"channels": [4] * 4}, "4 stages halve the image 4 times, but it has 8×8 pixels; give at most 3"),
-        ((3, 8, 8), {"channels": []}, r"channels is \[\]; give at least one stage"),
+        ((3, 8, 8), {"channels": []}, r"channels is \[\]; it must be at least one stage"),
         ((3, 8, 8), {"channels": [0]}, r"channels is \[0\]"),
         (
             (3, 8, 8),

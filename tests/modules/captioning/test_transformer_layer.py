@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from modules.captioning.attention import MultiHeadAttention
-from modules.captioning.transformer_layer import NormPlace, TransformerLayer
+from modules.captioning.transformer_layer import NormPosition, TransformerLayer
 from tests.modules.captioning.captioning import Floats, affine, layer_norm, scrambled, softmax
 
 D, H = 6, 3
 
 
 def attention(module: MultiHeadAttention, x: Floats, y: Floats, causal: bool) -> tuple[Floats, Floats]:
-    """(T, D) asking (S, D): what they hear (T, D), and the weights (H, T, S)."""
+    """Attention output (T, D) of x (T, D) over y (S, D), and the weights (H, T, S)."""
     size = D // H
     q, k, v = (
         affine(x, module.query),
@@ -23,30 +23,33 @@ def attention(module: MultiHeadAttention, x: Floats, y: Floats, causal: bool) ->
     heads, weights = [], np.zeros((H, len(x), len(y)))
     for h in range(H):
         part = slice(h * size, (h + 1) * size)
-        heard = np.zeros((len(x), size))
+        outputs = np.zeros((len(x), size))
         for t in range(len(x)):
-            asked = t + 1 if causal else len(y)
-            weights[h, t, :asked] = softmax(np.array([q[t, part] @ k[s, part] / np.sqrt(size) for s in range(asked)]))
-            heard[t] = weights[h, t] @ v[:, part]
-        heads.append(heard)
+            visible = t + 1 if causal else len(y)
+            weights[h, t, :visible] = softmax(
+                np.array([q[t, part] @ k[s, part] / np.sqrt(size) for s in range(visible)])
+            )
+            outputs[t] = weights[h, t] @ v[:, part]
+        heads.append(outputs)
     return affine(np.concatenate(heads, 1), module.output), weights
 
 
 def layer_by_hand(layer: TransformerLayer, x: Floats, grid: Floats | None, norm: str, causal: bool) -> Floats:
-    parts = [lambda y: attention(layer.self_attention, y, y, causal)[0]]
+    parts = [(layer.self_attention_norm, lambda y: attention(layer.self_attention, y, y, causal)[0])]
     if grid is not None:
         cross = layer.cross_attention
         assert cross is not None
-        parts.append(lambda y: attention(cross, y, grid, False)[0])
-    parts.append(lambda y: affine(np.maximum(affine(y, layer.feed_forward[0]), 0), layer.feed_forward[2]))
-    for part, normalize in zip(parts, layer.norms, strict=True):
+        parts.append((layer.cross_attention_norm, lambda y: attention(cross, y, grid, False)[0]))
+    linear_1, _, linear_2 = layer.feed_forward
+    parts.append((layer.feed_forward_norm, lambda y: affine(np.maximum(affine(y, linear_1), 0), linear_2)))
+    for normalize, part in parts:
         x = x + part(layer_norm(x, normalize)) if norm == "pre" else layer_norm(x + part(x), normalize)
     return x
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("cross", [True, False])
-def test_a_layer_equals_the_formula(norm: NormPlace, cross: bool) -> None:
+def test_a_layer_equals_the_formula(norm: NormPosition, cross: bool) -> None:
     layer = scrambled(TransformerLayer(D, H, 7, cross, norm))
     x, grid = torch.randn(2, 5, D, dtype=torch.float64), torch.randn(2, 4, D, dtype=torch.float64)
     memory = layer.cross_attention.project(grid) if cross else None
@@ -58,22 +61,22 @@ def test_a_layer_equals_the_formula(norm: NormPlace, cross: bool) -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_cross_attention_can_be_shown(norm: NormPlace) -> None:
+def test_cross_attention_weights_equal_the_formula(norm: NormPosition) -> None:
     layer = scrambled(TransformerLayer(D, H, 7, True, norm))
     x, grid = torch.randn(1, 5, D, dtype=torch.float64), torch.randn(1, 4, D, dtype=torch.float64)
     found = layer.attention_weights(x, layer.cross_attention.project(grid))[0].detach().numpy()
-    first = layer.norms[0]
-    asked = x[0].numpy()
+    query = x[0].numpy()
     if norm == "pre":
-        y = layer_norm(asked, first)
-        asked = layer_norm(asked + attention(layer.self_attention, y, y, True)[0], layer.norms[1])
+        y = layer_norm(query, layer.self_attention_norm)
+        query = layer_norm(query + attention(layer.self_attention, y, y, True)[0], layer.cross_attention_norm)
     else:
-        asked = layer_norm(asked + attention(layer.self_attention, asked, asked, True)[0], first)
-    np.testing.assert_allclose(found, attention(layer.cross_attention, asked, grid[0].numpy(), False)[1], rtol=1e-9)
+        attended = attention(layer.self_attention, query, query, True)[0]
+        query = layer_norm(query + attended, layer.self_attention_norm)
+    np.testing.assert_allclose(found, attention(layer.cross_attention, query, grid[0].numpy(), False)[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_a_later_place_changes_no_earlier_one(norm: NormPlace) -> None:
+def test_a_later_position_changes_no_earlier_one(norm: NormPosition) -> None:
     layer = scrambled(TransformerLayer(D, H, 7, True, norm))
     x, grid = torch.randn(2, 6, D, dtype=torch.float64), torch.randn(2, 4, D, dtype=torch.float64)
     changed = x.clone()
@@ -88,7 +91,7 @@ def test_a_later_place_changes_no_earlier_one(norm: NormPlace) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_dropout_falls_in_training_alone_and_keeps_the_mean(dropout: float) -> None:
+def test_dropout_acts_only_in_training_and_keeps_the_mean(dropout: float) -> None:
     torch.manual_seed(0)
     layer = MultiHeadAttention(64, 1, dropout)
     with torch.no_grad():
@@ -105,10 +108,10 @@ def test_dropout_falls_in_training_alone_and_keeps_the_mean(dropout: float) -> N
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"num_heads": 4}, "num_heads is 4, which does not divide the width 6; give one of 1, 2, 3, 6"),
+        ({"num_heads": 4}, "num_heads is 4, which does not divide the width 6; it must be one of 1, 2, 3, 6"),
         ({"num_heads": 0}, "num_heads is 0, which does not divide"),
-        ({"norm": "middle"}, "norm is 'middle'; give pre or post"),
-        ({"hidden": 0}, "hidden is 0; give at least 1 unit"),
+        ({"norm": "middle"}, "norm is middle; it must be pre or post"),
+        ({"hidden": 0}, "hidden is 0; it must be at least 1"),
     ],
 )
 def test_refusals(settings: dict[str, object], sentence: str) -> None:

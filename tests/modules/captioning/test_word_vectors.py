@@ -10,7 +10,7 @@ from modules.captioning.word_vectors import load_word_vectors
 from tests.modules.captioning.captioning import WORDS
 
 
-def test_words_of_the_file_get_its_vectors_scaled_and_others_keep_theirs(tmp_path: Path) -> None:
+def test_words_of_the_file_get_its_scaled_vectors_and_others_keep_theirs(tmp_path: Path) -> None:
     file = tmp_path / "glove.txt"
     generator = torch.Generator().manual_seed(0)
     wanted = 7 * torch.randn(3, 40, generator=generator)
@@ -22,15 +22,15 @@ def test_words_of_the_file_get_its_vectors_scaled_and_others_keep_theirs(tmp_pat
     before = torch.randn(len(WORDS), 40, generator=generator) / 40**0.5
     vectors = before.clone()
     assert load_word_vectors(str(file), WORDS, vectors) == 2
-    places = [WORDS.index("red"), WORDS.index("of")]
-    loaded = vectors[places]
+    ids = [WORDS.index("red"), WORDS.index("of")]
+    loaded = vectors[ids]
     torch.testing.assert_close(loaded / loaded.std(), wanted[[0, 2]] / wanted[[0, 2]].std(), rtol=1e-4, atol=1e-5)
     assert float(loaded.std()) == pytest.approx(float(before.std()), rel=1e-5)
-    others = [i for i in range(len(WORDS)) if i not in places]
+    others = [i for i in range(len(WORDS)) if i not in ids]
     assert torch.equal(vectors[others], before[others])
 
 
-def test_a_captioner_begins_with_them(tmp_path: Path) -> None:
+def test_a_captioner_is_initialized_with_them(tmp_path: Path) -> None:
     file = tmp_path / "glove.txt"
     file.write_text("dog 1 2 3\nred 1 -1 0\nblue -1 1 0\n")
     table = CaptionRNN((5,), WORDS, 3, word_vectors=str(file)).embedding.weight
@@ -42,7 +42,7 @@ def test_a_captioner_begins_with_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("red 1 2\n", r"has vectors of 2 numbers \(line 1\), but the model's width is 3; give --model.width 2"),
+        ("red 1 2\n", r"has vectors of 2 numbers \(line 1\), but the model's width is 3; set width to 2"),
         ("dog 1 2 3\nred 1 2\n", r"has vectors of 2 numbers \(line 2\)"),
         ("red 1 2 x\n", "Line 1 of .* is not a word and its numbers"),
         ("dog 1 2 3\nred\n", "Line 2 of .* is not a word and its numbers"),

@@ -158,16 +158,16 @@ def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> Non
     ("settings", "sentence"),
     [
         ({"name": "resnet81"}, "timm has no model 'resnet81'; did you mean resnet1"),
-        ({"name": "vit_tiny_patch16_224"}, "cuts images into patches of 16 pixels .* give --model.small_stem false"),
+        ({"name": "vit_tiny_patch16_224"}, "cuts images into patches of 16 pixels .* set small_stem to false"),
         ({"pretrained": "nowhere.safetensors"}, "pretrained is 'nowhere.safetensors', and there is no such file"),
         (
             {"pretrained": "hub", "name": "resnet10t.none"},
-            "timm knows no pretrained weights for 'resnet10t.none'; give a file of weights, or leave it out",
+            "timm has no pretrained weights for 'resnet10t.none'; give a file of weights, or leave pretrained out",
         ),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
         ({"mixup": -1.0}, "mixup is -1.0 and cutmix is 0.0; give 0"),
         ({"image_size": 0}, "image_size is 0; give at least 1 pixel"),
-        ({"options": {"widths": 3}}, "timm can't make test_resnet with {'widths': 3}"),
+        ({"options": {"widths": 3}}, "timm can't create test_resnet with {'widths': 3}"),
     ],
 )
 def test_refusals(settings: dict[str, object], sentence: str) -> None:

@@ -20,15 +20,15 @@ VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", *"abcdefgh"]
 class SeesTheWordToCome(CaptionLSTM):
     """Is given the word that it is to say: it learns to copy, and can't write."""
 
-    def score(self, memory: Memory, words: Tensor) -> Tensor:
-        return super().score(memory, torch.cat([words[:, 1:], words[:, -1:]], 1))
+    def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
+        return super().forward_decoder(memory, torch.cat([words[:, 1:], words[:, -1:]], 1))
 
 
 class SeesNoImage(CaptionLSTM):
     """Sees the same grid whatever the image."""
 
-    def remember(self, inputs: Tensor) -> Memory:
-        return super().remember(torch.zeros_like(inputs))
+    def encode(self, inputs: Tensor) -> Memory:
+        return super().encode(torch.zeros_like(inputs))
 
 
 class ForgetsWhenItWrites(CaptionLSTM):

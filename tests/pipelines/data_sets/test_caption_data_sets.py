@@ -40,7 +40,7 @@ def test_verify_of_a_file_cut_short_fails(tmp_path: Path, capsys: pytest.Capture
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(SystemExit, match="1"):
         main(["verify", "coco", "--root", str(tmp_path)])
-    assert capsys.readouterr().err.startswith(f"error: {file} is no JSON, or is cut short")
+    assert capsys.readouterr().err.startswith(f"error: {file} is not JSON, or is truncated")
 
 
 def test_verify_of_drawn_captions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The vocabulary: which words it holds and in which order, and captions that survive the way to ids and back."""
+"""The vocabulary: its words and their order, and captions encoded as ids and decoded back."""
 
 import random
 from collections import Counter
@@ -6,8 +6,17 @@ from collections import Counter
 import pytest
 import torch
 
-from common.caption_words import caption as decoded
-from datamodules.captions.vocabulary import END, PAD, SPECIAL, START, UNK, Vocabulary, build_vocabulary, split_words
+from common.vocabulary import (
+    END,
+    PAD,
+    SPECIAL_WORDS,
+    START,
+    UNK,
+    Vocabulary,
+    build_vocabulary,
+    decode_caption,
+    split_words,
+)
 
 CAPTIONS = ["A dog sits.", "A cat sits on a dog's bed!", "Two  dogs\nrun; a cat runs."]
 
@@ -22,6 +31,7 @@ CAPTIONS = ["A dog sits.", "A cat sits on a dog's bed!", "Two  dogs\nrun; a cat 
         ("Ein Café, schön", ["ein", "café", "schön"]),
         ("under_score", ["under", "score"]),
         ("<pad> <start>", ["pad", "start"]),
+        ("don’t – stop, 42 x_y 'quoted' ÜBER", ["don’t", "stop", "42", "x", "y", "quoted", "über"]),
         ("", []),
         (" .,;'-_ \n", []),
     ],
@@ -33,7 +43,7 @@ def test_words_of_a_caption(caption: str, words: list[str]) -> None:
 def test_words_are_ordered_by_falling_count_then_alphabet() -> None:
     counts = Counter(word for caption in CAPTIONS for word in split_words(caption))
     words = build_vocabulary(CAPTIONS)
-    assert tuple(words[:4]) == SPECIAL == ("<pad>", "<start>", "<end>", "<unk>")
+    assert tuple(words[:4]) == SPECIAL_WORDS == ("<pad>", "<start>", "<end>", "<unk>")
     assert (PAD, START, END, UNK) == (0, 1, 2, 3)
     assert words[4:] == ["a", "cat", "sits", "bed", "dog", "dog's", "dogs", "on", "run", "runs", "two"]
     keys = [(-counts[word], word) for word in words[4:]]
@@ -58,23 +68,23 @@ def test_a_caption_is_start_words_end_and_padding() -> None:
     ]
 
 
-def test_models_read_ids_as_they_are_written() -> None:
+def test_decoding_inverts_encoding() -> None:
     words = [f"w{i}" for i in range(50)]
-    vocabulary = Vocabulary([*SPECIAL, *words])
+    vocabulary = Vocabulary([*SPECIAL_WORDS, *words])
     dice = random.Random(0)
     captions = [" ".join(dice.choices(words, k=dice.randint(1, 12))) for _ in range(100)]
     for caption, ids in zip(captions, vocabulary.encode(captions, 12).tolist(), strict=True):
-        assert decoded(ids, vocabulary.words) == caption
+        assert decode_caption(ids, vocabulary.words) == caption
     assert len(vocabulary) == 54
 
 
 @pytest.mark.parametrize(
     ("captions", "min_count", "message"),
     [
-        (CAPTIONS, 0, "min_count is 0; give 1"),
-        (CAPTIONS, 5, "min_count is 5, but no word occurs more than 4 times .* give at most 4"),
-        (["...", ""], 1, "captions have no word at all"),
-        ([], 1, "captions have no word at all"),
+        (CAPTIONS, 0, "min_count is 0; it must be at least 1"),
+        (CAPTIONS, 5, "min_count is 5, but no word occurs more than 4 times .* it must be at most 4"),
+        (["...", ""], 1, "captions contain no words"),
+        ([], 1, "captions contain no words"),
     ],
 )
 def test_a_vocabulary_without_words_is_refused(captions: list[str], min_count: int, message: str) -> None:
@@ -82,8 +92,8 @@ def test_a_vocabulary_without_words_is_refused(captions: list[str], min_count: i
         build_vocabulary(captions, min_count)
 
 
-def test_words_that_are_no_vocabulary_are_refused() -> None:
-    with pytest.raises(ValueError, match="must begin with"):
+def test_lists_of_words_without_the_special_ones_or_with_duplicates_are_refused() -> None:
+    with pytest.raises(ValueError, match="its first four words must be <pad>, <start>, <end>, <unk>"):
         Vocabulary(["a", "b"])
-    with pytest.raises(ValueError, match="the word 'a' twice"):
-        Vocabulary([*SPECIAL, "a", "b", "a"])
+    with pytest.raises(ValueError, match="contains 'a' more than once; each word must have one id"):
+        Vocabulary([*SPECIAL_WORDS, "a", "b", "a"])
