@@ -91,6 +91,7 @@ def test_sweep_overhead_gives_a_figure_for_each_method(
     assert all(len(measured) == 1 and math.isfinite(measured[0]) for measured in seconds.values())
 
 
+@pytest.mark.slow
 def test_startup_reaches_the_first_step_with_and_without_wandb(capsys: pytest.CaptureFixture[str]) -> None:
     ratios = startup.main(["--rounds", "1"])
     assert list(ratios) == ["disabled", "offline"] and all(0 < found[0] < math.inf for found in ratios.values())
@@ -116,6 +117,7 @@ def test_features_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytes
     assert_all_printed(comparison, names, capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_networks_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cifar10(tmp_path, num_train=12 * networks.BATCH_SIZE * 10 // 9)  # 12 steps after a tenth is held out
     comparisons = networks.main(["--root", str(tmp_path), "--models", "small", "--steps", "1", "--rounds", "1"])

@@ -138,6 +138,7 @@ def test_runs_of_a_shell_within_an_srun_have_their_own_folders(tmp_path: Path) -
     assert "4711" not in out
 
 
+@pytest.mark.slow
 def test_srun_on_two_nodes_trains_as_one_process_does(tmp_path: Path, single: Path) -> None:
     command = [sys.executable, "-m", "pipelines.train", *FIT, *DDP, *TWO_NODES]
     outputs = srun(command, tmp_path, nodes=2)
@@ -148,6 +149,7 @@ def test_srun_on_two_nodes_trains_as_one_process_does(tmp_path: Path, single: Pa
     assert_same_training(run, single)
 
 
+@pytest.mark.slow
 def test_torchrun_on_two_nodes_trains_as_one_process_does(tmp_path: Path, single: Path) -> None:
     """As in the guide, with both nodes on this machine."""
     rendezvous = ["--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=1"]

@@ -129,8 +129,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if _CHROMIUM is None:
-        pytest.skip("chromium is not installed")
+    assert _CHROMIUM, "There is no Chromium on the PATH; install it, on Debian with: apt-get install chromium"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         running = Browser(profile)
         yield running
@@ -255,6 +254,7 @@ def _lines(browser: Browser) -> int:
     return int(browser.run("document.querySelectorAll('#curves path.js-line').length"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_200_runs_are_drawn_without_error_or_request(browser: Browser, sweep_of_200: Path, scheme: str) -> None:
     browser.open(sweep_of_200, scheme)
@@ -273,6 +273,7 @@ def test_200_runs_are_drawn_without_error_or_request(browser: Browser, sweep_of_
     assert [url for url in browser.requests if url.startswith("file:")] == [sweep_of_200.resolve().as_uri()]
 
 
+@pytest.mark.slow
 def test_a_click_on_a_head_sorts_and_another_turns_round(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     assert browser.run(_SHOWN)[:2] == ["large-0000", "large-0001"] and browser.run(_SHOWN)[-1] == "large-0007"
@@ -288,6 +289,7 @@ def test_a_click_on_a_head_sorts_and_another_turns_round(browser: Browser, sweep
     assert browser.run("document.querySelectorAll('[aria-sort=descending], [aria-sort=ascending]').length") == 1
 
 
+@pytest.mark.slow
 def test_the_filter_knows_words_columns_and_numbers(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     assert len(_filter(browser, "state:failed")) == 10
@@ -302,6 +304,7 @@ def test_the_filter_knows_words_columns_and_numbers(browser: Browser, sweep_of_2
     assert browser.complaints == []
 
 
+@pytest.mark.slow
 def test_curves_follow_the_table(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     browser.scroll_to("#curves")
@@ -325,6 +328,7 @@ def test_curves_follow_the_table(browser: Browser, sweep_of_200: Path) -> None:
     assert browser.complaints == []
 
 
+@pytest.mark.slow
 def test_brushing_an_axis_keeps_the_runs_that_pass(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     browser.scroll_to("#parallel")
@@ -342,6 +346,7 @@ def test_brushing_an_axis_keeps_the_runs_that_pass(browser: Browser, sweep_of_20
     assert len(browser.run(_SHOWN)) == 200
 
 
+@pytest.mark.slow
 def test_a_picture_is_enlarged_by_a_click(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     browser.run("document.querySelector('.picture').click()")
@@ -349,6 +354,7 @@ def test_a_picture_is_enlarged_by_a_click(browser: Browser, sweep_of_200: Path) 
     assert "of large-0000 at step 30" in browser.run("document.querySelector('#enlarged p').textContent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_runs_without_anything_are_shown_as_what_they_are(browser: Browser, tmp_path: Path, count: int) -> None:
     for i in range(count):
@@ -364,6 +370,7 @@ def test_runs_without_anything_are_shown_as_what_they_are(browser: Browser, tmp_
     assert browser.complaints == []
 
 
+@pytest.mark.slow
 def test_a_few_trials_are_counted_in_whole_numbers(browser: Browser, tmp_path: Path) -> None:
     for i in range(4):
         write_run(tmp_path / "logs" / "softmax" / f"few-{i:04}", [0.5, 0.6 + i / 100], lr=10.0**-i)
@@ -376,6 +383,7 @@ def test_a_few_trials_are_counted_in_whole_numbers(browser: Browser, tmp_path: P
     assert browser.complaints == []
 
 
+@pytest.mark.slow
 def test_markup_in_settings_is_not_run(browser: Browser, tmp_path: Path) -> None:
     for i in range(4):
         write_run(tmp_path / "softmax" / f"r{i}{'<b>' * i}", [i / 10], "failed", _EVIL, lr=10.0**-i,

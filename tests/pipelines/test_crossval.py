@@ -116,6 +116,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return search, finished.out
 
 
+@pytest.mark.slow
 def test_means_and_deviations_are_those_of_the_runs(done: tuple[Path, str]) -> None:
     folder, out = done
     runs = sorted((folder.parents[1] / "softmax").glob("*-000?"))
@@ -133,6 +134,7 @@ def test_means_and_deviations_are_those_of_the_runs(done: tuple[Path, str]) -> N
     assert Image.open(folder / "folds.png").size[0] > 400
 
 
+@pytest.mark.slow
 def test_folds_partition_the_training_images(done: tuple[Path, str]) -> None:
     folder, _ = done
     whole = load_digits()
@@ -149,6 +151,7 @@ def test_folds_partition_the_training_images(done: tuple[Path, str]) -> None:
     assert sorted(map(bytes, together)) == sorted(map(bytes, images.reshape(-1, 64)))
 
 
+@pytest.mark.slow
 def test_the_final_run_has_all_training_images_and_is_tested_once(done: tuple[Path, str]) -> None:
     folder, out = done
     path = folder.parents[1] / "softmax" / f"{folder.name}-final"
@@ -172,6 +175,7 @@ def test_the_final_run_has_all_training_images_and_is_tested_once(done: tuple[Pa
     assert not any(row.get("test/accuracy") for run in path.parent.glob("*-000?") for row in rows(run / "metrics.csv"))
 
 
+@pytest.mark.slow
 def test_a_finished_one_has_nothing_left_to_do(done: tuple[Path, str]) -> None:
     folder, out = done
     code, again, err = run(folder.parents[2], "--resume", str(folder))

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
-from tests.command_line import PROJECT, run_pipeline
+from tests.command_line import PROJECT, Finished, run_module, run_pipeline, start_pipeline
 from tests.pipelines.test_resume import LONG, NOISY, rows, the_run, weights
 from tests.wandb_server import Run, WandbServer
 
@@ -82,9 +82,8 @@ def _account(server: WandbServer, folder: Path) -> dict[str, str]:
     }
 
 
-def _wandb(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "wandb", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
+def _wandb(*arguments: str) -> Finished:
+    return run_module("wandb", list(arguments), Path.cwd())
 
 
 def _sweep(file: Path, command: list[str], points: list[dict[str, Any]], server: WandbServer) -> str:
@@ -98,7 +97,7 @@ def _sweep(file: Path, command: list[str], points: list[dict[str, Any]], server:
     }
     file.write_text(yaml.safe_dump(content))
     made = _wandb("sweep", "--project", "lightning-231n", "--entity", "us", str(file))
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     name = list(server.sweeps)[-1]
     server.sweeps[name].points = iter(points)
     return f"us/lightning-231n/{name}"
@@ -130,14 +129,15 @@ def _figures(run: Path, name: str) -> list[float]:
 @pytest.mark.parametrize("file", _SWEEPS, ids=lambda file: file.stem)
 def test_wandb_takes_the_sweep_file_as_it_is(file: Path, server: WandbServer) -> None:
     made = _wandb("sweep", str(file))
-    assert made.returncode == 0, made.stderr
-    assert "Run sweep agent with" in made.stderr and "Malformed" not in made.stderr
+    assert made.code == 0, made.err
+    assert "Run sweep agent with" in made.err and "Malformed" not in made.err
     (sweep,) = server.sweeps.values()
     content = yaml.safe_load(file.read_text())
     assert sweep.config["command"] == content["command"] and sweep.config["method"] == content["method"]
     assert sweep.config["parameters"].keys() == content["parameters"].keys()
 
 
+@pytest.mark.slow
 def test_an_agent_trains_with_the_sweep_s_values_and_goes_on_after_a_stop(server: WandbServer, tmp_path: Path) -> None:
     """Three runs: one that ends, one on two processes that is stopped from the dashboard, another that ends."""
     fit = ["-m", "pipelines.train", *_FIT, "--trainer.callbacks+=tests.pipelines.test_wandb_sweep.RecordRate"]
@@ -191,6 +191,7 @@ def _assert_arrived(run: Run, folder: Path) -> None:
         assert [row[name] for row in run.history if name in row] == pytest.approx(_figures(folder, name)), name
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_takes_nothing_with_it(server: WandbServer, tmp_path: Path) -> None:
     arguments = [*_FIT, "--trainer.max_epochs", "40", "--trainer.callbacks", "[TrainingHealth]"]
     (tmp_path / "alone").mkdir()
@@ -198,25 +199,20 @@ def test_a_server_that_dies_takes_nothing_with_it(server: WandbServer, tmp_path:
     (tmp_path / "tracked").mkdir()
     environment = {**_account(server, tmp_path), "WANDB_MODE": "online", "WANDB_FINISH_TIMEOUT": "1"}
     environment["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "0.2"
-    dying = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.train", *arguments],
-        cwd=tmp_path / "tracked", env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    dying = start_pipeline("train", arguments, tmp_path / "tracked", **environment)
     assert server.streaming.wait(_DEADLINE_SECONDS)
     server.die()
-    said = dying.communicate(timeout=_DEADLINE_SECONDS)[1]
-    assert dying.returncode == 0 and "send the rest with: wandb sync --include-online" in said, said
+    ended = dying.finish()
+    said = ended.err
+    assert ended.code == 0 and "send the rest with: wandb sync --include-online" in said, said
     run = the_run(tmp_path / "tracked")
     for name in ("train/loss", "val/accuracy"):
         assert _figures(run, name) == _figures(the_run(tmp_path / "alone"), name)
     assert sum("val/accuracy" in row for row in server.history) < 40
 
     second = WandbServer()
-    sent = subprocess.run(
-        [sys.executable, "-m", "wandb", *said.rpartition("wandb ")[2].split()],
-        env={**os.environ, **_account(second, tmp_path)}, capture_output=True, text=True, timeout=_DEADLINE_SECONDS,
-    )  # fmt: skip
-    assert sent.returncode == 0, sent.stderr
+    sent = run_module("wandb", said.rpartition("wandb ")[2].split(), tmp_path, **_account(second, tmp_path))
+    assert sent.code == 0, sent.err
     second.die()
     _assert_arrived(second.runs[run.name], run)
 
@@ -282,6 +278,7 @@ def test_stopped_and_continued(uninterrupted: Path, tmp_path: Path, signum: int,
     assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(uninterrupted)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher", [(), ("torch.distributed.run", "--nproc_per_node=2", "-m")], ids=["own", "torchrun"]
 )
@@ -314,14 +311,14 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
 
 
 def test_a_second_ctrl_c_ends_a_run_that_hangs(tmp_path: Path) -> None:
-    training = _train([*_FIT, "--trainer.callbacks", "[tests.pipelines.test_wandb_sweep.Hang]"], tmp_path)
+    hanging = [*_FIT, "--trainer.callbacks", "[tests.pipelines.test_wandb_sweep.Hang]"]
+    training = start_pipeline("train", hanging, tmp_path)
     _wait((tmp_path / "hangs").exists, "training")
     training.send_signal(signal.SIGINT)
     time.sleep(1)
-    assert training.poll() is None
+    assert training.running
     training.send_signal(signal.SIGINT)
-    training.communicate(timeout=_DEADLINE_SECONDS)
-    assert training.returncode == 130
+    assert training.finish().code == 130
     assert (read_status(the_run(tmp_path)).state, read_status(the_run(tmp_path)).reason) == ("stopped", "Ctrl-C")
 
 
@@ -332,6 +329,7 @@ def test_a_stop_before_the_first_step_leaves_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("logs/softmax/*"))
 
 
+@pytest.mark.slow
 def test_slurm_s_signal_still_writes_its_checkpoint_and_queues_the_job_again(tmp_path: Path) -> None:
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/queued\n')
@@ -402,6 +400,7 @@ def _launcher_of_two_runs(server: WandbServer, tmp_path: Path) -> "subprocess.Po
     return launcher
 
 
+@pytest.mark.slow
 def test_a_killed_launcher_leaves_no_agent_and_no_run(server: WandbServer, tmp_path: Path) -> None:
     launcher = _launcher_of_two_runs(server, tmp_path)
     assert _processes(tmp_path)
@@ -412,6 +411,7 @@ def test_a_killed_launcher_leaves_no_agent_and_no_run(server: WandbServer, tmp_p
     assert [read_status(runs / run_id).state for run_id in ("trial0", "trial1")] == ["killed", "killed"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer, tmp_path: Path) -> None:
     launcher = _launcher_of_two_runs(server, tmp_path)
     runs = tmp_path / "logs" / "softmax"

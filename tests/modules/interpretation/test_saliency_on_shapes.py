@@ -77,12 +77,14 @@ def trained() -> ConvNet:
     return learner.eval()
 
 
+@pytest.mark.slow
 def test_the_trained_network_knows_shapes(trained: ConvNet) -> None:
     with torch.no_grad():
         predicted = trained(IMAGES).argmax(1)
     assert float((predicted == LABELS).float().mean()) > 0.7
 
 
+@pytest.mark.slow
 def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) -> None:
     found, random = (shares(saliency(one, IMAGES, LABELS)) for one in (trained, untrained))
     width, height = (TEST.boxes[:, i + 2] - TEST.boxes[:, i] for i in range(2))
@@ -94,6 +96,7 @@ def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) ->
     assert abs(random.chance - area) < 0.2
 
 
+@pytest.mark.slow
 def test_attributions_to_contrast_outline_the_shape_whatever_the_network_knows(
     trained: ConvNet, untrained: ConvNet
 ) -> None:

@@ -143,6 +143,7 @@ def test_image_size_resizes_first() -> None:
     torch.testing.assert_close(model(images), model.network(enlarged))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> None:
     plain, compiled = tiny("test_byobnet").eval(), tiny("test_byobnet", compile=True).eval()

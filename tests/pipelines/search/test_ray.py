@@ -28,6 +28,8 @@ from tests.fake_sweep import (
     write_sweep,
 )
 
+pytestmark = pytest.mark.slow  # a cluster takes five seconds to start, and as long to notice that a part of it is gone
+
 
 def _token() -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}

@@ -9,9 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from pipelines.run.status import read_status
 from pipelines.search.search import Search
 from tests.command_line import PROJECT, run_pipeline
+
+pytestmark = pytest.mark.slow
 
 _TOPIC = ["fit", "--config", "softmax", "--data", "Digits"]
 _VALUES = {"data.batch_size": 16, "data.flip": False, "trainer.max_epochs": 40, "trainer.callbacks": []}

@@ -58,6 +58,7 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labeled(tmp_path: Path) 
     assert left_over(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
     points = list(range(100))
     ways = ["exception", "nan", "sigkill", "exit 3", "hang"]

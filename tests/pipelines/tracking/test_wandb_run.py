@@ -144,6 +144,7 @@ def failing_server() -> Iterator[str]:
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_failing_server_does_not_stop_the_run(tmp_path: Path, failing_server: str) -> None:
     server = {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": failing_server}
     finished = run_pipeline("train", FIT, tmp_path, **server)
@@ -173,6 +174,7 @@ def test_figures_settings_and_pictures_arrive(tmp_path: Path) -> None:
     assert {"templates", "confusion/val", "mistakes/val"} <= sent
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_does_not_stop_the_run(tmp_path: Path) -> None:
     server = WandbServer()
     environment = {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
