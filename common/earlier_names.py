@@ -25,6 +25,22 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 }
 """Class name → earlier name of a setting → its name now."""
 
+_DROPPED: Mapping[str, Mapping[str, Any]] = {
+    # timm's Muon had these; the project's own has them built in. Other values are refused as unknown settings.
+    "Muon": {
+        "ns_coefficients": "original",
+        "safety_factor": 1.0,
+        "conv_mode": "flatten",
+        "normalize_spatial": True,
+        "adamw_lr": None,
+        "fallback_lr_scale": 1.0,
+        "algo": "muon",
+        "scale_eps": False,
+        "capturable": False,
+        "verbose": False,
+    },
+}
+
 _MOVED = {"modules.muon.Muon": "modules.optimizers.muon.Muon", "modules.lars.LARS": "modules.optimizers.lars.LARS"}
 _ROOMS = ("modules", "datamodules", "callbacks")
 
@@ -43,9 +59,11 @@ def current_class_path(class_path: str) -> str:
 def current_settings(class_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a class under their names of today, with `keep_prob` p turned into `dropout` 1 − p."""
     renamed = RENAMED.get(class_name, {})
+    dropped = _DROPPED.get(class_name, {})
     return {
         renamed.get(name, name): round(1 - value, 12) if name == "keep_prob" and name in renamed else value
         for name, value in settings.items()
+        if name not in dropped or dropped[name] != value
     }
 
 

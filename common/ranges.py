@@ -1,13 +1,13 @@
-"""A setting out of its range is refused in one sentence, where it enters."""
+"""Range checks of settings: one sentence that says the setting, its value and what is accepted."""
 
 from common.errors import UserError
 
 
 def check_range(name: str, value: object, valid: bool, accepted: str) -> None:
-    """Refuses a value.
+    """Refuses a setting whose value is not valid, with the sentence "name is value; it must be accepted."
 
     Raises:
-        ValueError: it is not valid; says the setting, the value and what is accepted.
+        ValueError: If the value is not valid.
     """
     if not valid:
-        raise UserError(f"{name} is {value}; give {accepted}.")
+        raise UserError(f"{name} is {value}; it must be {accepted}.")

@@ -1,8 +1,7 @@
-"""Training figures at next to no cost, for every topic that a module is derived from.
+"""Training metrics that are summed on the device and logged every `log_every_n_steps`.
 
-`self.log` costs 0.4 ms a call whether the figure is written or not, as much as a linear model's whole step. So the
-training figures are summed in tensors on the device and logged once every `log_every_n_steps`: what a plot shows is
-the mean since its last point, not one batch's noise.
+`self.log` costs 0.4 ms a call whether or not the value is written, as much as a whole step of a linear model. Summing
+and logging now and then avoids that, and a plot shows the mean since its last point instead of the noise of one batch.
 """
 
 from typing import Any
@@ -14,16 +13,16 @@ from modules.base.earlier_checkpoints import EarlierCheckpoints
 
 
 class BufferedMetrics(EarlierCheckpoints):
-    """A LightningModule that logs means of `train/…` figures, over all that was counted since the last log."""
+    """A LightningModule that logs `train/…` metrics as means over all batches since the last log."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._sums: dict[str, Tensor] = {}  # of each figure since the last log, on the device
-        self._number: int | Tensor = 0  # how many images or words they are sums over
+        self._sums: dict[str, Tensor] = {}  # of each metric since the last log, on the device
+        self._number: int | Tensor = 0  # images or words in these sums
         self._logged_step = 0  # the step of the last log
 
     def count_training_batch(self, number: int | Tensor, **sums: Tensor) -> None:
-        """Counts the figures of a batch, each summed over `number` images or words; nothing here makes a GPU wait."""
+        """Adds the metrics of a batch, each summed over `number` images or words, without synchronizing with a GPU."""
         for name, total in sums.items():
             if name not in self._sums or self._sums[name].device != total.device:
                 self._sums[name] = torch.zeros((), device=total.device)
@@ -31,7 +30,7 @@ class BufferedMetrics(EarlierCheckpoints):
         self._number = self._number + number
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at 1e-3, which trains any topic tolerably; the command line's --optimizer takes its place.
+        """Adam with learning rate 1e-3, which trains any topic tolerably; the command line's `--optimizer` replaces it.
 
         Source: https://cs231n.github.io/neural-networks-3/#ada
         """
@@ -41,14 +40,14 @@ class BufferedMetrics(EarlierCheckpoints):
         self._logged_step = self.global_step
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        trainer: Any = self.trainer  # its attributes are set where mypy does not look
+        trainer: Any = self.trainer  # some of its attributes are unknown to mypy
         every = trainer.log_every_n_steps  # 0 turns logging off
-        # While gradients accumulate, the step stands still and Lightning drops what is logged.
+        # While gradients accumulate, global_step does not change and Lightning drops what is logged.
         if not every or self.global_step % every or self.global_step == self._logged_step:
             return
         sums = list(self._sums.values())
-        counted = torch.stack([*sums, torch.full_like(sums[0], float(self._number))])
-        *totals, number = trainer.strategy.reduce(counted, reduce_op="sum").tolist()
-        figures = {f"train/{name}": total / number for name, total in zip(self._sums, totals, strict=True)}
-        self.log_dict(figures, prog_bar=True)
+        totals_and_number = torch.stack([*sums, torch.full_like(sums[0], float(self._number))])
+        *totals, number = trainer.strategy.reduce(totals_and_number, reduce_op="sum").tolist()
+        means = {f"train/{name}": total / number for name, total in zip(self._sums, totals, strict=True)}
+        self.log_dict(means, prog_bar=True)
         self._sums, self._number, self._logged_step = {}, 0, self.global_step

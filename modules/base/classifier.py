@@ -1,6 +1,6 @@
-"""What all classifiers share: the steps, their figures, and the confusion matrix behind every accuracy.
+"""Base class of all classifiers: training and evaluation steps, metrics, and the confusion matrix behind each accuracy.
 
-A topic is a subclass that says `forward` (images to logits) and `loss` (logits and labels to a scalar).
+A topic subclasses it and defines `forward` (images to logits) and `loss` (logits and labels to a scalar).
 
 Shapes: B images in a batch, K classes.
 """
@@ -10,46 +10,45 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from common.errors import UserError
+from common.ranges import check_range
 from modules.base.buffered_metrics import BufferedMetrics
 
 ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) int64
 
 
 class Classifier(BufferedMetrics):
-    """Classifies images into `num_classes` classes; logs `train/…`, `val/…` and `test/…` loss and accuracy.
+    """Classifies images into `num_classes` classes; logs loss and accuracy as `train/…`, `val/…` and `test/…`.
 
     Args:
-        num_classes: K, at least 2.
+        num_classes: Number of classes K, ≥ 2.
 
     Raises:
-        ValueError: fewer than 2 classes.
+        ValueError: If there are fewer than 2 classes.
     """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise UserError(f"num_classes is {num_classes}; a classifier needs at least 2.")
+        check_range("num_classes", num_classes, num_classes >= 2, "at least 2")
         self.num_classes = num_classes
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
-        # In float64, or the sum over a data set would depend on how its batches were shared among processes.
+        # float64: a float32 sum over a data set would depend on how its batches are divided among processes.
         self.eval_loss = MeanMetric().set_dtype(torch.float64)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The training loss of one batch: logits (B, K), labels (B,) to a scalar. A topic's own."""
-        raise NotImplementedError(f"{type(self).__name__} must say its loss.")
+        """Returns the training loss of a batch, a scalar, of logits (B, K) and labels (B,). Subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss().")
 
     def training_targets(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What one step learns: images (B, ...) and targets for `loss`. A topic that mixes images says how."""
+        """Returns the images (B, ...) and targets of a training step; a subclass may mix images here."""
         return images, labels
 
     def test_logits(self, images: Tensor) -> Tensor:
-        """Logits of `test` and `predict`: images (B, ...) to (B, K). A topic with test-time augmentation says how."""
+        """Returns logits (B, K) for `test` and `predict`; a subclass may add test-time augmentation here."""
         logits: Tensor = self(images)
         return logits
 
     def expected_initial_loss(self) -> float | None:
-        """What `loss` should be before training, when all logits are near 0; None if nothing is known."""
+        """Returns the loss to expect before training, when all logits are near 0, or None if it is unknown."""
         return None
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
@@ -87,7 +86,7 @@ class Classifier(BufferedMetrics):
         )
 
     def _evaluation_result(self) -> tuple[Tensor, Tensor]:
-        """Mean loss and confusion matrix (K, K), rows the true classes, over all processes; starts counting anew."""
+        """Mean loss and confusion matrix (K, K), rows the true classes, over all processes, and resets both."""
         loss, matrix = self.eval_loss.compute(), self.confusion.compute().double()
         self.confusion_matrix = matrix.long()
         self.eval_loss.reset()
@@ -99,5 +98,5 @@ class Classifier(BufferedMetrics):
         return list(getattr(data, "class_names", range(self.num_classes)))
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Probabilities of the classes, (B, K): the softmax of the logits."""
+        """Returns class probabilities (B, K), the softmax of the logits."""
         return self.test_logits(batch[0]).float().softmax(1)

@@ -1,4 +1,4 @@
-"""Checkpoints of earlier versions in Python code: `ConvNet.load_from_checkpoint(path)` reads the names of their settings."""
+"""Lets `load_from_checkpoint` read the settings of checkpoints that an earlier version wrote."""
 
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,7 @@ class EarlierCheckpoints(L.LightningModule):
     """A LightningModule whose checkpoints may hold settings under the names of an earlier version."""
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Builds a module from a checkpoint, as Lightning does, with every setting under its name of today."""
         if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_file():
             checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)

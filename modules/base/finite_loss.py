@@ -1,10 +1,10 @@
-"""Stops a training that has diverged, at next to no cost: losses are kept on the device and looked at now and then.
+"""Stops a run whose loss or weights are no longer finite, without synchronizing with the device at every step.
 
-To look at a loss in every step would make a GPU wait in every step. So losses are only kept, and looked at, many at
-once, when figures are logged, before validation and before a checkpoint is written. What has diverged is therefore
-never saved, and the step at which it began is known all the same.
+Reading a loss at every step would make the CPU wait for the GPU at every step. Losses are therefore kept on the device
+and checked together: when metrics are logged, before validation and before a checkpoint is written. A diverged model is
+never saved, and the step at which it diverged is still reported.
 
-Shapes: S steps since the last look, L losses of a step.
+Shapes: S steps since the last check, L losses of a step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from common.errors import UserError
 
 
 class FiniteLossGuard:
-    """Watches losses, and the weights of the networks that they belong to, for what is no finite number.
+    """Checks losses, and the weights of the networks they train, for NaN and inf.
 
     Args:
-        names: of the L losses, as the sentence will call them.
+        names: Names of the L losses in the error message.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -29,34 +29,34 @@ class FiniteLossGuard:
         self._recent: list[Tensor] = []  # (L,) each
 
     def keep(self, losses: Tensor) -> None:
-        """Keeps the losses of a step, (L,), in any process."""
+        """Keeps the losses (L,) of a step on the device."""
         self._recent.append(losses)
 
     def stop(self, trainer: Trainer, networks: Mapping[str, nn.Module]) -> None:
-        """Raises if something since the last look was not finite; all processes must call it together.
+        """Raises if a loss since the last check or a weight is not finite; all ranks must call it together.
 
         Raises:
-            ValueError: a loss that is no finite number, with the step at which it first was, or such weights.
+            ValueError: If a loss or weight is NaN or inf; names the first such step.
         """
         if not self._recent:
             return
         first = trainer.global_step - len(self._recent) + 1
-        # The mean over processes, or one of them would stop and leave the others waiting.
+        # The mean over ranks: if a single rank stopped, the others would wait for it.
         losses = trainer.strategy.reduce(torch.stack(self._recent), reduce_op="mean")  # (S, L)
         assert isinstance(losses, Tensor)
         self._recent = []
         for step, values in enumerate(losses.tolist(), start=first):
             for name, value in zip(self.names, values, strict=True):
                 if not isfinite(value):
-                    raise UserError(_sentence(f"at step {step} the {name} is {value}"))
+                    raise UserError(_message(f"at step {step} the {name} is {value}"))
         for name, network in networks.items():
             sums = torch.stack([weights.detach().sum() for weights in network.parameters()])
             if not sums.isfinite().all():
-                raise UserError(_sentence(f"after step {trainer.global_step} weights of the {name} are not finite"))
+                raise UserError(_message(f"after step {trainer.global_step} weights of the {name} are not finite"))
 
 
-def _sentence(what: str) -> str:
+def _message(problem: str) -> str:
     return (
-        f"The training diverged: {what}; it stopped, and the last checkpoint is from before. Try smaller learning "
-        "rates, or shorten the gradients."
+        f"Training diverged: {problem}; it was stopped, and the last checkpoint is from an earlier step. Try smaller "
+        "learning rates or gradient clipping."
     )

@@ -1,11 +1,11 @@
-"""Several optimizers and several steps of each in one iteration, which counts as one step of the run.
+"""Several optimizers, each with several steps in an iteration, of which one advances `global_step`.
 
-Lightning counts every step of every optimizer that it hands out, so that a pair of networks would reach `max_steps`
-after half the batches, and its checkpoints and plots would lie on another axis than those of all other topics. Here a
-step says whether it counts; one in an iteration does.
+Lightning counts every step of every optimizer, so that a pair of networks would reach `max_steps` after half the
+batches, and its metrics would have another x axis than those of all other topics. Here each step states whether it
+counts; one in an iteration does.
 
-With several processes an iteration is what one process would make of the whole batch: gradients are averaged, and
-random numbers are drawn for all processes by generators that are in the same state on all, each taking its share.
+Several processes compute what one process would compute from the whole batch: gradients are averaged, and random
+numbers are drawn for all ranks by generators in the same state, of which each rank takes its part.
 
 Shapes: N samples of this process.
 """
@@ -21,7 +21,7 @@ from modules.base.buffered_metrics import BufferedMetrics
 
 
 class MultiOptimizerModule(BufferedMetrics):
-    """A module that takes its optimizer steps by itself and says which of them counts."""
+    """A LightningModule with manual optimization in which each optimizer step states whether it counts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,26 +29,26 @@ class MultiOptimizerModule(BufferedMetrics):
 
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
-        if isinstance(strategy, DDPStrategy):  # a backward pass is of one network, and DDP would wait for the others
+        if isinstance(strategy, DDPStrategy):  # a backward pass reaches one network, and DDP would wait for the others
             strategy._ddp_kwargs["find_unused_parameters"] = True
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        # Lightning seeds anew when it sets up several processes, but not for one; this lets both begin with the same
-        # numbers, which are not those that weights were drawn from. A resumed run gets its state back after this.
+        # Lightning reseeds when it sets up several processes, but not for one; with this, both draw the same numbers,
+        # other ones than those of the initial weights. A resumed run restores its generators after this.
         torch.manual_seed(torch.initial_seed() ^ 1)
 
     def take_step(self, optimizer: LightningOptimizer, loss: Tensor, counts: bool = False) -> None:
-        """One step of an optimizer down a loss, a scalar; the run's `global_step` goes on by one only if it counts."""
+        """Takes an optimizer step on a scalar loss; `global_step` advances only if the step counts."""
         optimizer.zero_grad()
         self.manual_backward(loss)
         if counts:
             optimizer.step()
-        else:  # what Lightning's wrapper does, but for the counting
+        else:  # what Lightning's wrapper does, without counting
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
 
     def draw(self, distribution: Callable[..., Tensor], number: int, *shape: int) -> Tensor:
-        """This process's share (N, …) of the numbers that torch.randn, torch.rand or the like draws for all."""
+        """Returns this rank's part (N, …) of numbers that torch.randn, torch.rand or the like draws for all ranks."""
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        drawn = distribution(world_size * number, *shape, device=self.device)
-        return drawn[rank * number : (rank + 1) * number]
+        numbers = distribution(world_size * number, *shape, device=self.device)
+        return numbers[rank * number : (rank + 1) * number]

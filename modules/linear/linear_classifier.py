@@ -1,4 +1,4 @@
-"""A linear classifier: one template per class, and the score of an image is its inner product with the template.
+"""Linear classifier: the score of a class is the inner product of the image with the weights of that class.
 
     logits = W x + b,    loss = data loss + ½ λ ‖W‖²
 
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from modules.base.classifier import Classifier
-from modules.networks.initialization import check_settings, initialize, penalty
+from modules.networks.initialization import check_settings, initialize, l2_penalty
 
 
 class LinearClassifier(Classifier):
-    """Scores by one weight vector a class; a subclass says the data loss.
+    """Linear classifier with one weight vector per class; a subclass defines the data loss.
 
     Args:
-        input_shape: shape of one image, D values in all.
-        num_classes: K.
-        reg: λ, strength of the L2 regularization of the weights, at least 0.
-        weight_scale: standard deviation of the weights at the start, above 0; small, so that all classes start level.
+        input_shape: Shape of one image of D values.
+        num_classes: Number of classes K, ≥ 2.
+        reg: Strength λ of the L2 regularization of the weights, ≥ 0.
+        weight_scale: Standard deviation of the initial weights, > 0; if small, all classes start with equal scores.
 
     Raises:
-        ValueError: a negative λ or a weight scale that is not above 0.
+        ValueError: If λ is negative or the weight scale is not positive.
     """
 
-    class_templates: ClassVar[bool] = True  # whether `templates` has one for each class
+    class_templates: ClassVar[bool] = True  # `templates` returns one per class
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int, reg: float, weight_scale: float) -> None:
         super().__init__(num_classes)
@@ -43,18 +43,18 @@ class LinearClassifier(Classifier):
         self.example_input_array = torch.zeros(1, *self.input_shape)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, *input_shape) to logits (B, K)."""
+        """Returns logits (B, K) of images (B, *input_shape)."""
         logits: Tensor = self.linear(images.flatten(1))
         return logits
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over the batch without regularization: logits (B, K), labels (B,) to a scalar."""
-        raise NotImplementedError(f"{type(self).__name__} must say its data loss.")
+        """Returns the mean loss over the batch without regularization, a scalar, of logits (B, K) and labels (B,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define data_loss().")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Data loss plus ½ λ ‖W‖²."""
-        return self.data_loss(logits, labels) + penalty([self.linear], self.reg)
+        """Returns the data loss plus ½ λ ‖W‖²."""
+        return self.data_loss(logits, labels) + l2_penalty([self.linear], self.reg)
 
     def templates(self) -> Tensor:
-        """The weight vector of each class, in the shape of an image: (K, *input_shape)."""
+        """Returns the weight vector of each class in the shape of an image, (K, *input_shape)."""
         return self.linear.weight.detach().unflatten(1, self.input_shape)

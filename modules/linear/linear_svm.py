@@ -1,6 +1,6 @@
 """Multiclass linear support vector machine.
 
-For an image with scores s = W x + b and true class y, every other class should score lower by a margin Δ:
+For an image with scores s = W x + b and true class y, every other class should score lower by at least a margin Δ:
 
     L = mean over images of Σ_{j≠y} max(0, s_j − s_y + Δ)  +  ½ λ ‖W‖²
 
@@ -14,7 +14,7 @@ Shapes: B images in a batch, K classes.
 
 from torch import Tensor
 
-from common.errors import UserError
+from common.ranges import check_range
 from modules.linear.linear_classifier import LinearClassifier
 
 
@@ -22,14 +22,14 @@ class LinearSVM(LinearClassifier):
     """Linear classifier with the multiclass hinge loss.
 
     Args:
-        input_shape: shape of one image.
-        num_classes: K, at least 2.
-        reg: λ, strength of the L2 regularization of the weights, at least 0.
-        margin: Δ, how much higher the true class should score, above 0.
-        weight_scale: standard deviation of the weights at the start, above 0.
+        input_shape: Shape of one image.
+        num_classes: Number of classes K, ≥ 2.
+        reg: Strength λ of the L2 regularization of the weights, ≥ 0.
+        margin: Margin Δ by which the true class should score higher, > 0.
+        weight_scale: Standard deviation of the initial weights, > 0.
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -41,17 +41,16 @@ class LinearSVM(LinearClassifier):
         weight_scale: float = 1e-3,
     ) -> None:
         super().__init__(input_shape, num_classes, reg, weight_scale)
-        if not margin > 0:
-            raise UserError(f"margin is {margin}; give a number above 0, such as 1.")
+        check_range("margin", margin, margin > 0, "> 0, such as 1")
         self.save_hyperparameters(logger=False)
         self.margin = margin
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Multiclass hinge loss: logits (B, K), labels (B,) to a scalar."""
+        """Returns the multiclass hinge loss, a scalar, of logits (B, K) and labels (B,)."""
         true = logits.gather(1, labels[:, None])  # (B, 1)
         violations = (logits - true + self.margin).clamp(min=0)  # (B, K)
-        return violations.sum(1).mean() - self.margin  # the true class itself added Δ
+        return violations.sum(1).mean() - self.margin  # the true class contributes max(0, 0 + Δ) = Δ
 
     def expected_initial_loss(self) -> float:
-        """(K − 1) Δ: with equal scores every other class violates the margin by all of it."""
+        """Returns (K − 1) Δ: with equal scores, each of the other classes violates the margin by Δ."""
         return (self.num_classes - 1) * self.margin

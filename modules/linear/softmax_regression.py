@@ -1,6 +1,6 @@
 """Softmax regression, also called multinomial logistic regression.
 
-Scores s = W x + b are the logarithms of unnormalized probabilities, and the loss is the cross-entropy:
+The scores s = W x + b are unnormalized log probabilities, and the loss is the cross-entropy:
 
     p_j = exp(s_j) / Σ_k exp(s_k),    L = mean over images of −log p_y  +  ½ λ ‖W‖²
 
@@ -23,13 +23,13 @@ class SoftmaxRegression(LinearClassifier):
     """Linear classifier with the cross-entropy loss.
 
     Args:
-        input_shape: shape of one image.
-        num_classes: K, at least 2.
-        reg: λ, strength of the L2 regularization of the weights, at least 0.
-        weight_scale: standard deviation of the weights at the start, above 0.
+        input_shape: Shape of one image.
+        num_classes: Number of classes K, ≥ 2.
+        reg: Strength λ of the L2 regularization of the weights, ≥ 0.
+        weight_scale: Standard deviation of the initial weights, > 0.
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class SoftmaxRegression(LinearClassifier):
         self.save_hyperparameters(logger=False)
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy: logits (B, K), labels (B,) to a scalar."""
+        """Returns the cross-entropy, a scalar, of logits (B, K) and labels (B,)."""
         return F.cross_entropy(logits, labels)
 
     def expected_initial_loss(self) -> float:
-        """ln K: with equal scores every class has probability 1/K."""
+        """Returns ln K: with equal scores, every class has probability 1/K."""
         return log(self.num_classes)

@@ -2,11 +2,11 @@
 
     {{conv – normalization – ReLU} × convs_per_stage – pool} × (number of stages)  –  mean over positions  –  affine
 
-Every convolution keeps height and width; every pooling halves them. What is left of the image is averaged over its
-positions, which makes the last layer small and lets an object be anywhere.
+Every convolution keeps height and width; every pooling halves them. The last feature maps are averaged over their
+positions, which keeps the classifier small and independent of where an object is.
 
 Sources: https://cs231n.github.io/convolutional-networks/; K. Simonyan, A. Zisserman, arXiv 1409.1556 for stacked 3×3
-convolutions; M. Lin et al., arXiv 1312.4400 for the mean over positions; normalization: `normalization.py`.
+convolutions; M. Lin et al., arXiv 1312.4400 for global average pooling; normalization: `normalization.py`.
 
     python -m pipelines.train fit --config convnet
 
@@ -22,30 +22,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import check_range
 from modules.base.classifier import Classifier
 from modules.networks.initialization import check_settings
 from modules.networks.normalization import ImageNorm, image_norm
 
 
 class ConvNet(Classifier):
-    """Stages of convolutions, each ending in a pooling that halves height and width.
+    """Convolutional network in stages, each ending in a pooling that halves height and width.
 
     Args:
-        input_shape: (C, H, W) of the images; H and W at least 2 to the power of the number of stages.
-        num_classes: K, at least 2.
-        channels: M of each stage, each at least 1.
-        convs_per_stage: convolutions before each pooling, at least 1.
-        kernel_size: side of the convolutions in pixels, odd.
-        normalization: none, batch, layer or group, after each convolution.
-        groups: of the channels in group normalization; divides the channels of each stage.
-        pooling: max or avg, over 2×2 pixels.
-        dropout: Probability of dropping a value before the last layer, in [0, 1). The course's p is 1 − dropout.
+        input_shape: Shape (C, H, W) of the images; H and W at least 2 to the power of the number of stages.
+        num_classes: Number of classes K, ≥ 2.
+        channels: Channels M of each stage, each ≥ 1.
+        convs_per_stage: Convolutions before each pooling, ≥ 1.
+        kernel_size: Side of the convolution kernels in pixels, odd.
+        normalization: Normalization after each convolution: none, batch, layer or group.
+        groups: Number of groups in group normalization; it must divide the channels of each stage.
+        pooling: Pooling over 2×2 pixels: max or avg.
+        dropout: Probability of dropping a value before the last layer, in [0, 1); the course's p is 1 − dropout.
 
     Raises:
-        ValueError: a value out of the range given above, or inputs that are not images.
+        ValueError: If a value is out of its range or the inputs are not images.
     """
 
-    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
+    class_templates: ClassVar[bool] = False  # `templates` returns one per filter, not per class
 
     def __init__(
         self,
@@ -61,14 +62,11 @@ class ConvNet(Classifier):
     ) -> None:
         super().__init__(num_classes)
         _check_images(input_shape, len(channels))
-        if not channels or any(number < 1 for number in channels):
-            raise UserError(f"channels is {list(channels)}; give at least one stage with at least 1 channel each.")
-        if convs_per_stage < 1:
-            raise UserError(f"convs_per_stage is {convs_per_stage}; give at least 1.")
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise UserError(f"kernel_size is {kernel_size}; give an odd number, such as 3.")
-        if pooling not in ("max", "avg"):
-            raise UserError(f"pooling is {pooling!r}; give max or avg.")
+        valid = len(channels) > 0 and all(number >= 1 for number in channels)
+        check_range("channels", list(channels), valid, "at least one stage, each with at least 1 channel")
+        check_range("convs_per_stage", convs_per_stage, convs_per_stage >= 1, "at least 1")
+        check_range("kernel_size", kernel_size, kernel_size >= 1 and kernel_size % 2 == 1, "odd, such as 3")
+        check_range("pooling", repr(pooling), pooling in ("max", "avg"), "max or avg")
         check_settings(dropout=dropout)
         self.save_hyperparameters(logger=False)
         self.stages = nn.ModuleList()
@@ -80,20 +78,20 @@ class ConvNet(Classifier):
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
                 layers += [conv, image_norm(normalization, width, groups), nn.ReLU()]
                 before = width
-            if pooling == "max":  # commutes with ReLU, which then has a quarter left to do
+            if pooling == "max":  # max pooling commutes with ReLU, which then has a quarter of the values
                 layers.insert(-1, nn.MaxPool2d(2))
             else:
                 layers.append(nn.AvgPool2d(2))
             self.stages.append(nn.Sequential(*layers))
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(before, num_classes)
-        nn.init.normal_(self.output.weight, std=0.01)  # small, so that all classes start level
+        nn.init.normal_(self.output.weight, std=0.01)  # small, so that all classes start with nearly equal scores
         nn.init.zeros_(self.output.bias)
         self.example_input_array = torch.zeros(2, *input_shape)
         self.to(memory_format=torch.channels_last)  # twice as fast in half precision, on GPUs and CPUs
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to logits (B, K)."""
+        """Returns logits (B, K) of images (B, C, H, W)."""
         maps = images.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             maps = stage(maps)  # (B, M, H/2, W/2), (B, M, H/4, W/4), …
@@ -101,35 +99,35 @@ class ConvNet(Classifier):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy: logits (B, K), labels (B,) to a scalar. Regularize with the optimizer's weight_decay."""
+        """Returns the cross-entropy, a scalar, of logits (B, K) and labels (B,); the optimizer's weight decay regularizes."""
         return F.cross_entropy(logits, labels)
 
     def expected_initial_loss(self) -> float:
-        """ln K: with nearly equal scores every class has probability 1/K."""
+        """Returns ln K: with nearly equal scores, every class has probability about 1/K."""
         return log(self.num_classes)
 
     def templates(self) -> Tensor:
-        """The filters of the first convolution: (M, C, kernel_size, kernel_size)."""
+        """Returns the filters of the first convolution, (M, C, kernel_size, kernel_size)."""
         first = self.stages[0][0]  # type: ignore[index]
         assert isinstance(first, nn.Conv2d)
         return first.weight.detach()
 
     def feature_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """What each stage makes of images (B, C, H, W): its name to maps (B, M, H/2, W/2), (B, M, H/4, W/4), …"""
-        maps, found = images.contiguous(memory_format=torch.channels_last), {}
+        """Returns the output of each stage for images (B, C, H, W), by name: (B, M, H/2, W/2), (B, M, H/4, W/4), …"""
+        maps, outputs = images.contiguous(memory_format=torch.channels_last), {}
         for number, stage in enumerate(self.stages, start=1):
-            maps = found[f"stage {number}"] = stage(maps)
-        return found
+            maps = outputs[f"stage {number}"] = stage(maps)
+        return outputs
 
 
 def _check_images(input_shape: Sequence[int], stages: int) -> None:
     if len(input_shape) != 3:
         raise UserError(
-            f"A convolutional network takes images (C, H, W), but the data has shape {tuple(input_shape)}; give a "
-            "preprocessing that keeps them images, such as standardize."
+            f"A convolutional network takes images (C, H, W), but the data has shape {tuple(input_shape)}; "
+            "choose a preprocessing that keeps them images, such as standardize."
         )
     if min(input_shape[1:]) < 2**stages:
         raise UserError(
             f"{stages} stages halve the image {stages} times, but it has {input_shape[1]}×{input_shape[2]} pixels; "
-            f"give at most {min(input_shape[1:]).bit_length() - 1} stages."
+            f"use at most {min(input_shape[1:]).bit_length() - 1} stages."
         )

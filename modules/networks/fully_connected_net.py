@@ -6,7 +6,7 @@
     normalization   none, batch or layer: `normalization.py`
     ReLU            max(0, a)
     dropout         h = m ⊙ a / p in training, each element of m being 1 with probability p and else 0; h = a in
-                    evaluation ("inverted": nothing is left to scale then). p is the probability of keeping a unit.
+                    evaluation ("inverted dropout"). p is the probability of keeping a unit: dropout = 1 − p.
     loss            mean over images of −log softmax(s)_y  +  ½ λ Σ ‖W‖² over all layers
 
 Sources: https://cs231n.github.io/neural-networks-2/ for dropout, initialization and regularization;
@@ -36,8 +36,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import check_range
 from modules.base.classifier import Classifier
-from modules.networks.initialization import check_settings, initialize, penalty, starts_level
+from modules.networks.initialization import check_settings, initialize, l2_penalty, starts_near_zero
 from modules.networks.normalization import ONE_IMAGE, VectorNorm, vector_norm
 
 
@@ -45,20 +46,20 @@ class FullyConnectedNet(Classifier):
     """Hidden layers of ReLU units with optional normalization and dropout.
 
     Args:
-        input_shape: shape of one image, D values in all.
-        num_classes: K, at least 2.
-        hidden_sizes: units of each hidden layer, each at least 1; none makes it softmax regression.
-        normalization: none, batch or layer, before each ReLU.
-        dropout: Probability of dropping a unit, in [0, 1). The course's p is the probability of keeping it, 1 − dropout.
-        reg: λ, strength of the L2 regularization of all weight matrices, at least 0.
-        weight_scale: standard deviation of the weights at the start, above 0; None takes He's √(2/fan-in), and a tenth
-            of it in the last layer, so that all classes start level.
+        input_shape: Shape of one image of D values.
+        num_classes: Number of classes K, ≥ 2.
+        hidden_sizes: Units of each hidden layer, each ≥ 1; an empty list gives softmax regression.
+        normalization: Normalization before each ReLU: none, batch or layer.
+        dropout: Probability of dropping a unit, in [0, 1); the course's p is 1 − dropout.
+        reg: Strength λ of the L2 regularization of all weight matrices, ≥ 0.
+        weight_scale: Standard deviation of the initial weights, > 0; None takes He's √(2/fan-in), and a tenth of it in
+            the last layer, so that all classes start with nearly equal scores.
 
     Raises:
-        ValueError: a value out of the range given above; a training batch of one image with batch normalization.
+        ValueError: If a value is out of its range, or batch normalization gets a training batch of one image.
     """
 
-    class_templates: ClassVar[bool] = False  # whether `templates` has one for each class
+    class_templates: ClassVar[bool] = False  # `templates` returns one per unit, not per class
 
     def __init__(
         self,
@@ -71,8 +72,8 @@ class FullyConnectedNet(Classifier):
         weight_scale: float | None = None,
     ) -> None:
         super().__init__(num_classes)
-        if any(size < 1 for size in hidden_sizes):
-            raise UserError(f"hidden_sizes is {list(hidden_sizes)}; give at least 1 unit for each hidden layer.")
+        valid = all(size >= 1 for size in hidden_sizes)
+        check_range("hidden_sizes", list(hidden_sizes), valid, "at least 1 unit for each hidden layer")
         check_settings(reg, weight_scale, dropout)
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
@@ -89,30 +90,30 @@ class FullyConnectedNet(Classifier):
             ]
         self.layers = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
         initialize(self.affine, weight_scale)
-        self.level_start = starts_level(weight_scale)
+        self.near_zero_start = starts_near_zero(weight_scale)
         self.example_input_array = torch.zeros(2, *self.input_shape)
 
     @property
     def affine(self) -> list[nn.Linear]:
-        """The affine layers, first to last."""
+        """Affine layers, first to last."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, *input_shape) to logits (B, K)."""
+        """Returns logits (B, K) of images (B, *input_shape)."""
         if self.training and self.normalization == "batch" and len(images) == 1:
             raise UserError(ONE_IMAGE)
         logits: Tensor = self.layers(images.flatten(1))
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy plus ½ λ Σ ‖W‖²: logits (B, K), labels (B,) to a scalar."""
+        """Returns cross-entropy plus ½ λ Σ ‖W‖², a scalar, of logits (B, K) and labels (B,)."""
         loss = F.cross_entropy(logits, labels)
-        return loss + penalty(self.affine, self.reg) if self.reg else loss  # it reads every weight once more
+        return loss + l2_penalty(self.affine, self.reg) if self.reg else loss  # the penalty reads every weight
 
     def expected_initial_loss(self) -> float | None:
-        """ln K while the weights are small, since all scores are then near 0; unknown otherwise."""
-        return log(self.num_classes) if self.level_start else None
+        """Returns ln K if the initial weights are small, since all scores are then near 0; None otherwise."""
+        return log(self.num_classes) if self.near_zero_start else None
 
     def templates(self) -> Tensor:
-        """The weights of each unit of the first layer, in the shape of an image: (units, *input_shape)."""
+        """Returns the weights of each unit of the first layer in the shape of an image, (units, *input_shape)."""
         return self.affine[0].weight.detach().unflatten(1, self.input_shape)

@@ -1,11 +1,11 @@
-"""LARS: a step for each weight matrix in proportion to its size, so that large batches can take large learning rates.
+"""LARS: learning rates scaled per layer by ‖w‖ / ‖g‖, so that large batches can use large learning rates.
 
     λ = κ ‖w‖ / (‖g‖ + β ‖w‖)              with gradient g, weight decay β, trust coefficient κ
     v ← m v + λ (g + β w)                   with momentum m
     w ← w − η v
 
-Biases and the scales of normalization, vectors all of them, are neither adapted nor decayed: they take plain steps with
-momentum. timm has the update; which parameters are adapted is said here.
+Biases and normalization scales (all vectors) are neither adapted nor decayed: they take plain steps with momentum. The
+update is timm's; this class selects the parameters to adapt.
 
 Sources: Y. You et al., arXiv 1708.03888; T. Chen et al., arXiv 2002.05709, section 2.2 and appendix B.1.
 
@@ -17,21 +17,21 @@ from collections.abc import Iterable
 from timm.optim.lars import Lars
 from torch import Tensor
 
-from common.errors import UserError
+from common.ranges import check_range
 
 
 class LARS(Lars):
-    """LARS with vectors left out of adaptation and decay.
+    """LARS that excludes vectors (biases, normalization) from adaptation and weight decay.
 
     Args:
-        params: the model's parameters.
-        lr: η, at least 0.
-        momentum: m, at least 0.
-        weight_decay: β, at least 0.
-        trust_coeff: κ, above 0.
+        params: Parameters of the model.
+        lr: Learning rate η, ≥ 0.
+        momentum: Momentum m, ≥ 0.
+        weight_decay: Weight decay β, ≥ 0.
+        trust_coeff: Trust coefficient κ, > 0.
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of its range.
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class LARS(Lars):
         weight_decay: float = 1e-6,
         trust_coeff: float = 1e-3,
     ) -> None:
-        if not trust_coeff > 0:
-            raise UserError(f"trust_coeff is {trust_coeff}; give a number above 0, such as 1e-3.")
+        check_range("trust_coeff", trust_coeff, trust_coeff > 0, "> 0, such as 1e-3")
         params = list(params)
         groups = [
             {"params": [p for p in params if p.ndim > 1], "always_adapt": True},

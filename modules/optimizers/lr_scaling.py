@@ -1,50 +1,50 @@
-"""A learning rate that grows with the global batch, so that one setting serves any number of devices.
+"""Learning rate scaling with the global batch size, so that one setting serves any number of devices.
 
-    linear    η B / 256          each step does the work of B / 256 small ones (P. Goyal et al., arXiv 1706.02677)
-    sqrt      η √(B / 256)       the noise of a step stays the same (A. Krizhevsky, arXiv 1404.5997, section 5); with
-                                 few epochs or small batches the better one for SimCLR (arXiv 2002.05709, B.1)
+    linear    η B / 256          one step replaces B / 256 steps of 256 (P. Goyal et al., arXiv 1706.02677)
+    sqrt      η √(B / 256)       keeps the gradient noise of a step (A. Krizhevsky, arXiv 1404.5997, section 5); better
+                                 for SimCLR with few epochs or small batches (arXiv 2002.05709, B.1)
 
-B is the number of images in one step of the optimizer: those of all processes and of all batches that accumulate.
+B is the number of images in one optimizer step, over all processes and accumulated batches.
 """
 
 from typing import Any, Literal, get_args
 
 from common.errors import UserError
+from common.ranges import check_range
 
 Scaling = Literal["none", "linear", "sqrt"]
 
-_BATCH = 256  # for which the learning rate is given
+_BATCH = 256  # batch size for which the learning rate is given
 
 
 def check_scaling(rule: str) -> None:
     """Refuses an unknown rule.
 
     Raises:
-        ValueError: none of the rules above.
+        ValueError: If the rule is none of those above.
     """
-    if rule not in get_args(Scaling):
-        raise UserError(f"lr_scaling is {rule!r}; give one of {', '.join(get_args(Scaling))}.")
+    check_range("lr_scaling", repr(rule), rule in get_args(Scaling), f"one of {', '.join(get_args(Scaling))}")
 
 
 def scale_learning_rates(trainer: Any, rule: Scaling) -> None:
-    """Scales the learning rates of a run before it begins. A run that is resumed takes its own from the checkpoint.
+    """Scales the learning rates of a run before training; a resumed run restores its own from the checkpoint.
 
     Raises:
-        ValueError: the trainer's data does not say its batch size.
+        ValueError: If the trainer's data module has no `batch_size`.
     """
     if rule == "none":
         return
     size = getattr(trainer.datamodule, "batch_size", None)
     if size is None:
         raise UserError(
-            f"lr_scaling is {rule}, but the data does not say its batch_size; train on a data module, or give none."
+            f"lr_scaling is {rule}, but the data has no batch_size; train on a data module, or set lr_scaling to none."
         )
-    share = size * trainer.world_size * trainer.accumulate_grad_batches / _BATCH
-    factor = share if rule == "linear" else share**0.5
+    ratio = size * trainer.world_size * trainer.accumulate_grad_batches / _BATCH
+    factor = ratio if rule == "linear" else ratio**0.5
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             group["lr"] *= factor
-            if "initial_lr" in group:  # where a schedule has noted it
+            if "initial_lr" in group:  # set by a schedule
                 group["initial_lr"] *= factor
     for config in trainer.lr_scheduler_configs:
         if hasattr(config.scheduler, "base_lrs"):
