@@ -9,6 +9,7 @@ from benchmarks import interpret
 from tests.command_line import run_pipeline
 
 
+@pytest.mark.slow
 def test_it_fools_a_run_and_gives_a_rate_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = "--data Digits --data.flip false --data.crop_padding 0 --model.channels [8,16] --trainer.max_epochs 1"
     finished = run_pipeline(

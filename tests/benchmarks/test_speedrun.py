@@ -27,6 +27,7 @@ def test_flops_of_a_matrix_product_forward_and_backward() -> None:
     assert flops(lambda: (inputs @ weight).sum().backward()) == 2 * (2 * 3 * 5 * 7)  # inputs need no gradient
 
 
+@pytest.mark.slow
 def test_speedrun_times_trainings_and_a_bare_loop(capsys: pytest.CaptureFixture[str]) -> None:
     runs, comparison = speedrun.main([*TINY, "--seeds", "2", "--test", "--compare", "--rounds", "1", "--steps", "2"])
     printed = capsys.readouterr().out
@@ -67,6 +68,7 @@ def test_gpu_goes_through_its_rows_on_a_cpu(tmp_path: Path, capsys: pytest.Captu
     assert all(f"{name:<28}{figures}" in printed for name, figures in lines)
 
 
+@pytest.mark.slow
 def test_gpu_needs_neither_wandb_nor_albumentations(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules.update(wandb=None, albumentations=None); from benchmarks import gpu; "

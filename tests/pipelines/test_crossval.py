@@ -305,6 +305,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return err.removeprefix("error: ").strip()
 
 
+@pytest.mark.usefixtures("forked_check")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

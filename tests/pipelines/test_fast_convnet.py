@@ -21,6 +21,7 @@ def last(folder: Path) -> dict[str, torch.Tensor]:
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "kill"), [([], 14), (SGD, 23), (SGD, 34)], ids=["muon", "lookahead", "frozen bias"]
 )  # 10 steps an epoch; the checkpoints are in the middle of epochs and of lookahead's five steps

@@ -70,6 +70,7 @@ def test_what_a_command_hands_to_train(command: list[str], arguments: list[str] 
     assert train_arguments(command) == arguments
 
 
+@pytest.mark.usefixtures("forked_check")
 def test_a_sweep_with_a_program_is_checked_like_one_with_a_command(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(SWEEP % "0.1")
@@ -79,6 +80,7 @@ def test_a_sweep_with_a_program_is_checked_like_one_with_a_command(tmp_path: Pat
         check_parameters(read_sweep(file))
 
 
+@pytest.mark.slow
 def test_the_file_itself_can_be_run_from_any_folder(tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "pipelines" / "train.py"), "--config", "softmax", "--print_config"]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -42,7 +42,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return the_run(folder)
 
 
-@pytest.mark.parametrize("every", [1, 7, 20, None])  # a checkpoint every so many steps; None: at each epoch's end
+@pytest.mark.parametrize(
+    "every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (1, 20, None))]
+)  # a checkpoint every so many steps; None: at each epoch's end
 def test_killed_and_continued(uninterrupted: Path, tmp_path: Path, every: int | None) -> None:
     kill = random.Random(f"kill {every}").randint(STEPS_PER_EPOCH + 1, EPOCHS * STEPS_PER_EPOCH - 1)
     often = [] if every is None else ["--last_checkpoint.every_n_train_steps", str(every)]
@@ -69,6 +71,7 @@ def test_killed_and_continued(uninterrupted: Path, tmp_path: Path, every: int | 
     }
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(uninterrupted: Path, tmp_path: Path) -> None:
     """Five kills of one run, two of them before the same checkpoint."""
     kills = sorted(random.Random("again").sample(range(8, EPOCHS * STEPS_PER_EPOCH), 5))

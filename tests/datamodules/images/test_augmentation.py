@@ -283,6 +283,7 @@ def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_data_room_imports_none_of_the_heavy_libraries_and_albumentations_never_asks_for_updates() -> None:
     code = (
         "import os, sys; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None); import datamodules\n"

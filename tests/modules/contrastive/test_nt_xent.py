@@ -120,7 +120,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
     loss = NTXent(0.2)(*model(torch.cat([first, second])).split(6))
     loss.backward()
     expected = [loss.detach(), *(parameter.grad for parameter in model.parameters())]
-    mp.spawn(_one_of_two, (tmp_path,), nprocs=2)
+    mp.start_processes(_one_of_two, (tmp_path,), nprocs=2, start_method="fork")
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     pair = NTXent(0.2)(*model(torch.cat([first[[0, 3]], second[[0, 3]]])).split(2))
     assert float((found[0].pop(1) + found[1].pop(1)) / 2) == pytest.approx(pair.item(), abs=1e-12)

@@ -214,6 +214,7 @@ RECIPE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_whole_recipe_resumes_exactly(tmp_path: Path) -> None:
     """Average of the weights, schedule, mixing: a run that is killed ends with the weights of one that is not."""
     runs = {}

@@ -35,7 +35,9 @@ def last(run: Path, metric: str) -> float:
         return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)][-1]
 
 
-@pytest.mark.parametrize("topic", FIGURES)
+@pytest.mark.parametrize(
+    "topic", [pytest.param(topic, marks=[pytest.mark.slow] if topic != "fc_net" else []) for topic in FIGURES]
+)
 def test_a_run_of_version_0_1_is_tested_and_continued_to_the_same_figures(topic: str, tmp_path: Path) -> None:
     run = restored(topic, tmp_path)
     tested = run_pipeline("train", ["test", "--ckpt_path", f"logs/{topic}/earlier/checkpoints/last.ckpt"], tmp_path)

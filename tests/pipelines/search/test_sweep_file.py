@@ -1,13 +1,11 @@
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from pipelines.search.resolve import check_parameters
 from pipelines.search.sweep_file import read_sweep
-from tests.command_line import PROJECT, run_module
+from tests.command_line import PROJECT
 
 SWEEPS = sorted((PROJECT / "sweeps").glob("*.yaml"))
 _GOOD = """
@@ -20,24 +18,13 @@ parameters:
 """
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that parses the command lines is forked where torch and Lightning are imported already."""
-
-    def run(command: list[str], input: str, **others: Any) -> "subprocess.CompletedProcess[str]":
-        done = run_module(command[2], command[3:], Path.cwd(), input)
-        return subprocess.CompletedProcess(command, done.code, done.out, done.err)
-
-    monkeypatch.setattr("pipelines.search.resolve.subprocess.run", run)
-
-
 def _write(folder: Path, text: str) -> Path:
     file = folder / "sweep.yaml"
     file.write_text(text)
     return file
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.usefixtures("forked_check")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters(file: Path) -> None:
     """And it looks at what its topic's checkpoints are chosen by."""
@@ -49,7 +36,7 @@ def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters
     check_parameters(sweep)
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.usefixtures("forked_check")
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
@@ -98,6 +85,7 @@ def test_a_mistake_in_the_file_is_one_sentence(tmp_path: Path, old: str, new: st
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("forked_check")
 def test_files_that_the_command_names_are_looked_for_where_the_sweep_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
