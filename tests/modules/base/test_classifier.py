@@ -206,7 +206,7 @@ def test_a_classifier_without_a_loss_says_so() -> None:
 
     model = Unfinished(3)
     assert model.expected_initial_loss() is None
-    with pytest.raises(NotImplementedError, match=r"^Unfinished must say its loss\.$"):
+    with pytest.raises(NotImplementedError, match=r"^Unfinished must define loss\(\)\.$"):
         model.loss(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
 
 

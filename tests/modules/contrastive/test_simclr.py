@@ -196,7 +196,7 @@ def test_neighbors_need_a_memory() -> None:
         ({"knn": 9, "knn_memory": 8}, "knn is 9 and knn_memory is 8; give 1 or more"),
         ({"hidden": 0}, "hidden is 0 and projection is 8; give at least 1 for each"),
         ({"projection": 0}, "hidden is 16 and projection is 0"),
-        ({"lr_scaling": "cubic"}, "lr_scaling is 'cubic'; give one of none, linear, sqrt"),
+        ({"lr_scaling": "cubic"}, "lr_scaling is 'cubic'; it must be one of none, linear, sqrt"),
         ({"backbone": "resnet_18", "options": None}, "timm has no model 'resnet_18'; did you mean"),
         ({"shape": (64,)}, r"test_resnet takes images \(C, H, W\), but the data has shape \(64,\)"),
     ],

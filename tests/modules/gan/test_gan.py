@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_loss(network
     checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
     # The discriminator's step comes first, and looks at fakes too.
     with pytest.raises(
-        ValueError, match="diverged: at step 6 the discriminator's loss is nan; it stopped, and the last"
+        ValueError, match="diverged: at step 6 the discriminator's loss is nan; it was stopped, and the last"
     ):
         train(model, 20, tmp_path, enable_checkpointing=True, callbacks=[checkpoint], log_every_n_steps=10)
     files = sorted(file.name for file in tmp_path.glob("*.ckpt"))

@@ -97,12 +97,12 @@ def test_bias_starts_at_zero_and_weights_at_their_scale() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reg": -0.1}, "reg is -0.1; give 0 (no regularization) or more."),
-        ({"reg": nan}, "reg is nan; give 0 (no regularization) or more."),
-        ({"margin": 0.0}, "margin is 0.0; give a number above 0, such as 1."),
-        ({"margin": nan}, "margin is nan; give a number above 0, such as 1."),
-        ({"weight_scale": 0.0}, "weight_scale is 0.0; give a standard deviation above 0, such as 0.001."),
-        ({"weight_scale": -inf}, "weight_scale is -inf; give a standard deviation above 0, such as 0.001."),
+        ({"reg": -0.1}, "reg is -0.1; it must be ≥ 0."),
+        ({"reg": nan}, "reg is nan; it must be ≥ 0."),
+        ({"margin": 0.0}, "margin is 0.0; it must be > 0, such as 1."),
+        ({"margin": nan}, "margin is nan; it must be > 0, such as 1."),
+        ({"weight_scale": 0.0}, "weight_scale is 0.0; it must be > 0, such as 0.001."),
+        ({"weight_scale": -inf}, "weight_scale is -inf; it must be > 0, such as 0.001."),
     ],
 )
 def test_values_out_of_range(settings: dict[str, float], message: str) -> None:
@@ -112,5 +112,5 @@ def test_values_out_of_range(settings: dict[str, float], message: str) -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^num_classes is 1; a classifier needs at least 2\.$"):
+    with pytest.raises(ValueError, match=r"^num_classes is 1; it must be at least 2\.$"):
         LinearSVM((3, 8, 8), 1)

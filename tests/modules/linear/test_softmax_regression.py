@@ -96,8 +96,8 @@ def test_templates_have_the_shape_of_an_image() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"reg": -1.0}, "reg is -1.0; give 0 (no regularization) or more."),
-        ({"weight_scale": nan}, "weight_scale is nan; give a standard deviation above 0, such as 0.001."),
+        ({"reg": -1.0}, "reg is -1.0; it must be ≥ 0."),
+        ({"weight_scale": nan}, "weight_scale is nan; it must be > 0, such as 0.001."),
     ],
 )
 def test_values_out_of_range(settings: dict[str, float], message: str) -> None:

@@ -84,12 +84,16 @@ def test_shapes() -> None:
     ("shape", "settings", "sentence"),
     [
         ((3072,), {}, r"takes images \(C, H, W\), but the data has shape \(3072,\)"),
-        ((3, 8, 8), {"channels": [4] * 4}, "4 stages halve the image 4 times, but it has 8×8 pixels; give at most 3"),
-        ((3, 8, 8), {"channels": []}, r"channels is \[\]; give at least one stage"),
-        ((3, 8, 8), {"channels": [4, 0]}, r"channels is \[4, 0\]; give at least one stage"),
-        ((3, 8, 8), {"convs_per_stage": 0}, "convs_per_stage is 0; give at least 1"),
-        ((3, 8, 8), {"kernel_size": 4}, "kernel_size is 4; give an odd number"),
-        ((3, 8, 8), {"pooling": "min"}, "pooling is 'min'; give max or avg"),
+        (
+            (3, 8, 8),
+            {"channels": [4] * 4},
+            "4 stages halve the image 4 times, but it has 8×8 pixels; use at most 3 stages",
+        ),
+        ((3, 8, 8), {"channels": []}, r"channels is \[\]; it must be at least one stage"),
+        ((3, 8, 8), {"channels": [4, 0]}, r"channels is \[4, 0\]; it must be at least one stage"),
+        ((3, 8, 8), {"convs_per_stage": 0}, "convs_per_stage is 0; it must be at least 1"),
+        ((3, 8, 8), {"kernel_size": 4}, "kernel_size is 4; it must be odd"),
+        ((3, 8, 8), {"pooling": "min"}, "pooling is 'min'; it must be max or avg"),
         ((3, 8, 8), {"dropout": 1.0}, "dropout is 1.0"),
         (
             (3, 8, 8),

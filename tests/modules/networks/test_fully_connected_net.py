@@ -84,7 +84,7 @@ def test_start_and_shapes() -> None:
 
 def test_a_batch_of_one_under_batch_normalization() -> None:
     model = FullyConnectedNet((D,), K, [4], normalization="batch")
-    with pytest.raises(ValueError, match=r"training batch of one image.* give a batch_size of 2 or more"):
+    with pytest.raises(ValueError, match=r"training batch of one image.* use a batch_size of 2 or more"):
         model(torch.randn(1, D))
     assert model.eval()(torch.randn(1, D)).shape == (1, K)
 
@@ -92,12 +92,12 @@ def test_a_batch_of_one_under_batch_normalization() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"hidden_sizes": [4, 0]}, r"hidden_sizes is \[4, 0\]; give at least 1 unit"),
-        ({"dropout": 1.0}, "dropout is 1.0; it must be in [0, 1)"),
-        ({"dropout": -0.2}, "dropout is -0.2; it must be in [0, 1)"),
-        ({"reg": -1.0}, "reg is -1.0; give 0"),
-        ({"weight_scale": -1.0}, "weight_scale is -1.0; give a standard deviation above 0"),
-        ({"normalization": "group"}, "normalization is 'group'; give none, batch or layer"),
+        ({"hidden_sizes": [4, 0]}, r"hidden_sizes is \[4, 0\]; it must be at least 1 unit"),
+        ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
+        ({"dropout": -0.2}, r"dropout is -0.2; it must be in \[0, 1\)"),
+        ({"reg": -1.0}, "reg is -1.0; it must be ≥ 0"),
+        ({"weight_scale": -1.0}, "weight_scale is -1.0; it must be > 0, such as 0.001"),
+        ({"normalization": "group"}, "normalization is 'group'; it must be none, batch or layer"),
     ],
 )
 def test_refusals(settings: dict[str, object], sentence: str) -> None:

@@ -76,10 +76,10 @@ def test_none_leaves_values_as_they_are() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(
-        ValueError, match="groups is 3, which does not divide a stage's 8 channels; give one of 1, 2, 4, 8"
+        ValueError, match="groups is 3, which does not divide a stage's 8 channels; it must be one of 1, 2, 4, 8"
     ):
         image_norm("group", 8, 3)
-    with pytest.raises(ValueError, match="normalization is 'instance'; give none, batch, layer or group"):
+    with pytest.raises(ValueError, match="normalization is 'instance'; it must be none, batch, layer or group"):
         image_norm("instance", 8, 1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="normalization is 'group'; give none, batch or layer"):
+    with pytest.raises(ValueError, match="normalization is 'group'; it must be none, batch or layer"):
         vector_norm("group", 8)  # type: ignore[arg-type]

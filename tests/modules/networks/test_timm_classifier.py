@@ -165,9 +165,9 @@ def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> Non
             {"pretrained": "hub", "name": "resnet10t.none"},
             "timm has no pretrained weights for 'resnet10t.none'; give a file of weights, or leave pretrained out",
         ),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; give a share"),
-        ({"mixup": -1.0}, "mixup is -1.0 and cutmix is 0.0; give 0"),
-        ({"image_size": 0}, "image_size is 0; give at least 1 pixel"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be in"),
+        ({"mixup": -1.0}, "mixup is -1.0; it must be ≥ 0"),
+        ({"image_size": 0}, "image_size is 0; it must be at least 1 pixel"),
         ({"options": {"widths": 3}}, "timm can't create test_resnet with {'widths': 3}"),
     ],
 )
@@ -192,7 +192,7 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_mixing_an_odd_batch() -> None:
-    with pytest.raises(ValueError, match=r"got a batch of 3 images.*give an even batch_size"):
+    with pytest.raises(ValueError, match=r"a batch has 3 images.*use an even batch_size"):
         tiny(mixup=1.0).training_targets(torch.zeros(3, *SHAPE), torch.zeros(3, dtype=torch.int64))
 
 

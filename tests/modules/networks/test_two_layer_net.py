@@ -67,10 +67,10 @@ def test_templates_are_the_first_layers_weights() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"hidden_size": 0}, "hidden_size is 0; give at least 1"),
-        ({"reg": -1.0}, "reg is -1.0; give 0"),
-        ({"reg": float("nan")}, "reg is nan; give 0"),
-        ({"weight_scale": 0.0}, "weight_scale is 0.0; give a standard deviation above 0"),
+        ({"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
+        ({"reg": -1.0}, "reg is -1.0; it must be ≥ 0"),
+        ({"reg": float("nan")}, "reg is nan; it must be ≥ 0"),
+        ({"weight_scale": 0.0}, "weight_scale is 0.0; it must be > 0, such as 0.001"),
     ],
 )
 def test_refusals(settings: dict[str, float], sentence: str) -> None:

@@ -143,9 +143,9 @@ def test_two_optimizers_step_as_one_and_resume_exactly() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"lr": 0.0}, "lr is 0.0; give a learning rate above 0"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0; give 0"),
-        ({"momentum": 1.0}, "momentum is 1.0; give a share above 0 and below 1"),
+        ({"lr": 0.0}, "lr is 0.0; it must be > 0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be ≥ 0"),
+        ({"momentum": 1.0}, r"momentum is 1.0; it must be in \(0, 1\)"),
         ({"momentum": 0.0}, "momentum is 0.0"),
     ],
 )

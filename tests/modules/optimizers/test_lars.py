@@ -41,5 +41,5 @@ def test_without_decay_matrices_are_adapted_all_the_same() -> None:
 
 @pytest.mark.parametrize("coefficient", [0.0, -1.0])
 def test_a_trust_coefficient_of_zero_or_less_is_refused(coefficient: float) -> None:
-    with pytest.raises(ValueError, match=f"^trust_coeff is {coefficient}; give a number above 0"):
+    with pytest.raises(ValueError, match=f"^trust_coeff is {coefficient}; it must be > 0"):
         LARS([nn.Parameter(torch.ones(1, 1))], trust_coeff=coefficient)

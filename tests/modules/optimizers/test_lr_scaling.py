@@ -43,7 +43,7 @@ def test_a_schedule_scales_the_scaled_rate() -> None:
 
 
 def test_data_of_unknown_batch_size_and_unknown_rules_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^lr_scaling is sqrt, but the data does not say its batch_size"):
+    with pytest.raises(ValueError, match=r"^lr_scaling is sqrt, but the data has no batch_size"):
         scale_learning_rates(trainer(1, None), "sqrt")
-    with pytest.raises(ValueError, match=r"^lr_scaling is 'cubic'; give one of none, linear, sqrt"):
+    with pytest.raises(ValueError, match=r"^lr_scaling is 'cubic'; it must be one of none, linear, sqrt"):
         check_scaling("cubic")

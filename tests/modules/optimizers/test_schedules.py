@@ -53,7 +53,7 @@ def test_a_step_beyond_the_end_stays_at_zero_and_a_longer_run_has_its_own_schedu
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
 def test_refusals(warmup: float) -> None:
-    with pytest.raises(ValueError, match=f"warmup is {warmup}; give a share"):
+    with pytest.raises(ValueError, match=rf"warmup is {warmup}; it must be in \[0, 1\)"):
         rates(warmup, 10)
 
 
@@ -78,13 +78,15 @@ def test_triangle_equals_interpolation(start: float, peak: float, end: float) ->
 
 @pytest.mark.parametrize("settings", [(1.1, 0.2, 0.0), (0.2, 0.2, -0.1), (0.2, 1.0, 0.0), (float("nan"), 0.2, 0.0)])
 def test_triangles_that_are_none(settings: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match=r"give shares of the learning rate from 0 to 1|give a share of the run"):
+    with pytest.raises(
+        ValueError, match=r"(start|end) is .*; it must be in \[0, 1\]|peak is .*; it must be in \[0, 1\)"
+    ):
         triangular(10, *settings)
 
 
 def test_a_schedule_longer_than_the_run_is_refused_and_a_shorter_one_is_kept() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    with pytest.raises(ValueError, match=r"total_steps of the schedule is 50, but the run has 40 steps .*give at most"):
+    with pytest.raises(ValueError, match=r"total_steps of the schedule is 50, but the run has 40 steps .*set at most"):
         WarmupCosine(optimizer, 0.0, 50).begin(40)
     schedule = Triangular(optimizer, 1.0, 0.0, 0.0, 4)
     schedule.begin(40)

@@ -46,5 +46,5 @@ def test_the_decay_is_the_largest_and_0_takes_the_weights_as_they_are() -> None:
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_refusals(decay: float) -> None:
-    with pytest.raises(ValueError, match=f"The decay of an average is {decay}; give a number from 0 up to, but not, 1"):
+    with pytest.raises(ValueError, match=rf"ema_decay is {decay}; it must be in \[0, 1\)"):
         WeightAverage(nn.Linear(1, 1), decay)
