@@ -1,1 +1,1 @@
-"""k-nearest neighbors: the classifier, the exact search behind it and the votes."""
+"""k-nearest neighbors: the classifier, the fast exact search behind it, and the votes."""

@@ -1,51 +1,87 @@
-"""k-nearest neighbors: training memorizes all images, and an image gets the class that most of its k nearest have.
+"""k-nearest neighbors: training memorizes all images, and an image gets the class of most of its k nearest neighbors.
 
-How the neighbors are found stands in `nearest_neighbors.py`, how they vote in `votes.py`.
+    l1      d(q, m) = Σ |q_d − m_d|
+    l2      d(q, m) = ‖q − m‖ = √(‖q‖² − 2 q·m + ‖m‖²)
+    cosine  d(q, m) = 1 − q·m / (‖q‖ ‖m‖)
+
+`find_neighbors` below is the search in plain PyTorch. The classifier calls `NearestNeighbors` (`nearest_neighbors.py`),
+which finds the same neighbors faster and in less memory. How they vote is in `votes.py`.
 
 Source: T. Cover, P. Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory, 1967;
 https://cs231n.github.io/classification/#k-nearest-neighbor-classifier
 
     python -m pipelines.train fit --config knn
 
-Shapes: B images in a batch, N memorized images, K classes, k neighbors.
+Shapes: B images in a batch (queries), N memorized images, D values of one image, K classes, k neighbors.
 """
 
 from typing import Any, ClassVar, Protocol, get_args, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import check_range
 from modules.base.classifier import Classifier, ImageBatch
 from modules.neighbors.nearest_neighbors import Metric, NearestNeighbors
 from modules.neighbors.votes import CorrectByK, Weights, votes
 
-_SMOOTHING = 1e-6  # share of the votes that every class has in the logits, and the winner twice
+_SMOOTHING = 1e-6  # fraction of the votes that is added to every class in the logits, and once more to the winner
+
+
+def find_neighbors(queries: Tensor, memory: Tensor, k: int, metric: Metric = "l2") -> tuple[Tensor, Tensor]:
+    """Finds the k nearest memorized vectors of each query by computing all distances.
+
+    `topk` may return any of several neighbors at equal distance; `NearestNeighbors` returns those with the lowest
+    indices.
+
+    Args:
+        queries: Vectors (B, D).
+        memory: Memorized vectors (N, D).
+        k: Number of neighbors, in [1, N].
+        metric: Distance: l1, l2 or cosine.
+
+    Returns:
+        Distances (B, k) float64, ascending, and indices into the memory (B, k) int64.
+    """
+    queries, memory = queries.double(), memory.double()  # exact for pixels
+    if metric == "l1":
+        distances = torch.cdist(queries, memory, p=1)
+    elif metric == "l2":
+        squared = queries.square().sum(1, keepdim=True) - 2 * queries @ memory.mT + memory.square().sum(1)
+        distances = squared.clamp(min=0).sqrt()  # (B, N)
+    else:
+        distances = 1 - F.normalize(queries) @ F.normalize(memory).mT
+    nearest, indices = distances.topk(k, largest=False)
+    return nearest, indices
 
 
 @runtime_checkable
 class HasTrainingImages(Protocol):
-    """A datamodule that hands over its whole training split."""
+    """A data module that returns its whole training split at once."""
 
     def training_images(self) -> tuple[Tensor, Tensor]:
-        """Images (N, ...), preprocessed as the model sees them, and labels (N,) int64."""
+        """Returns images (N, C, H, W), preprocessed as for the model, and labels (N,) int64."""
 
 
 class KNearestNeighbors(Classifier):
-    """Classifies by the nearest memorized images; logs the accuracy of `k` and, as `val/accuracy/k=3`, of others.
+    """Classifies an image by the majority class among its k nearest memorized images.
+
+    Logs the accuracy of `k` as `val/accuracy` and that of each k in `report_k` as `val/accuracy/k=3`.
 
     Args:
-        input_shape: shape of one image.
-        num_classes: K, at least 2.
-        k: neighbors that vote, at least 1.
-        metric: l1, l2 or cosine.
-        weights: majority (one vote each) or distance (1 / distance).
-        report_k: other numbers of neighbors whose accuracy is logged, each at least 1.
-        k_max: accuracies are known for all k up to this, at least 1; it is raised to `k` and `report_k`.
-        memory_limit: bytes of distances held at a time.
+        input_shape: Shape of one image.
+        num_classes: Number of classes K, ≥ 2.
+        k: Number of neighbors that vote, ≥ 1.
+        metric: Distance between images: l1, l2 or cosine.
+        weights: Weight of a neighbor's vote: majority (1) or distance (1 / distance).
+        report_k: Further numbers of neighbors whose accuracy is logged, each ≥ 1.
+        k_max: Largest k whose accuracy is computed, ≥ 1; raised to `k` and `report_k` if it is smaller.
+        memory_limit: Bytes of distances held at a time, ≥ 1.
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of its range.
     """
 
     one_pass_settings: ClassVar[dict[str, str]] = {"k": "report_k"}  # read by pipelines.crossval
@@ -66,37 +102,34 @@ class KNearestNeighbors(Classifier):
     ) -> None:
         super().__init__(num_classes)
         for name, value in [("k", k), *(("report_k", each) for each in report_k or []), ("k_max", k_max)]:
-            if value < 1:
-                raise UserError(f"{name} is {value}; give at least 1 neighbor.")
-        if memory_limit < 1:
-            raise UserError(f"memory_limit is {memory_limit}; give at least 1 byte, such as 2**28.")
+            check_range(name, value, value >= 1, "at least 1")
+        check_range("memory_limit", memory_limit, memory_limit >= 1, "at least 1 byte, such as 2**28")
         for name, choice, accepted in (("metric", metric, get_args(Metric)), ("weights", weights, get_args(Weights))):
-            if choice not in accepted:
-                raise UserError(f"{name} is {choice!r}; give one of {', '.join(accepted)}.")
+            check_range(name, repr(choice), choice in accepted, f"one of {', '.join(accepted)}")
         self.save_hyperparameters(logger=False)
         self.k, self.metric, self.weights, self.memory_limit = k, metric, weights, memory_limit
         self.report_k = list(report_k or [])
         self.k_max = max(k, k_max, *self.report_k)
         self.register_buffer("images", torch.empty(0, *input_shape, dtype=torch.uint8))
         self.register_buffer("labels", torch.empty(0, dtype=torch.int64))
-        # Lightning writes a checkpoint only after a step of an optimizer, which needs a parameter, if only this one.
+        # Lightning saves a checkpoint only after an optimizer step, and an optimizer needs a parameter.
         self.unused = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.automatic_optimization = False
         self.correct_by_k = CorrectByK(self.k_max)
         self._search: NearestNeighbors | None = None
 
     def memorize(self, images: Tensor, labels: Tensor) -> None:
-        """Takes the images (N, *input_shape), uint8 pixels or floats, and labels (N,) for its memory.
+        """Memorizes images (N, *input_shape), uint8 pixels or floats, and labels (N,), in place of earlier ones.
 
         Raises:
-            ValueError: fewer images than neighbors are asked for, or another number of labels.
+            ValueError: If there are fewer images than neighbors, or not one label for each image.
         """
         if len(images) != len(labels):
-            raise UserError(f"There are {len(images)} images and {len(labels)} labels; give one label to each image.")
+            raise UserError(f"There are {len(images)} images and {len(labels)} labels; give one label for each image.")
         if self.k_max > len(images):
             raise UserError(
-                f"The {self.k_max} nearest neighbors are wanted, the largest of k, report_k and k_max, but there are "
-                f"{len(images)} images to memorize; set them to at most {len(images)}."
+                f"The largest of k, report_k and k_max is {self.k_max}, but there are {len(images)} images to "
+                f"memorize; set each to at most {len(images)}."
             )
         self.images, self.labels = images.to(self.images.device), labels.to(self.labels.device)
         self._search = None
@@ -107,17 +140,17 @@ class KNearestNeighbors(Classifier):
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, HasTrainingImages):
             raise UserError(
-                f"{type(self).__name__} memorizes the whole training split, which batches don't show; train it on a "
-                "datamodule with training_images(), such as CIFAR10."
+                f"{type(self).__name__} memorizes the whole training split, not batches of it; train it on a data "
+                "module with training_images(), such as CIFAR10."
             )
         self.memorize(*data.training_images())
-        self.unused.requires_grad_(True)  # or there would be nothing that several processes could agree on
+        self.unused.requires_grad_(True)  # DDP refuses a module without a trainable parameter
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([self.unused], lr=0.0)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Counts a step and learns nothing: all was memorized before."""
+        """Takes an optimizer step that changes nothing; `setup` has memorized all images."""
         optimizer: Any = self.optimizers()
         loss = 0 * self.unused
         self.manual_backward(loss)
@@ -125,19 +158,20 @@ class KNearestNeighbors(Classifier):
         return loss.detach()
 
     def on_fit_end(self) -> None:
-        self.unused.requires_grad_(False)  # nothing is left to train
+        self.unused.requires_grad_(False)
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
-        """Nothing: there are no figures of training."""
+        """Logs nothing: there are no training metrics."""
 
     def neighbors(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k nearest memorized images of each image (B, *input_shape), nearest first.
+        """Finds the k nearest memorized images of each image (B, *input_shape), nearest first.
 
         Returns:
-            Distances (B, k) float64 and places in `images` and `labels`, (B, k) int64.
+            Distances (B, k) float64 and indices into `images` and `labels`, (B, k) int64.
 
         Raises:
-            ValueError: nothing memorized, k above N, images of another shape or kind, a zero image under cosine.
+            ValueError: If no images are memorized, k is above N, or the images have another shape or type than the
+                memorized ones or contain a zero image under cosine.
         """
         if not len(self.images):
             raise UserError("No images are memorized yet; run fit first, or give the checkpoint of a run.")
@@ -147,26 +181,27 @@ class KNearestNeighbors(Classifier):
 
     def votes_by_k(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Vote shares and winners for all k: images (B, *input_shape) to (B, k_max, K) float64 and (B, k_max) int64."""
-        distances, places = self.neighbors(images, self.k_max)
-        return votes(distances, self.labels[places], self.num_classes, self.weights)
+        distances, indices = self.neighbors(images, self.k_max)
+        return votes(distances, self.labels[indices], self.num_classes, self.weights)
 
-    @torch.no_grad()  # a vote changes by leaps: there is no gradient
+    @torch.no_grad()  # votes are piecewise constant, so there is no gradient
     def forward(self, images: Tensor) -> Tensor:
-        """The logarithm of the vote shares, (B, K); before anything is memorized all classes share alike."""
+        """Logarithm of the vote shares, (B, K); uniform before any images are memorized."""
         if not len(self.images):
             return images.new_zeros(len(images), self.num_classes, dtype=torch.float32)
         return self._logits(*self.votes_by_k(images))
 
     def _logits(self, shares: Tensor, winners: Tensor) -> Tensor:
         shares, winner = shares[:, self.k - 1], winners[:, self.k - 1, None]
-        # No logarithm of 0, and among equal shares the winner's is the largest.
+        # Avoids the logarithm of 0, and gives the winner the largest of several equal shares.
         smoothed = (shares + _SMOOTHING).scatter_add(1, winner, torch.full_like(shares[:, :1], _SMOOTHING))
         return (smoothed / smoothed.sum(1, keepdim=True)).log().float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean of −ln p for the true class, p = (k · share + 1) / (k + K): logits (B, K), labels (B,) to a scalar.
+        """Mean of −ln p of the true class, p = (k · share + 1) / (k + K): logits (B, K), labels (B,) to a scalar.
 
-        Nothing is trained on it. One vote more for each class (Laplace) keeps it finite where the true class has none.
+        It is only logged. One additional vote for each class (Laplace smoothing) keeps it finite if the true class has
+        none.
         """
         shares = logits.softmax(1).gather(1, labels[:, None])
         return -((self.k * shares + 1) / (self.k + self.num_classes)).log().mean()
@@ -181,7 +216,7 @@ class KNearestNeighbors(Classifier):
         self._check_memory()
 
     def _check_memory(self) -> None:
-        self._search = None  # the memory may have moved to another device, or have been loaded
+        self._search = None  # the memory may have been moved to another device, or loaded
         self.neighbors(self.images[:1], min(self.k_max, max(len(self.images), 1)))
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
@@ -208,7 +243,7 @@ class KNearestNeighbors(Classifier):
         self.log_dict({f"{split}/accuracy/k={k}": self.accuracy_by_k[k - 1] for k in self.report_k})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("images", "labels"):  # how large they are, and whether pixels or floats, the checkpoint knows
+        for name in ("images", "labels"):  # take size and type from the checkpoint
             if (stored := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, torch.empty_like(stored, device=getattr(self, name).device))
         self._search = None

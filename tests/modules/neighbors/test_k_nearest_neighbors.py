@@ -1,4 +1,4 @@
-"""Votes against a loop and scikit-learn, and fit, test and checkpoints of the module on drawn digits."""
+"""Votes against a loop and scikit-learn; fit, test and checkpoints of the module on handwritten digits."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Digits
-from modules.neighbors.k_nearest_neighbors import KNearestNeighbors, Weights, votes
+from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
+from modules.neighbors.votes import Weights, votes
 from pipelines.run.checkpoints import check_weights_fit
 
 
@@ -40,15 +41,15 @@ def fitted(folder: Path, data: Digits, **settings: Any) -> KNearestNeighbors:
 
 
 def winner_by_loop(distances: list[float], labels: list[int], weights: Weights) -> int:
-    """The rule as the module's docstring words it."""
-    ballots: Counter[int] = Counter()
+    """The rule as the docstring of `votes.py` states it."""
+    counts: Counter[int] = Counter()
     for distance, label in zip(distances, labels, strict=True):
         if weights == "majority" or 0 in distances:
-            ballots[label] += int(weights == "majority" or distance == 0)
+            counts[label] += int(weights == "majority" or distance == 0)
         else:
-            ballots[label] += 1 / distance  # type: ignore[assignment]
-    most = max(ballots.values())
-    return next(label for label in labels if ballots[label] == most)
+            counts[label] += 1 / distance  # type: ignore[assignment]
+    most = max(counts.values())
+    return next(label for label in labels if counts[label] == most)
 
 
 @pytest.mark.parametrize("weights", ["majority", "distance"])
@@ -61,8 +62,8 @@ def test_winners_of_all_k_equal_a_loop(weights: Weights) -> None:
     torch.testing.assert_close(shares.sum(2), torch.ones(200, 12, dtype=torch.float64))
     for k in range(1, 13):
         expected = [
-            winner_by_loop(near, of, weights)
-            for near, of in zip(distances[:, :k].tolist(), labels[:, :k].tolist(), strict=True)
+            winner_by_loop(row_distances, row_labels, weights)
+            for row_distances, row_labels in zip(distances[:, :k].tolist(), labels[:, :k].tolist(), strict=True)
         ]
         assert winners[:, k - 1].tolist() == expected
 
@@ -86,7 +87,7 @@ def test_vote_shares_equal_scikit_learns(weights: Weights, metric: Any, name: st
     memory = torch.randint(256, (300, 1, 8, 8), generator=generator).to(torch.uint8)
     labels = torch.randint(5, (300,), generator=generator)
     queries = torch.cat([memory[:10], torch.randint(256, (60, 1, 8, 8), generator=generator).to(torch.uint8)])
-    if metric == "cosine":  # scikit-learn puts its exact matches a rounding error away from 0
+    if metric == "cosine":  # scikit-learn's distances of exact matches are rounding errors instead of 0
         queries = queries[10:]
     for k in (1, 6, 25):
         model = KNearestNeighbors((1, 8, 8), 5, k, metric, weights)
@@ -95,15 +96,15 @@ def test_vote_shares_equal_scikit_learns(weights: Weights, metric: Any, name: st
         reference.fit(memory.flatten(1).double().numpy(), labels.numpy())
         expected = torch.from_numpy(reference.predict_proba(queries.flatten(1).double().numpy()))
         distances, _ = model.neighbors(queries, k + 1)
-        clear = distances[:, k - 1] < distances[:, k]  # scikit-learn takes any of those at equal distance
-        assert clear.double().mean() > 0.9
+        untied = distances[:, k - 1] < distances[:, k]  # scikit-learn returns any of those at equal distance
+        assert untied.double().mean() > 0.9
         shares = model.votes_by_k(queries)[0][:, k - 1]
-        torch.testing.assert_close(shares[clear], expected[clear], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(shares[untied], expected[untied], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(model(queries).exp(), shares.float(), rtol=1e-4, atol=1e-4)
         assert torch.equal(model(queries).argmax(1), model.votes_by_k(queries)[1][:, k - 1])
 
 
-def test_loss_is_that_of_smoothed_shares() -> None:
+def test_the_loss_is_the_cross_entropy_of_smoothed_shares() -> None:
     model = KNearestNeighbors((2,), 3, k=4, k_max=4)
     shares = torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.0, 1.0]])
     expected = -torch.tensor([2 / 7, 5 / 7]).log().mean()
@@ -115,11 +116,11 @@ def test_fit_memorizes_the_whole_training_split(tmp_path: Path) -> None:
     model = fitted(tmp_path, data, k=3, k_max=5)
     assert torch.equal(model.images, data.splits["train"][0])
     assert torch.equal(model.labels, data.splits["train"][1])
-    assert len(model.images) % 100 != 0  # batches would have left out the rest
+    assert len(model.images) % 100 != 0  # batches would have dropped the rest
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
-def test_accuracies_of_all_k_are_those_of_single_models(tmp_path: Path, metric: Any) -> None:
+def test_accuracies_of_all_k_equal_those_of_models_with_this_k(tmp_path: Path, metric: Any) -> None:
     data = digits()
     model = KNearestNeighbors(data.input_shape, 10, k=4, metric=metric, report_k=[1, 9], k_max=12)
     trainer = trainer_of(tmp_path, enable_checkpointing=False)
@@ -130,14 +131,14 @@ def test_accuracies_of_all_k_are_those_of_single_models(tmp_path: Path, metric: 
     for k, name in ((4, ""), (1, "/k=1"), (9, "/k=9")):
         single = KNearestNeighbors(data.input_shape, 10, k=k, metric=metric, k_max=1)
         single.memorize(*data.training_images())
-        right = (single(images).argmax(1) == labels).double().mean().item()
-        assert logged[f"val/accuracy{name}"].item() == pytest.approx(right, abs=1e-6)
-        assert model.accuracy_by_k[k - 1].item() == pytest.approx(right, abs=1e-6)
+        accuracy = (single(images).argmax(1) == labels).double().mean().item()
+        assert logged[f"val/accuracy{name}"].item() == pytest.approx(accuracy, abs=1e-6)
+        assert model.accuracy_by_k[k - 1].item() == pytest.approx(accuracy, abs=1e-6)
     assert model.accuracy_by_k.shape == (12,)
     assert logged["val/accuracy"] > 0.95
 
 
-def test_a_checkpoint_brings_the_memory_along(tmp_path: Path) -> None:
+def test_a_checkpoint_contains_the_memory(tmp_path: Path) -> None:
     data = digits()
     model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=10)
     keep = ModelCheckpoint(tmp_path, "best", monitor="val/accuracy", mode="max")
@@ -147,10 +148,11 @@ def test_a_checkpoint_brings_the_memory_along(tmp_path: Path) -> None:
     assert stored["global_step"] >= 1
     fresh = KNearestNeighbors(data.input_shape, 10, k=3, k_max=10)
     check_weights_fit(stored, fresh, file)
-    [found] = trainer_of(tmp_path).test(fresh, data, ckpt_path=str(file), verbose=False)
+    [metrics] = trainer_of(tmp_path).test(fresh, data, ckpt_path=str(file), verbose=False)
     assert torch.equal(fresh.images, model.images)
     images, labels = data.splits["test"]
-    assert found["test/accuracy"] == pytest.approx((model(images).argmax(1) == labels).double().mean().item(), abs=1e-6)
+    accuracy = (model(images).argmax(1) == labels).double().mean().item()
+    assert metrics["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
     other = KNearestNeighbors((3, 8, 8), 10)
     with pytest.raises(ValueError, match=r"does not fit: images has shape \(\d+, 1, 8, 8\) in it and \(0, 3, 8, 8\)"):
         check_weights_fit(stored, other, file)
@@ -173,7 +175,7 @@ def test_predictions_are_vote_shares(tmp_path: Path) -> None:
     torch.testing.assert_close(model.predict_step((images, labels), 0), shares, rtol=0, atol=1e-4)
 
 
-def test_before_fit_all_classes_are_equally_likely_and_nothing_is_evaluated(tmp_path: Path) -> None:
+def test_before_fit_all_classes_are_equally_likely_and_evaluation_is_refused(tmp_path: Path) -> None:
     model = KNearestNeighbors((1, 8, 8), 10)
     assert model(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).softmax(1).unique().tolist() == pytest.approx([0.1])
     with pytest.raises(ValueError, match=r"^No images are memorized yet; run fit first"):
@@ -189,12 +191,12 @@ def test_loaders_without_a_datamodule_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k": 0}, "k is 0; give at least 1 neighbor."),
-        ({"report_k": [3, 0]}, "report_k is 0; give at least 1 neighbor."),
-        ({"k_max": -2}, "k_max is -2; give at least 1 neighbor."),
-        ({"metric": "l3"}, "metric is 'l3'; give one of l1, l2, cosine."),
-        ({"weights": "rank"}, "weights is 'rank'; give one of majority, distance."),
-        ({"memory_limit": 0}, "memory_limit is 0; give at least 1 byte, such as 2**28."),
+        ({"k": 0}, "k is 0; it must be at least 1."),
+        ({"report_k": [3, 0]}, "report_k is 0; it must be at least 1."),
+        ({"k_max": -2}, "k_max is -2; it must be at least 1."),
+        ({"metric": "l3"}, "metric is 'l3'; it must be one of l1, l2, cosine."),
+        ({"weights": "rank"}, "weights is 'rank'; it must be one of majority, distance."),
+        ({"memory_limit": 0}, "memory_limit is 0; it must be at least 1 byte, such as 2**28."),
     ],
 )
 def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
@@ -205,7 +207,10 @@ def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 def test_more_neighbors_than_images_and_missing_labels_are_refused() -> None:
     images, labels = torch.zeros(7, 1, 8, 8, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"^The 50 nearest neighbors are wanted, .* there are 7 images to memorize"):
+    with pytest.raises(
+        ValueError,
+        match=r"^The largest of k, report_k and k_max is 50, .* 7 images to memorize; set each to at",
+    ):
         KNearestNeighbors((1, 8, 8), 10).memorize(images, labels)
-    with pytest.raises(ValueError, match=r"^There are 7 images and 6 labels; give one label to each image\.$"):
+    with pytest.raises(ValueError, match=r"^There are 7 images and 6 labels; give one label for each image\.$"):
         KNearestNeighbors((1, 8, 8), 10, k_max=1).memorize(images, labels[:6])
