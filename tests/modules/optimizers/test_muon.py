@@ -1,6 +1,7 @@
 """Muon against an exact decomposition in float64, and bit for bit against timm's and torch's own."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_a_state_that_timm_saved_goes_on() -> None:
             parameter.grad = gradient.clone()
     theirs.step()
     ours = Muon(second)
-    ours.load_state_dict(theirs.state_dict())
+    ours.load_state_dict(deepcopy(theirs.state_dict()))
     for before, after in zip(first, second, strict=True):
         after.data.copy_(before.detach())
     theirs.step()
