@@ -1,6 +1,6 @@
-"""Losses of adversarial training: what the discriminator D minimizes, and what the generator G does in return.
+"""Adversarial losses of the discriminator D and the generator G.
 
-Both are means over a batch of scores, r = D(x) of real images x and f = D(G(z)) of generated ones; σ is the sigmoid.
+Both are means over a batch of scores r = D(x) of real images x and f = D(G(z)) of generated ones; σ is the sigmoid.
 
                   discriminator                                  generator        source
     bce           −log σ(r) − log(1 − σ(f))                      −log σ(f)        I. Goodfellow et al., arXiv 1406.2661
@@ -8,15 +8,15 @@ Both are means over a batch of scores, r = D(x) of real images x and f = D(G(z))
     hinge         max(0, 1 − r) + max(0, 1 + f)                  −f               J. H. Lim, J. C. Ye, arXiv 1705.02894
     wasserstein   f − r                                          −f               M. Arjovsky et al., arXiv 1701.07875
 
-`bce` is the paper's non-saturating form: a generator that minimized log(1 − σ(f)) would get no gradient from fakes that
-are easily told. log σ is computed from the score, so that it neither overflows nor becomes log 0.
+`bce` is the paper's non-saturating form: a generator that minimizes log(1 − σ(f)) gets nearly no gradient from fakes
+that D recognizes with confidence. log σ is computed from the score, so that it neither overflows nor becomes log 0.
 
-`wasserstein` holds for critics whose slope is nowhere steeper than 1. WGAN-GP asks for it by a penalty on D's gradient
-at points on the way from a fake image to a real one:
+`wasserstein` needs a critic with Lipschitz constant 1. WGAN-GP enforces it by a penalty on D's gradient at points
+between fake and real images:
 
-    λ (‖∇D(x̂)‖ − 1)²,    x̂ = ε x + (1 − ε) G(z),    ε uniform in [0, 1], one an image
+    λ (‖∇D(x̂)‖ − 1)²,    x̂ = ε x + (1 − ε) G(z),    ε uniform in [0, 1] for each image
 
-It is a statement on each image alone, so D must not have batch normalization, which mixes the images of a batch.
+The penalty is on gradients of single images, so D must not have batch normalization, which mixes the images of a batch.
 Source: I. Gulrajani et al., arXiv 1704.00028.
 
 Shapes: B images in a batch, C channels, H×W pixels.
@@ -37,12 +37,12 @@ LossName = Literal["bce", "least_squares", "hinge", "wasserstein"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """A row of the table above.
+    """Losses of discriminator and generator: a row of the table above.
 
     Attributes:
-        discriminator: scores of real and of generated images, (B,) each, to a scalar.
-        generator: scores of generated images (B,) to a scalar.
-        boundary: the score at which D takes an image for as likely real as generated; None if there is no such score.
+        discriminator: Loss of D, a scalar, of scores (B,) of real and of generated images.
+        generator: Loss of G, a scalar, of scores (B,) of generated images.
+        boundary: Score at which D considers real and generated equally likely; None if there is no such score.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -75,39 +75,36 @@ LOSSES: dict[LossName, AdversarialLoss] = {
 
 
 def adversarial_loss(name: LossName) -> AdversarialLoss:
-    """The loss of that name.
+    """Returns the losses of that name.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: If the name is unknown.
     """
     if name not in LOSSES:
-        raise UserError(f"loss is {name!r}; give one of {', '.join(LOSSES)}.")
+        raise UserError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}.")
     return LOSSES[name]
 
 
 def accuracies(loss: AdversarialLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Shares of real images that are taken for real, and of generated ones that are not: scores (B,) to two scalars.
+    """Returns the accuracies of D, two scalars, on real and on generated images with scores (B,).
 
-    Where a loss has no boundary, it lies halfway between the mean scores.
+    For a loss without boundary, it lies halfway between the mean scores.
     """
     boundary = loss.boundary if loss.boundary is not None else (real.mean() + fake.mean()) / 2
     return (real > boundary).float().mean(), (fake <= boundary).float().mean()
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """Mean of (‖∇D(x̂)‖ − 1)², to be multiplied by λ.
+    """Returns the mean of (‖∇D(x̂)‖ − 1)², a scalar with gradients for the critic's weights; multiply it by λ.
 
     Args:
-        critic: D, images (B, C, H, W) to scores (B,).
-        real: images (B, C, H, W).
-        fake: as many generated images.
-        mix: ε, (B,) in [0, 1].
-
-    Returns:
-        A scalar through which gradients reach the critic's weights.
+        critic: D, which maps images (B, C, H, W) to scores (B,).
+        real: Real images (B, C, H, W).
+        fake: Generated images (B, C, H, W).
+        mix: ε of each image, (B,) in [0, 1].
     """
     points = torch.lerp(fake, real, mix.reshape(-1, 1, 1, 1)).detach().requires_grad_()  # x̂
     (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     # Unlike √Σg², vector_norm has a gradient where all g are 0.
-    lengths = torch.linalg.vector_norm(gradients.flatten(1), dim=1)  # (B,)
-    return (lengths - 1).square().mean()
+    norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)  # (B,)
+    return (norms - 1).square().mean()

@@ -1,6 +1,6 @@
 """Generators and discriminators: fully connected, as in the first GAN, and deep convolutional, as in DCGAN.
 
-Generator, from Z random numbers to an image in [−1, 1], M being its width:
+Generator, from Z latent values to an image in [−1, 1], with width M:
 
     fully_connected   {affine – normalization – ReLU} × 2, M units each  –  affine  –  tanh
     convolutional     affine to 8M units  –  normalization – ReLU
@@ -8,18 +8,18 @@ Generator, from Z random numbers to an image in [−1, 1], M being its width:
                       transposed convolution to M maps of H/2 × W/2  –  normalization – ReLU
                       transposed convolution to C maps of H × W  –  tanh
 
-Discriminator, from an image to one score, the larger the more real:
+Discriminator, from an image to a score, higher for images that look real:
 
     fully_connected   affine – leaky ReLU  –  affine – normalization – leaky ReLU, M units each  –  affine
     convolutional     convolution to M maps of H/2 × W/2  –  leaky ReLU
                       convolution to 2M maps of H/4 × W/4  –  normalization – leaky ReLU
                       affine to 8M units  –  normalization – leaky ReLU  –  affine
 
-All convolutions have 4×4 kernels and move by 2 pixels: strides instead of pooling, so that the networks learn how to
-shrink and to grow. 4 being a multiple of 2, a transposed convolution reaches every pixel by equally many of its
-weights, which spares the images a chequerboard. The hidden affine layers are what sees a whole image: two convolutions
-see 10 pixels across. Neither the discriminator's first layer nor the layers at the ends are normalized. Weights start
-from a normal distribution with standard deviation 0.02, the leaky ReLU's slope is 0.2.
+All convolutions have 4×4 kernels and stride 2 instead of pooling, so that the networks learn to downsample and
+upsample. Since the kernel size is a multiple of the stride, every pixel of a transposed convolution gets equally many
+weights, which avoids checkerboard artifacts. The hidden affine layers see the whole image; the receptive field of two
+convolutions is 10 pixels wide. Neither the discriminator's first layer nor the last layers are normalized. Weights are
+initialized from a normal distribution with standard deviation 0.02; the slope of the leaky ReLU is 0.2.
 
 Sources: I. Goodfellow et al., arXiv 1406.2661; A. Radford, L. Metz, S. Chintala, arXiv 1511.06434; X. Chen et al.,
 arXiv 1606.03657 for convolutional networks of MNIST's size; https://distill.pub/2016/deconv-checkerboard/.
@@ -44,7 +44,7 @@ _WEIGHT_SCALE = 0.02
 
 
 class Discriminator(nn.Module):
-    """Images (B, C, H, W) to scores (B,), whatever layers it has."""
+    """A sequence of layers that maps images (B, C, H, W) to scores (B,)."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ class Discriminator(nn.Module):
 def new_generator(
     kind: NetworkKind, image_shape: tuple[int, ...], latent_size: int, width: int, norm: VectorNorm
 ) -> nn.Module:
-    """A network from latents (B, Z) to images (B, C, H, W) in [−1, 1], with weights drawn anew.
+    """Returns a randomly initialized generator, from latents (B, Z) to images (B, C, H, W) in [−1, 1].
 
     Raises:
-        ValueError: an unknown kind or normalization, or an image size that it can't make.
+        ValueError: If the kind or normalization is unknown, or the image size is not supported.
     """
     if _is_convolutional("generator", kind):
         _check_size(image_shape, "generator")
@@ -94,10 +94,10 @@ def new_generator(
 
 
 def new_discriminator(kind: NetworkKind, image_shape: tuple[int, ...], width: int, norm: VectorNorm) -> nn.Module:
-    """A network from images (B, C, H, W) to scores (B,), with weights drawn anew.
+    """Returns a randomly initialized discriminator, from images (B, C, H, W) to scores (B,).
 
     Raises:
-        ValueError: an unknown kind or normalization, or an image size that it can't take.
+        ValueError: If the kind or normalization is unknown, or the image size is not supported.
     """
     if _is_convolutional("discriminator", kind):
         _check_size(image_shape, "discriminator")
@@ -128,15 +128,15 @@ def new_discriminator(kind: NetworkKind, image_shape: tuple[int, ...], width: in
 
 def _is_convolutional(name: str, kind: NetworkKind) -> bool:
     if kind not in ("fully_connected", "convolutional"):
-        raise UserError(f"{name} is {kind!r}; give fully_connected or convolutional.")
+        raise UserError(f"{name} is {kind!r}; it must be fully_connected or convolutional.")
     return kind == "convolutional"
 
 
 def _check_size(image_shape: tuple[int, ...], name: str) -> None:
     if any(side % 4 or side < 8 for side in image_shape[1:]):
         raise UserError(
-            f"A convolutional {name} doubles or halves images twice, so height and width must be multiples of 4 from 8 "
-            f"on, but the data has {image_shape[1]}×{image_shape[2]} pixels; give {name} fully_connected."
+            f"A convolutional {name} doubles or halves images twice, so height and width must be multiples of 4, at "
+            f"least 8, but the data has {image_shape[1]}×{image_shape[2]} pixels; set {name} to fully_connected."
         )
 
 

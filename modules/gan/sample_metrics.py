@@ -1,17 +1,18 @@
-"""How good generated images are, in the eyes of a classifier of the real ones.
+"""Metrics of generated images, computed from the features and probabilities of a classifier of the real images.
 
-    Fréchet distance   ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   of normal distributions fitted to the features of either
-    histogram KL       Σ q log(q / p)   of the classes' shares q among the generated images and p among the real ones
-    confidence         mean over generated images of the largest of the classes' probabilities
+    Fréchet distance   ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   between normal distributions fitted to the features of
+    both
+    histogram KL       Σ q log(q / p)   of class frequencies q among generated and p among real images
+    confidence         mean over generated images of the largest class probability
 
-The distance grows if samples look unlike real images and if they are less diverse; KL alone sees classes that are made
-too often or never; confidence falls for images that are no digit, or two. All are 0 (confidence: near 1) at best.
+The distance grows if samples look unlike real images or are less diverse; KL measures classes that are generated too
+often or too rarely; confidence drops for ambiguous images. The best values are 0, for confidence near 1.
 
-The square root is taken of a symmetric matrix: Σ₁ Σ₂ has the eigenvalues of Σ₁^½ Σ₂ Σ₁^½. All in float64, since the
-distance is a small difference of large sums.
+Σ₁ Σ₂ has the eigenvalues of the symmetric matrix Σ₁^½ Σ₂ Σ₁^½, whose square root is computed instead, in float64, since
+the distance is a small difference of large sums.
 
 Sources: M. Heusel et al., arXiv 1706.08500 (with features of Inception, hence "FID"); T. Salimans et al., arXiv
-1606.03498 for judging samples by a classifier's classes.
+1606.03498 for evaluating samples by a classifier.
 
 Shapes: N and M images, D features, K classes.
 """
@@ -23,19 +24,22 @@ from common.errors import UserError
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Between features (N, D) and (M, D), at least 2 of each; 0 if their means and covariances are the same.
+    """Returns the Fréchet distance between features (N, D) and (M, D), 0 if means and covariances are equal.
 
     Raises:
-        ValueError: fewer than 2 of either, or values that are not finite.
+        ValueError: If there are fewer than 2 images on either side, or a feature is not finite.
     """
     if min(len(first), len(second)) < 2:
-        raise UserError(f"A Fréchet distance needs at least 2 images on either side, not {len(first)}, {len(second)}.")
+        raise UserError(f"A Fréchet distance needs at least 2 images on each side, not {len(first)} and {len(second)}.")
     if not (first.isfinite().all() and second.isfinite().all()):
-        raise UserError("Features of images are not finite numbers, so their Fréchet distance is none either.")
+        raise UserError(
+            "Features contain NaN or inf, so the Fréchet distance is undefined; use a checkpoint from before it
+            diverged."
+        )
     first, second = first.double(), second.double()
     difference = first.mean(0) - second.mean(0)
     covariances = first.mT.cov(), second.mT.cov()  # (D, D) each, divided by N − 1
-    (a, b) = (matrix.reshape(first.shape[1], -1) for matrix in covariances)  # of a single feature, cov is a scalar
+    (a, b) = (matrix.reshape(first.shape[1], -1) for matrix in covariances)  # cov of a single feature is a scalar
     variances, directions = torch.linalg.eigh(a)
     root = directions * variances.clamp(min=0).sqrt() @ directions.mT  # a^½
     trace = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
@@ -43,11 +47,11 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 
 
 def histogram_kl(generated: Tensor, real: Tensor, num_classes: int) -> float:
-    """Of the classes of generated images (N,) from those of real ones (M,), int64; infinite if they make a new one."""
+    """Returns the KL divergence of class labels (N,) of generated from (M,) of real images; inf for a new class."""
     q, p = (labels.bincount(minlength=num_classes).double() / len(labels) for labels in (generated, real))
     return float(torch.special.xlogy(q, q / p).nan_to_num(nan=0.0, posinf=float("inf")).sum())
 
 
 def mean_confidence(logits: Tensor) -> float:
-    """Of logits (N, K)."""
+    """Returns the mean of the largest class probability of logits (N, K)."""
     return float(logits.double().softmax(1).amax(1).mean())

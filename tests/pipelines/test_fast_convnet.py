@@ -62,7 +62,7 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
     [
         (["--trainer.max_epochs", "1"], "whitening_bias_epochs is 2, longer than the run's 1; give at most that"),
         (["--data.preprocessing", "pca"], "takes images (C, H, W), but the data has shape (64,)"),
-        (["--trainer.precision", "16-true"], "CPUs train in no float16, but precision is 16-true"),
+        (["--trainer.precision", "16-true"], "float16 training is not supported on CPUs, but precision is 16-true"),
         (["--model.schedule_peak", "1.5"], "peak is 1.5; give a share of the run from 0 up to, but not, 1."),
         (
             ["--optimizer", "SGD", "--lr_scheduler", "Triangular", "--lr_scheduler.total_steps", "50"],

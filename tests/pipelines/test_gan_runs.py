@@ -89,9 +89,9 @@ def test_a_run_that_diverges_ends_with_a_sentence_and_keeps_its_last_good_checkp
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model.discriminator_steps", "0"], "discriminator_steps is 0; give at least 1"),
+        (["--model.discriminator_steps", "0"], "discriminator_steps is 0; it must be at least 1"),
         (["--optimizer", "Adam"], "one was given for all; leave --optimizer out and set model.generator_lr"),
-        (["--data.preprocessing", "standardize"], "but preprocessing is standardize; give --data.preprocessing scale"),
+        (["--data.preprocessing", "standardize"], "but preprocessing is standardize; set it to scale"),
         (["--data.preprocessing", "pca"], "makes images (C, H, W), but the data has shape (64,)"),
         (["--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
     ],

@@ -267,22 +267,25 @@ def test_without_logging_a_divergence_still_stops(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"discriminator_steps": 0}, "discriminator_steps is 0; give at least 1"),
-        ({"generator_steps": 0}, "generator_steps is 0; give at least 1"),
-        ({"latent_size": 0}, "latent_size is 0; give at least 1"),
-        ({"generator_width": 0}, "generator_width is 0; give at least 1"),
-        ({"discriminator_width": -1}, "discriminator_width is -1; give at least 1"),
-        ({"ema_decay": -0.1}, "ema_decay is -0.1; give a number from 0 up to, but not, 1"),
-        ({"ema_decay": 1.0}, "ema_decay is 1.0; give a number from 0 up to, but not, 1"),
-        ({"beta1": 1.0}, "beta1 is 1.0; give a number from 0"),
-        ({"generator_lr": 0.0}, "generator_lr is 0.0; give a learning rate above 0"),
-        ({"discriminator_lr": float("nan")}, "discriminator_lr is nan; give a learning rate above 0"),
-        ({"clip_norm": 0.0}, "clip_norm is 0.0; give a length above 0"),
-        ({"gradient_penalty": -1.0}, "gradient_penalty is -1.0; give 0 or more"),
-        ({"loss": "wasserstein"}, "wasserstein without a gradient penalty; give gradient_penalty, such as 10"),
-        ({"gradient_penalty": 1.0, "discriminator_norm": "batch"}, "give discriminator_norm layer or none"),
-        ({"loss": "js"}, "loss is 'js'; give one of bce"),
-        ({"input_shape": (64,)}, r"makes images \(C, H, W\), but the data has shape \(64,\); give preprocessing scale"),
+        ({"discriminator_steps": 0}, "discriminator_steps is 0; it must be at least 1"),
+        ({"generator_steps": 0}, "generator_steps is 0; it must be at least 1"),
+        ({"latent_size": 0}, "latent_size is 0; it must be at least 1"),
+        ({"generator_width": 0}, "generator_width is 0; it must be at least 1"),
+        ({"discriminator_width": -1}, "discriminator_width is -1; it must be at least 1"),
+        ({"ema_decay": -0.1}, r"ema_decay is -0.1; it must be in \[0, 1\)"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1.0; it must be in \[0, 1\)"),
+        ({"beta1": 1.0}, r"beta1 is 1.0; it must be in \[0, 1\)"),
+        ({"generator_lr": 0.0}, "generator_lr is 0.0; it must be > 0"),
+        ({"discriminator_lr": float("nan")}, "discriminator_lr is nan; it must be > 0"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0; it must be > 0"),
+        ({"gradient_penalty": -1.0}, "gradient_penalty is -1.0; it must be ≥ 0"),
+        ({"loss": "wasserstein"}, "wasserstein, which needs a gradient penalty; set gradient_penalty"),
+        ({"gradient_penalty": 1.0, "discriminator_norm": "batch"}, "set discriminator_norm to layer or none"),
+        ({"loss": "js"}, "loss is 'js'; it must be one of bce"),
+        (
+            {"input_shape": (64,)},
+            r"generates images \(C, H, W\), but the data has shape \(64,\); use preprocessing scale",
+        ),
         ({"input_shape": (1, 10, 8), "generator": "convolutional"}, "the data has 10×8 pixels"),
     ],
 )
@@ -294,11 +297,11 @@ def test_refusals(settings: dict[str, Any], sentence: str) -> None:
 def test_a_batch_too_small_for_its_steps_and_images_that_are_not_scaled_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match="A batch of 24 images is too small for 13 discriminator steps; give a batch_size of at least 26",
+        match="A batch of 24 images is too small for 13 discriminator steps; use a batch_size of at least 26",
     ):
         train(new(discriminator_steps=13), 1, tmp_path)
     trainer = L.Trainer(
         accelerator="cpu", devices=1, max_steps=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path
     )
-    with pytest.raises(ValueError, match=r"but preprocessing is mean_image; give --data\.preprocessing scale"):
+    with pytest.raises(ValueError, match=r"but preprocessing is mean_image; set it to scale"):
         trainer.fit(new(), Digits(preprocessing="mean_image"))

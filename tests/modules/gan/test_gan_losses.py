@@ -105,5 +105,5 @@ def test_gradient_penalty_of_a_critic_without_slope_is_1_and_its_gradient_finite
 
 
 def test_an_unknown_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="loss is 'wgan'; give one of bce, least_squares, hinge, wasserstein"):
+    with pytest.raises(ValueError, match="loss is 'wgan'; it must be one of bce, least_squares, hinge, wasserstein"):
         adversarial_loss("wgan")  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def test_a_transposed_convolution_reaches_every_inner_pixel_equally_often() -> N
     ("shape", "name"), [((1, 30, 28), "30×28"), ((1, 28, 26), "28×26"), ((3, 4, 4), "4×4")], ids=lambda v: str(v)
 )
 def test_an_image_size_that_the_convolutional_networks_can_not_make(shape: tuple[int, ...], name: str) -> None:
-    says = f"must be multiples of 4 from 8 on, but the data has {name} pixels; give %s fully_connected"
+    says = f"must be multiples of 4, at least 8, but the data has {name} pixels; set %s to fully_connected"
     with pytest.raises(ValueError, match=says % "generator"):
         new_generator("convolutional", shape, 5, 6, "batch")
     with pytest.raises(ValueError, match=says % "discriminator"):
@@ -66,7 +66,7 @@ def test_an_image_size_that_the_convolutional_networks_can_not_make(shape: tuple
 
 
 def test_unknown_kinds() -> None:
-    with pytest.raises(ValueError, match="generator is 'dense'; give fully_connected or convolutional"):
+    with pytest.raises(ValueError, match="generator is 'dense'; it must be fully_connected or convolutional"):
         new_generator("dense", (1, 8, 8), 5, 6, "none")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="discriminator is 'dense'; give fully_connected or convolutional"):
+    with pytest.raises(ValueError, match="discriminator is 'dense'; it must be fully_connected or convolutional"):
         new_discriminator("dense", (1, 8, 8), 6, "none")  # type: ignore[arg-type]
