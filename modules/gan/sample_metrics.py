@@ -33,8 +33,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
         raise UserError(f"A Fréchet distance needs at least 2 images on each side, not {len(first)} and {len(second)}.")
     if not (first.isfinite().all() and second.isfinite().all()):
         raise UserError(
-            "Features contain NaN or inf, so the Fréchet distance is undefined; use a checkpoint from before it
-            diverged."
+            "Features contain NaN or inf, so the Fréchet distance is undefined; use a checkpoint from before that."
         )
     first, second = first.double(), second.double()
     difference = first.mean(0) - second.mean(0)

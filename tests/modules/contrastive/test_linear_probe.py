@@ -72,7 +72,7 @@ def test_without_a_checkpoint_it_starts_at_random_with_the_same_network(pretrain
 def test_another_encoder_is_named(pretrained: SimCLR, tmp_path: Path) -> None:
     file = saved(pretrained, tmp_path, **ENCODER)
     said = (
-        r"best\.ckpt is another one than this model's; give --model\.backbone test_resnet --model\.small_stem true "
+        r"best\.ckpt differs from this model's; set --model\.backbone test_resnet --model\.small_stem true "
         r'--model\.options \'\{"channels": \[8, 8, 16, 16\]\}\'\.'
     )
     with pytest.raises(ValueError, match=said):
@@ -83,7 +83,7 @@ def test_another_encoder_is_named(pretrained: SimCLR, tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_topic_is_refused(tmp_path: Path) -> None:
     file = saved(probe(), tmp_path, _class_path="modules.LinearProbe")
-    with pytest.raises(ValueError, match=r"best\.ckpt is a checkpoint of LinearProbe, not of SimCLR; give one that"):
+    with pytest.raises(ValueError, match=r"best\.ckpt is a checkpoint of LinearProbe, not of SimCLR; use one that"):
         probe(file)
 
 

@@ -150,9 +150,7 @@ def test_the_test_set_is_counted_once_and_training_images_vote(
 
 def test_single_views_are_refused(tmp_path: Path) -> None:
     data = Digits(batch_size=64)
-    with pytest.raises(
-        ValueError, match=r"^SimCLR learns from two views .* got a batch of \(64, 1, 8, 8\); give --data"
-    ):
+    with pytest.raises(ValueError, match=r"^SimCLR learns from two views .* got a batch of \(64, 1, 8, 8\); set data"):
         trainer_of(tmp_path).fit(simclr(data.input_shape), data)
 
 
@@ -169,16 +167,14 @@ def test_all_images_vote_where_there_are_fewer_than_the_memory_takes(tmp_path: P
 def test_more_neighbors_than_images_are_refused(tmp_path: Path) -> None:
     data = digits(subset=20)
     with pytest.raises(
-        ValueError, match=r"^knn is 50 and knn_memory is None, but there are 20 training images; give at"
+        ValueError, match=r"^knn is 50 and knn_memory is None, but there are 20 training images; use at"
     ):
         trainer_of(tmp_path).validate(simclr(data.input_shape, knn=50), data, verbose=False)
 
 
 def test_synchronized_batch_norm_on_a_cpu_is_refused() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(simclr())
-    with pytest.raises(
-        ValueError, match=r"^torch synchronizes batch norm on GPUs alone; give --trainer\.sync_batchnorm"
-    ):
+    with pytest.raises(ValueError, match=r"^torch synchronizes batch norm on GPUs only; set trainer\.sync_batchnorm"):
         model.on_fit_start()
 
 
@@ -191,10 +187,10 @@ def test_neighbors_need_a_memory() -> None:
     ("settings", "sentence"),
     [
         ({"temperature": 0.0}, r"temperature is 0\.0; give a number above 0"),
-        ({"knn_temperature": -1.0}, r"knn_temperature is -1\.0; give a number above 0"),
-        ({"knn": 0}, "knn is 0 and knn_memory is None; give 1 or more"),
-        ({"knn": 9, "knn_memory": 8}, "knn is 9 and knn_memory is 8; give 1 or more"),
-        ({"hidden": 0}, "hidden is 0 and projection is 8; give at least 1 for each"),
+        ({"knn_temperature": -1.0}, r"knn_temperature is -1\.0; it must be > 0"),
+        ({"knn": 0}, "knn is 0; it must be at least 1"),
+        ({"knn": 9, "knn_memory": 8}, "knn_memory is 8; it must be at least knn, 9"),
+        ({"hidden": 0}, "hidden is 0; it must be at least 1"),
         ({"projection": 0}, "hidden is 16 and projection is 0"),
         ({"lr_scaling": "cubic"}, "lr_scaling is 'cubic'; it must be one of none, linear, sqrt"),
         ({"backbone": "resnet_18", "options": None}, "timm has no model 'resnet_18'; did you mean"),
