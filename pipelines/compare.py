@@ -53,10 +53,10 @@ def _compare(arguments: Sequence[str]) -> None:
     given = _parser().parse_args(arguments)
     if given.out.is_dir():
         raise UserError(f"--out is the folder {given.out}; give the name of an HTML file in it.")
-    from pipelines.comparison.find import find
+    from pipelines.comparison.find_runs import find
     from pipelines.comparison.page import write_page
     from pipelines.comparison.ranking import compare
-    from pipelines.comparison.table import print_table
+    from pipelines.comparison.terminal_table import print_table
 
     comparison = compare(find(given.targets), given.targets, given.sort)
     if comparison.headline:
@@ -81,8 +81,8 @@ def _upload(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("targets", nargs="*", metavar="PATH", default=["logs"], help="as for compare; by default logs")
     given = parser.parse_args(arguments)
-    from pipelines.comparison.find import find
-    from pipelines.comparison.upload import upload
+    from pipelines.comparison.find_runs import find
+    from pipelines.comparison.wandb_upload import upload
 
     if not upload(find(given.targets).folders):
         sys.exit(1)

@@ -114,8 +114,8 @@ def _create(plan: "Plan") -> "Search":
 
 
 def _work(plan: "Plan", search: "Search", parallel: int | None, no_test: bool) -> bool:
-    from pipelines.cross_validation.final import train_and_test
-    from pipelines.cross_validation.picture import draw
+    from pipelines.cross_validation.final_run import train_and_test
+    from pipelines.cross_validation.fold_plot import draw
     from pipelines.cross_validation.results import collect, complete, table, write_csv
     from pipelines.search.launcher import run_search
 

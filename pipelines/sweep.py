@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from pipelines.search.resolve import check_parameters
+    from pipelines.search.parameter_check import check_parameters
     from pipelines.search.search import Search
     from pipelines.search.sweep_file import read_sweep
 
@@ -125,7 +125,7 @@ def _run(given: argparse.Namespace) -> None:
 
 def _existing(given: argparse.Namespace) -> None:
     from pipelines.search.search import Search
-    from pipelines.search.show import best, show
+    from pipelines.search.trial_table import best, show
 
     search = Search(given.folder)
     if given.command == "resume":

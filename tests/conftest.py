@@ -23,4 +23,4 @@ def forked_check(monkeypatch: pytest.MonkeyPatch) -> None:
         done = run_module(command[2], command[3:], Path.cwd(), input)
         return subprocess.CompletedProcess(command, done.code, done.out, done.err)
 
-    monkeypatch.setattr("pipelines.search.resolve.subprocess.run", run)
+    monkeypatch.setattr("pipelines.search.parameter_check.subprocess.run", run)

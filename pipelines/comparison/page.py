@@ -13,10 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from common.atomic_files import atomic_write
 from pipelines.comparison.pictures import MOST_RUNS, Picture, newest_pictures
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.runs import Run
-from pipelines.comparison.table import test_figure, where
+from pipelines.comparison.terminal_table import test_figure, where
 from pipelines.console.formatting import count, duration, figure, setting
 from pipelines.tracking.curves import Curve
 
@@ -41,13 +42,8 @@ def write_page(comparison: Comparison, out: Path) -> int:
         OSError: it can't be written.
     """
     page = render(comparison).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(page)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(page)
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from common.errors import UserError
-from pipelines.comparison.find import Found, Sweep
+from pipelines.comparison.find_runs import Found, Sweep
 from pipelines.comparison.runs import Run, read_run
 from pipelines.console.formatting import count, setting
 from pipelines.run.status import State

@@ -127,7 +127,7 @@ def make_plan(arguments: list[str], folds: int, grid: Sequence[str]) -> Plan:
     metric, goal, one_pass, topic = _look_at(arguments, folds)
     listed = [[f"model.{name}", f"model.{lists}"] for name, lists in one_pass.items() if f"model.{name}" in values]
     plan = Plan(topic, arguments, folds, values, metric, goal, listed[0] if listed else [])
-    from pipelines.search.resolve import check_parameters
+    from pipelines.search.parameter_check import check_parameters
 
     with TemporaryDirectory() as folder:
         sweep = plan.sweep(Path(folder))

@@ -7,12 +7,12 @@ A fold's figure is that of its run's last epoch. The best epoch's would be chose
 
 import csv
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from common.atomic_files import atomic_write
 from pipelines.console.formatting import figure, setting
 from pipelines.cross_validation.plan import Plan
 from pipelines.search.search import Search, Trial
@@ -124,12 +124,10 @@ def _mean_and_deviation(result: Result) -> str:
 
 def write_csv(plan: Plan, results: list[Result], file: Path) -> None:
     """One row a fold of a setting, best setting first: its values, fold, figure, run, state and reason."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("w", newline="") as stream:
+    with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow([*plan.grid, "fold", plan.metric, "run", "state", "reason"])
         for result in results:
             for fold in result.folds:
                 told = ["" if fold.figure is None else fold.figure, fold.run_id, fold.state, fold.reason or ""]
                 writer.writerow([*result.values.values(), fold.number, *told])
-    temporary.replace(file)

@@ -15,10 +15,10 @@ import yaml
 from PIL import Image
 
 from pipelines.compare import main
-from pipelines.comparison.find import find
+from pipelines.comparison.find_runs import find
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.runs import read_run
-from pipelines.comparison.table import print_table
+from pipelines.comparison.terminal_table import print_table
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.tracking.curves import Curve, Point
 from tests.command_line import PROJECT, run_pipeline

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.compare import main
-from pipelines.comparison.upload import unsent_runs
+from pipelines.comparison.wandb_upload import unsent_runs
 from tests.command_line import run_pipeline
 from tests.pipelines.test_compare import refused, write_run, write_sweep
 from tests.wandb_server import WandbServer

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from datamodules import Digits
 from modules import SoftmaxRegression
 from pipelines.cross_validation import plan as planning
-from pipelines.cross_validation.picture import draw
+from pipelines.cross_validation.fold_plot import draw
 from pipelines.cross_validation.plan import Plan, make_plan, read_plan
 from pipelines.cross_validation.results import Fold, Result
 from pipelines.crossval import main
@@ -240,7 +240,7 @@ def test_one_run_a_fold_evaluates_all_values(tmp_path: Path) -> None:
 def test_a_class_says_what_it_evaluates_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only grids of other settings multiply the runs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipelines.search.resolve.check_parameters", lambda sweep: None)  # takes 5 s
+    monkeypatch.setattr("pipelines.search.parameter_check.check_parameters", lambda sweep: None)  # takes 5 s
     arguments = [*DIGITS, "--model", f"{__name__}.ManyScales"]
     plan = make_plan(arguments, 3, ["model.weight_scale=0.001,1e-1", "optimizer.lr=0.01,0.1"])
     assert plan.one_pass == ["model.weight_scale", "model.report_scales"]

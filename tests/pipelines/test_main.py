@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.__main__ import COMMANDS, main
-from pipelines.search.resolve import check_parameters
+from pipelines.search.parameter_check import check_parameters
 from pipelines.search.sweep_file import read_sweep
 from pipelines.search.trial_command import train_arguments
 from pipelines.train import SUBCOMMANDS

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.search.resolve import check_parameters
+from pipelines.search.parameter_check import check_parameters
 from pipelines.search.sweep_file import read_sweep
 from tests.command_line import PROJECT
 

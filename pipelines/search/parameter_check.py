@@ -1,6 +1,6 @@
 """Checks a sweep's parameters against the real command line before anything is started.
 
-It runs in a process of its own, `python -m pipelines.search.resolve`, since it imports torch and Lightning: command
+It runs in a process of its own, `python -m pipelines.search.parameter_check`, since it imports torch and Lightning: command
 lines in on standard input, JSON, and the first complaint out on standard output.
 """
 
@@ -32,7 +32,7 @@ def check_parameters(sweep: SweepFile) -> None:
             words = trial_command(sweep.command, sweep.nested(point), Path(folder) / f"{number}.json")
             lines.append(train_arguments(words) or [])
         answer = subprocess.run(
-            [sys.executable, "-m", "pipelines.search.resolve"],
+            [sys.executable, "-m", "pipelines.search.parameter_check"],
             input=json.dumps(lines),
             capture_output=True,
             text=True,
