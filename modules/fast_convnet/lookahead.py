@@ -1,13 +1,13 @@
-"""Lookahead: a slow copy of the weights that follows the fast ones, and to which they are drawn back.
+"""Lookahead: slow weights that average the fast ones of the optimizer, which are moved back to them.
 
     every k steps, at step t of T:   slow ← α slow + (1 − α) fast,    fast ← slow,    α = 0.95ᵏ (t / T)³
     at the end:                      fast ← slow
 
-Early on α is near 0 and nothing happens; towards the end the slow weights are an average over many steps, which does
-what a still smaller learning rate would do, without the loss of pace. Batch normalization's running averages are among
-the weights here, since they must fit them.
+At first α is near 0 and nothing changes; towards the end the slow weights are an average over many steps, which has the
+effect of a still smaller learning rate without its slow progress. The running averages of batch normalization are
+averaged as well, since they must match the weights.
 
-torch's AveragedModel and Lightning's WeightAveraging keep an average beside the training, which never comes back to it.
+torch's AveragedModel and Lightning's WeightAveraging keep an average too, but do not move the trained weights to it.
 
 Sources: M. Zhang et al., arXiv 1907.08610; α as in K. Jordan, arXiv 2404.00498, section 3.4.
 """
@@ -15,32 +15,31 @@ Sources: M. Zhang et al., arXiv 1907.08610; α as in K. Jordan, arXiv 2404.00498
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from common.errors import UserError
+from common.ranges import check_range
 
 _DECAY = 0.95
 
 
 class Lookahead:
-    """The slow weights of a training.
+    """Holds the slow weights of a training run.
 
     Args:
-        every: k, at least 1.
+        every: Steps k between updates, ≥ 1.
 
     Raises:
-        ValueError: k below 1.
+        ValueError: If k is below 1.
     """
 
     def __init__(self, every: int) -> None:
-        if every < 1:
-            raise UserError(f"Lookahead every {every} steps is not possible; give at least 1.")
+        check_range("lookahead", every, every >= 1, "at least 1 step")
         self.every = every
-        self.slow: list[Tensor] = []  # of the fast ones' shapes, in their order; empty until `begin`
+        self.slow: list[Tensor] = []  # shapes and order of the fast weights; empty until `begin`
 
     @torch.no_grad()
     def begin(self, fast: Sequence[Tensor]) -> None:
-        """Starts from the fast weights, unless a checkpoint brought slow ones along."""
+        """Initializes the slow weights from the fast ones, unless a checkpoint has set them."""
         if self.slow:
             self.slow = [slow.to(weight.device) for slow, weight in zip(self.slow, fast, strict=True)]
         else:
@@ -48,10 +47,15 @@ class Lookahead:
 
     @torch.no_grad()
     def after_step(self, fast: Sequence[Tensor], step: int, total_steps: int) -> None:
-        """What follows the optimizer's step `step`, counted from 1, of `total_steps`; changes `fast` in place."""
+        """Updates slow and fast weights in place every k steps and at the end; `step` is counted from 1."""
         if step % self.every == 0:
             alpha = _DECAY**self.every * (step / total_steps) ** 3
             torch._foreach_lerp_(self.slow, list(fast), 1 - alpha)
         elif step != total_steps:
             return
         torch._foreach_copy_(list(fast), self.slow)
+
+
+def float_state(network: nn.Module) -> list[Tensor]:
+    """Returns the weights and running averages of a network in the order of its state dict."""
+    return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]

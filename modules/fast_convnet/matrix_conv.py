@@ -1,17 +1,18 @@
-"""A convolution whose filters are the rows of a matrix, which begins by handing its channels on.
+"""A convolution whose filters are the rows of a matrix, initialized as the identity.
 
-    y[m] = Σ_c w[m, c] ⋆ x[c]            w: (M, C, k, k), kept as the matrix (M, k·k·C)
+    y[m] = Σ_c w[m, c] ⋆ x[c]            w: (M, C, k, k), stored as the matrix (M, k·k·C)
 
-Muon takes matrices alone, and a layer's filters are one: each row turns a patch into a value. With a row in the order
-of image row, column, channel the filters lie channels-last, as a convolution in half precision wants them: no copy.
+Muon takes matrices, and the filters of a layer are one: each row maps a patch to a value. With rows in the order of
+image row, column and channel, the filters are channels-last in memory, which is fastest in half precision, without a
+copy.
 
-Dirac initialization: of the M filters the first C pass one channel each on as it is (1 in the middle, else 0), so that
-the layer begins as the identity, and signal and gradient reach every layer from the first step. The rest are drawn from
-U(−1/√fan-in, 1/√fan-in), torch's own.
+Dirac initialization: of the M filters the first C copy one channel each (1 in the middle, otherwise 0), so that the
+layer starts as the identity, and signal and gradient reach every layer from the first step. The other filters are drawn
+from U(−1/√fan-in, 1/√fan-in), as torch does.
 
 Sources: K. Jordan, arXiv 2404.00498, section 3.2, after S. Zagoruyko, N. Komodakis, arXiv 1706.00388.
 
-Shapes: B images, C channels in, M filters, k side of a filter, H×W positions.
+Shapes: B images, C input channels, M filters, k side of a filter, H×W positions.
 """
 
 import torch
@@ -20,13 +21,13 @@ from torch import Tensor, nn
 
 
 class MatrixConv2d(nn.Module):
-    """A convolution without bias that keeps height and width.
+    """A convolution without bias that preserves height and width.
 
     Args:
-        channels: C.
-        filters: M.
-        kernel_size: k, odd.
-        dirac: begin with the identity as above; otherwise all filters are drawn.
+        channels: Input channels C.
+        filters: Number of filters M.
+        kernel_size: Side k of a filter, odd.
+        dirac: Initialize the first C filters as the identity; otherwise all filters are random.
     """
 
     def __init__(self, channels: int, filters: int, kernel_size: int = 3, dirac: bool = True) -> None:
@@ -38,7 +39,7 @@ class MatrixConv2d(nn.Module):
             nn.init.dirac_(self.as_filters(self.weight.data)[:channels])
 
     def as_filters(self, matrix: Tensor) -> Tensor:
-        """The matrix (M, k·k·C) seen as filters (M, C, k, k), without a copy."""
+        """Returns a view of the matrix (M, k·k·C) as filters (M, C, k, k), without a copy."""
         return matrix.unflatten(1, (self.kernel_size, self.kernel_size, self.channels)).movedim(3, 1)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The fast recipe from the command line: exact resume with all that belongs to a step, two processes, bad input."""
+"""The fast recipe from the command line: exact resume, two processes, bad input."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
     train_on_two([*FIT, *SGD, *two], tmp_path / "two")
     one, both = last(tmp_path / "one"), last(tmp_path / "two")
     assert torch.equal(one["network.first.weight"], both["network.first.weight"])
-    # Each process normalizes its own half of a batch, so the other weights agree nearly.
+    # Each process normalizes its own half of a batch, so the other weights agree approximately.
     assert torch.cosine_similarity(one["network.first.bias"], both["network.first.bias"], 0) > 0.9
     assert one["network.groups.0.convs.0.weight"].shape == both["network.groups.0.convs.0.weight"].shape == (6, 72)
 
@@ -60,10 +60,10 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["--trainer.max_epochs", "1"], "whitening_bias_epochs is 2, longer than the run's 1; give at most that"),
+        (["--trainer.max_epochs", "1"], "whitening_bias_epochs is 2, more than the run's 1; it must be at most 1"),
         (["--data.preprocessing", "pca"], "takes images (C, H, W), but the data has shape (64,)"),
         (["--trainer.precision", "16-true"], "float16 training is not supported on CPUs, but precision is 16-true"),
-        (["--model.schedule_peak", "1.5"], "peak is 1.5; give a share of the run from 0 up to, but not, 1."),
+        (["--model.schedule_peak", "1.5"], "peak is 1.5; it must be in [0, 1)."),
         (
             ["--optimizer", "SGD", "--lr_scheduler", "Triangular", "--lr_scheduler.total_steps", "50"],
             "total_steps of the schedule is 50, but the run has 40 steps",

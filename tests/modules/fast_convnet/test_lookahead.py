@@ -15,9 +15,9 @@ def test_slow_weights_equal_the_formula() -> None:
     lookahead, total = Lookahead(3), 8
     lookahead.begin(fast)
     for step in range(1, total + 1):
-        for number, move in enumerate(rng.normal(size=2)):  # what an optimizer does
-            fast[number] += move
-            expected_fast[number] += move
+        for number, update in enumerate(rng.normal(size=2)):  # of an optimizer
+            fast[number] += update
+            expected_fast[number] += update
         lookahead.after_step(fast, step, total)
         if step % 3 == 0:
             alpha = 0.95**3 * (step / total) ** 3
@@ -25,10 +25,10 @@ def test_slow_weights_equal_the_formula() -> None:
             expected_fast = [weight.copy() for weight in slow]
         if step == total:
             expected_fast = [weight.copy() for weight in slow]
-        for found, wanted in zip(fast, expected_fast, strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=1e-12)
-    for found, wanted in zip(lookahead.slow, slow, strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+        for weight, expected in zip(fast, expected_fast, strict=True):
+            np.testing.assert_allclose(weight, expected, rtol=1e-12)
+    for weight, expected in zip(lookahead.slow, slow, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-12)
 
 
 def test_slow_weights_of_a_checkpoint_are_kept() -> None:
@@ -36,5 +36,5 @@ def test_slow_weights_of_a_checkpoint_are_kept() -> None:
     lookahead.slow = [torch.tensor([5.0])]
     lookahead.begin([torch.tensor([1.0])])
     assert lookahead.slow[0].tolist() == [5.0]
-    with pytest.raises(ValueError, match="every 0 steps is not possible"):
+    with pytest.raises(ValueError, match="lookahead is 0; it must be at least 1 step"):
         Lookahead(0)

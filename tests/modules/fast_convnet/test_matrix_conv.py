@@ -1,4 +1,4 @@
-"""The convolution of a matrix of filters against scipy, and the identity that it begins as."""
+"""The convolution with a matrix of filters against scipy, and its initialization."""
 
 import numpy as np
 import pytest
@@ -22,14 +22,14 @@ def test_equals_correlation_with_the_rows_as_filters(kernel_size: int) -> None:
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(3, 8), (4, 4), (6, 2)])
-def test_first_channels_pass_as_they_are(channels: int, filters: int) -> None:
+def test_dirac_filters_copy_the_first_channels(channels: int, filters: int) -> None:
     maps = torch.randn(2, channels, 5, 5)
-    passed = min(channels, filters)
-    assert torch.equal(MatrixConv2d(channels, filters)(maps)[:, :passed], maps[:, :passed])
-    assert not torch.equal(MatrixConv2d(channels, filters, dirac=False)(maps)[:, :passed], maps[:, :passed])
+    copied = min(channels, filters)
+    assert torch.equal(MatrixConv2d(channels, filters)(maps)[:, :copied], maps[:, :copied])
+    assert not torch.equal(MatrixConv2d(channels, filters, dirac=False)(maps)[:, :copied], maps[:, :copied])
 
 
-def test_other_filters_are_drawn_as_torch_does() -> None:
+def test_other_filters_are_uniform_as_in_torch() -> None:
     layer = MatrixConv2d(16, 400)
     drawn = layer.weight[16:]
     limit = (16 * 9) ** -0.5
@@ -37,7 +37,7 @@ def test_other_filters_are_drawn_as_torch_does() -> None:
     assert drawn.std().item() == pytest.approx(limit / 3**0.5, rel=0.02)
 
 
-def test_filters_lie_channels_last_without_a_copy() -> None:
+def test_filters_are_channels_last_without_a_copy() -> None:
     layer = MatrixConv2d(8, 16)
     filters = layer.as_filters(layer.weight)
     assert filters.shape == (16, 8, 3, 3)

@@ -1,15 +1,15 @@
-"""Test-time views against a loop over single pixels."""
+"""The mean over the views of test-time augmentation against shifts and mirroring in numpy."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from modules.fast_convnet.test_time_augmentation import mean_over_views
+from modules.fast_convnet.test_time_augmentation import augmented_logits
 
 
 def logits_of(images: Tensor) -> Tensor:
-    """Two numbers that notice every shift and mirroring."""
+    """Two logits that every shift and mirroring changes."""
     height, width = images.shape[2:]
     rows = torch.arange(height, dtype=images.dtype)[:, None]
     columns = torch.arange(width, dtype=images.dtype)
@@ -17,14 +17,14 @@ def logits_of(images: Tensor) -> Tensor:
 
 
 def reflected(image: np.ndarray, down: int, right: int) -> np.ndarray:
-    """The window of an image (C, H, W) that is moved by so many pixels."""
+    """An image (C, H, W) moved by `down` and `right` pixels, with reflected borders."""
     height, width = image.shape[1:]
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="reflect")
     return padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
 
 @pytest.mark.parametrize(
-    ("views", "weights"),
+    ("augmentation", "weights"),
     [
         ("one", {(0, 0, False): 1.0}),
         ("mirror", {(0, 0, False): 0.5, (0, 0, True): 0.5}),
@@ -35,7 +35,7 @@ def reflected(image: np.ndarray, down: int, right: int) -> np.ndarray:
         ),
     ],
 )
-def test_logits_equal_the_weighted_mean(views: str, weights: dict[tuple[int, int, bool], float]) -> None:
+def test_logits_equal_the_weighted_mean(augmentation: str, weights: dict[tuple[int, int, bool], float]) -> None:
     images = torch.rand(3, 2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert sum(weights.values()) == 1
     expected = torch.zeros(3, 2, dtype=torch.float64)
@@ -43,4 +43,4 @@ def test_logits_equal_the_weighted_mean(views: str, weights: dict[tuple[int, int
         view = np.stack([reflected(image, down, right) for image in images.numpy()])
         view = view[..., ::-1].copy() if mirrored else view
         expected += weight * logits_of(torch.from_numpy(view))
-    torch.testing.assert_close(mean_over_views(logits_of, images, views), expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(augmented_logits(logits_of, images, augmentation), expected)  # type: ignore[arg-type]

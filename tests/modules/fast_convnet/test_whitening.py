@@ -46,7 +46,7 @@ def test_whitened_patches_have_the_identity_as_covariance(side: int) -> None:
     torch.testing.assert_close(outputs.cov(correction=0), torch.eye(half, dtype=torch.float64), rtol=0, atol=1e-8)
 
 
-def test_epsilon_holds_back_directions_without_variance() -> None:
+def test_epsilon_limits_directions_without_variance() -> None:
     images = correlated_images().clone()
     images[:, 2] = images[:, 1]  # differences of the two channels never vary
     layer = Whitening(3, epsilon=0.25)
@@ -55,7 +55,7 @@ def test_epsilon_holds_back_directions_without_variance() -> None:
     assert layer.weight.flatten(1).norm(dim=1).max().item() == pytest.approx(2.0, rel=1e-4)  # 1 / √ε
 
 
-def test_filters_are_the_same_each_time_and_travel_in_the_checkpoint() -> None:
+def test_filters_are_deterministic_and_in_the_state_dict() -> None:
     images = correlated_images()
     layers = [Whitening(3) for _ in range(3)]
     assert layers[2](images)[:, :12].shape == (60, 12, 8, 7)
@@ -72,20 +72,20 @@ def test_filters_are_the_same_each_time_and_travel_in_the_checkpoint() -> None:
     [
         (
             torch.zeros(3, 3, 3, 3),
-            "more than 12 patches, one for each of their values, but the images have 12; give more",
+            "more than 12 patches, the number of their values, but the images have 12; give more",
         ),
         (torch.zeros(9, 3, 1, 8), "but the images have 0"),
         (torch.zeros(9, 1, 8, 8), r"takes images \(C, H, W\) with 3 channels, but these have shape \(1, 8, 8\)"),
         (torch.zeros(9, 192), r"but these have shape \(192,\)"),
     ],
 )
-def test_images_that_can_not_be_whitened(images: Tensor, sentence: str) -> None:
+def test_images_that_cannot_be_whitened(images: Tensor, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Whitening(3).fit(images)
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="kernel_size 0; give at least 1 each"):
+    with pytest.raises(ValueError, match="kernel_size is 0; it must be at least 1"):
         Whitening(3, 0)
-    with pytest.raises(ValueError, match="epsilon is -1; give a variance"):
+    with pytest.raises(ValueError, match="whitening_epsilon is -1; it must be ≥ 0"):
         Whitening(3, epsilon=-1)
