@@ -1,4 +1,4 @@
-"""What watches a run and shows it. Callbacks ask a model through small protocols, never through its class."""
+"""Callbacks that measure a run and draw pictures of it; they use models through small protocols, not classes."""
 
 from callbacks.accuracy_by_k import AccuracyByK
 from callbacks.class_visualizations import ClassVisualization

@@ -1,4 +1,4 @@
-"""Shows how the accuracy of nearest neighbors depends on their number, which is what validation chooses it by.
+"""Plots the accuracy of k-nearest neighbors against k, the curve by which validation chooses k.
 
 Source: https://cs231n.github.io/classification/#validation-sets-for-hyperparameter-tuning
 """
@@ -14,14 +14,14 @@ from callbacks.pictures import figure_to_array, show
 
 @runtime_checkable
 class HasAccuracyByK(Protocol):
-    """A model that keeps the accuracies of its last evaluation."""
+    """A model that keeps its accuracy for each k in the last evaluation."""
 
-    accuracy_by_k: Tensor  # (k_max,): with 1, 2, … neighbors
-    k: int  # the number that it classifies with
+    accuracy_by_k: Tensor  # (k_max,): accuracy with 1, 2, … neighbors
+    k: int  # number of neighbors that it classifies with
 
 
 class AccuracyByK(Callback):
-    """A curve of accuracy against the number of neighbors at the end of `fit` (validation images) and of `test`."""
+    """Plots accuracy against k at the end of `fit` (validation images) and of `test`."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module, "val")
@@ -31,13 +31,13 @@ class AccuracyByK(Callback):
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if not isinstance(pl_module, HasAccuracyByK):
-            return  # nothing was evaluated, or this model counts no neighbors
+            return  # nothing was evaluated, or the model is not kNN
         picture = draw_accuracy_by_k(pl_module.accuracy_by_k.cpu().numpy(), pl_module.k, split)
         show(trainer, f"accuracy_by_k/{split}", picture, caption=split)
 
 
 def draw_accuracy_by_k(accuracies: np.ndarray, k: int, split: str) -> np.ndarray:
-    """Accuracies (k_max,) as a line, with the largest and that of `k` marked: (height, width, 3) uint8."""
+    """Plots accuracies (k_max,), the largest and that of `k` marked; returns the picture (height, width, 3) uint8."""
     from matplotlib.figure import Figure  # takes 0.3 s to import
 
     best = int(accuracies.argmax()) + 1

@@ -1,4 +1,4 @@
-"""Pictures of what methods of interpretation find: heat maps, changes and patches beside the images they are about.
+"""Pictures for interpretation: heat maps, changes and patches beside the images they belong to.
 
 Shapes: B images, C channels (1 or 3), H×W pixels, M channels of a layer, h×w positions of its maps.
 """
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid
 
-_BRIGHTEST = 0.99  # quantile of a map shown as the brightest color: a few pixels stand out so far that all others
-_HEAT_SHARE = 0.6  # would be dark
+_BRIGHTEST = 0.99  # quantile of a map shown as the brightest color; scaled to the maximum, most pixels would be dark
+_HEAT_SHARE = 0.6  # opacity of the heat map over the image
 
 
 def scaled(maps: Tensor) -> Tensor:
-    """Maps (B, H, W), 0 or more, to [0, 1], each by itself; what is brighter than 99 % of a map is white."""
+    """Scales each map (B, H, W), ≥ 0, to [0, 1]; its brightest 1 % become 1."""
     top = maps.flatten(1).quantile(_BRIGHTEST, dim=1).clamp(min=torch.finfo(maps.dtype).tiny)
     return (maps / top[:, None, None]).clamp(0, 1)
 
 
 def heat(maps: Tensor) -> Tensor:
-    """Maps (B, H, W) as colors from black through red to bright yellow, each scaled by itself: (B, 3, H, W)."""
+    """Returns each map (B, H, W), scaled, in colors from black through red to yellow, (B, 3, H, W)."""
     from matplotlib import colormaps
 
     colors = colormaps["inferno"](scaled(maps.detach().float().cpu()).numpy())[..., :3]
@@ -31,7 +31,7 @@ def heat(maps: Tensor) -> Tensor:
 
 
 def overlay(images: Tensor, maps: Tensor) -> Tensor:
-    """Heat over images in gray: (B, C, H, W) in [0, 1] and maps (B, H, W) to (B, 3, H, W)."""
+    """Returns heat maps (B, H, W) over the gray images (B, C, H, W) in [0, 1], as (B, 3, H, W)."""
     gray = images.detach().float().cpu().mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return (1 - _HEAT_SHARE) * gray + _HEAT_SHARE * heat(maps)
 
@@ -39,15 +39,15 @@ def overlay(images: Tensor, maps: Tensor) -> Tensor:
 def saliency_picture(
     images: Tensor, maps: Tensor, titles: Sequence[str], method: str, columns: int = 1, side: float = 1.35
 ) -> np.ndarray:
-    """Each image with its map and both together.
+    """Draws each image, its map and the map over the image.
 
     Args:
-        images: (B, C, H, W) in [0, 1].
-        maps: (B, H, W), 0 or more.
-        titles: B texts above the images.
-        method: the text above the maps.
-        columns: images, each with its map and overlay, in a row.
-        side: of an image, in inches of 120 pixels.
+        images: Images (B, C, H, W) in [0, 1].
+        maps: Maps (B, H, W), ≥ 0.
+        titles: Titles of the B images.
+        method: Title of the maps.
+        columns: Images in a row, each with its map and overlay.
+        side: Side of an image in inches of 120 pixels.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -61,14 +61,14 @@ def saliency_picture(
 def fooling_picture(
     before: Tensor, after: Tensor, titles: Sequence[tuple[str, str]], columns: int = 1, side: float = 1.35
 ) -> np.ndarray:
-    """Each image before and after it was changed, and the change magnified around mid-gray.
+    """Draws each image before and after a change, and the change magnified around mid-gray.
 
     Args:
-        before: (B, C, H, W) in [0, 1].
-        after: the same, changed.
-        titles: B pairs of texts, above the one and the other.
-        columns: images, each with its changed one and the change, in a row.
-        side: of an image, in inches of 120 pixels.
+        before: Images (B, C, H, W) in [0, 1].
+        after: Changed images (B, C, H, W) in [0, 1].
+        titles: Pairs of titles of the B images before and after.
+        columns: Images in a row, each with its changed image and the change.
+        side: Side of an image in inches of 120 pixels.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -87,9 +87,9 @@ def fooling_picture(
 
 
 def layers_picture(image: Tensor, maps: Mapping[str, Tensor], count: int, side: float = 1.35) -> np.ndarray:
-    """An image (C, H, W) in [0, 1] and, in a row for each layer, its maps (M, h, w) with the largest mean.
+    """Draws an image (C, H, W) in [0, 1] and, in a row for each layer, its maps (M, h, w) with the largest mean.
 
-    Black is 0 or less, white the largest value of a map.
+    Black is 0 or less, white the largest value of each map.
     """
     shown = [image.detach().float().cpu().expand(3, -1, -1)]
     titles = ["image"]
@@ -111,7 +111,7 @@ def layers_picture(image: Tensor, maps: Mapping[str, Tensor], count: int, side: 
 
 
 def patches_picture(rows: Sequence[Sequence[Tensor]], titles: Sequence[Sequence[str]], side: float = 1.0) -> np.ndarray:
-    """Patches of any size, (C, h, w) in [0, 1], in rows; a title above each."""
+    """Draws rows of patches (C, h, w) of any size, in [0, 1], each with a title."""
     columns = max(map(len, rows))
     size = max(max(patch.shape[1:]) for row in rows for patch in row)
     shown, words = [], []
@@ -126,7 +126,7 @@ def patches_picture(rows: Sequence[Sequence[Tensor]], titles: Sequence[Sequence[
 
 
 def _letterboxed(patch: Tensor, size: int) -> Tensor:
-    """A patch (3, h, w) in the middle of a white square."""
+    """Centers a patch (3, h, w) in a white square."""
     height, width = patch.shape[1:]
     top, left = (size - height) // 2, (size - width) // 2
     return F.pad(patch, (left, size - width - left, top, size - height - top), value=1.0)

@@ -1,6 +1,6 @@
-"""Pictures of captions: images with what is said about them, and where the model looks as it says each word.
+"""Pictures of captions: images with generated and reference captions, and attention maps for each word.
 
-Shapes: B images, C channels, H×W pixels, T words, L = h × w places of the grid, row by row.
+Shapes: B images, C channels, H×W pixels, T words, L = h × w grid positions, row by row.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ _MAPS_IN_ROW = 8
 def caption_sheet(
     images: Tensor, captions: Sequence[str], references: Sequence[Sequence[str]], title: str = ""
 ) -> np.ndarray:
-    """Images, below each the generated caption, green if it is one of the references, and a reference in gray.
+    """Draws images with the generated caption, green if it is one of the references, and a reference in gray.
 
     Args:
-        images: (B, C, H, W) in [0, 1].
-        captions: B generated ones.
-        references: those of each image; may be empty.
-        title: of the whole picture.
+        images: Images (B, C, H, W) in [0, 1].
+        captions: Generated caption of each image.
+        references: References of each image; may be empty.
+        title: Title of the picture.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -45,11 +45,11 @@ def caption_sheet(
         axis.axis("off")
     for axis, image, caption, known in zip(axes, images, captions, references, strict=False):
         _draw(axis, image)
-        right = caption in known
-        said = "\n".join(wrap(caption, _LINE)[:4]) or "(nothing)"
-        axis.text(0, -0.03, said, transform=axis.transAxes, va="top", fontsize=8, color="green" if right else "black")
-        if known and not right:
-            lines = said.count("\n") + 1
+        exact = caption in known
+        text = "\n".join(wrap(caption, _LINE)[:4]) or "(nothing)"
+        axis.text(0, -0.03, text, transform=axis.transAxes, va="top", fontsize=8, color="green" if exact else "black")
+        if known and not exact:
+            lines = text.count("\n") + 1
             below = "\n".join(wrap(known[0], _LINE)[:3])
             axis.text(0, -0.05 - 0.075 * lines, below, transform=axis.transAxes, va="top", fontsize=8, color="gray")
     if title:
@@ -58,12 +58,12 @@ def caption_sheet(
 
 
 def attention_sheet(image: Tensor, words: Sequence[str], attention: Tensor) -> np.ndarray:
-    """One image, then for each word the image darkened where the model did not look.
+    """Draws an image, then for each word the image with its brightness scaled by the attention.
 
     Args:
-        image: (C, H, W) in [0, 1].
-        words: T of them.
-        attention: (T, L), each row at least 0 and summing to 1; L is a square number.
+        image: Image (C, H, W) in [0, 1].
+        words: The T words of the caption.
+        attention: Attention weights (T, L), rows ≥ 0 with sum 1; L is a square number.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -81,14 +81,14 @@ def attention_sheet(image: Tensor, words: Sequence[str], attention: Tensor) -> n
     for axis in axes:
         axis.axis("off")
     _draw(axes[0], image)
-    for axis, word, seen in zip(axes[1:], words, maps, strict=False):
-        _draw(axis, image * (0.15 + 0.85 * seen / seen.max().clamp(min=1e-12)))
+    for axis, word, weights in zip(axes[1:], words, maps, strict=False):
+        _draw(axis, image * (0.15 + 0.85 * weights / weights.max().clamp(min=1e-12)))
         axis.set_title(word, fontsize=9)
     return figure_to_array(figure)
 
 
 def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (height, width, 3) uint8, one below the other, white beside the narrower ones."""
+    """Stacks pictures (height, width, 3) uint8 vertically, with white beside narrower ones."""
     width = max(picture.shape[1] for picture in pictures)
     return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures])
 

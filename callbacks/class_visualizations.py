@@ -1,4 +1,4 @@
-"""Shows the image that a network finds most typical of each class, as training goes on."""
+"""Draws class visualizations during training: for each class, an image that maximizes its score."""
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -6,26 +6,26 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
-from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.class_visualization import visualize_classes
 
 
 class ClassVisualization(PixelPictures):
-    """An image for each class, drawn from noise, every `every_n_epochs` epochs and at the end.
+    """Draws an image for each class by gradient ascent from noise, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: epochs between two pictures, at least 1.
-        max_classes: how many classes to show at most, the first ones, at least 1.
-        steps: of gradient ascent, at least 1.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        max_classes: Number of classes to show, the first ones, ≥ 1.
+        steps: Steps of gradient ascent, ≥ 1.
 
     Raises:
-        ValueError: a value below 1, or a model that is not given images.
+        ValueError: If a value is below 1 or the model does not take images.
     """
 
     def __init__(self, every_n_epochs: int = 5, max_classes: int = 10, steps: int = 100) -> None:
         super().__init__(every_n_epochs, num_images=1)
-        if max_classes < 1 or steps < 1:
-            raise UserError(f"max_classes is {max_classes} and steps is {steps}; give at least 1 for each.")
+        check_range("max_classes", max_classes, max_classes >= 1, "at least 1")
+        check_range("steps", steps, steps >= 1, "at least 1")
         self.max_classes = max_classes
         self.steps = steps
 

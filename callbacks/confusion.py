@@ -1,4 +1,4 @@
-"""Shows which classes are taken for which: the confusion matrix of the last validation and of the test."""
+"""Draws the confusion matrix of the last validation and of the test."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -12,13 +12,13 @@ from callbacks.pictures import figure_to_array, show
 
 @runtime_checkable
 class HasConfusionMatrix(Protocol):
-    """A model that keeps the counts of its last evaluation."""
+    """A model that keeps the confusion matrix of its last evaluation."""
 
     confusion_matrix: Tensor  # (K, K) int64, rows the true classes, columns the predicted ones
 
 
 class ConfusionMatrix(Callback):
-    """A picture of the confusion matrix at the end of `fit` (validation images) and of `test`."""
+    """Draws the confusion matrix at the end of `fit` (validation images) and of `test`."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module, "val")
@@ -28,7 +28,7 @@ class ConfusionMatrix(Callback):
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if not isinstance(pl_module, HasConfusionMatrix):
-            return  # nothing was evaluated, or this model counts no classes
+            return  # nothing was evaluated, or the model is not a classifier
         matrix = pl_module.confusion_matrix.cpu().numpy()
         data = getattr(trainer, "datamodule", None)
         names = getattr(data, "class_names", [str(i) for i in range(len(matrix))])
@@ -36,7 +36,7 @@ class ConfusionMatrix(Callback):
 
 
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) -> np.ndarray:
-    """Counts (K, K) as a table of percentages of each row, colored by share: (height, width, 3) uint8."""
+    """Draws counts (K, K) as percentages of each row; returns the picture (height, width, 3) uint8."""
     from matplotlib.figure import Figure  # takes 0.3 s to import
 
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

@@ -1,8 +1,8 @@
-"""Shows where a network puts its images: a map of their features in two dimensions, colored by class.
+"""Draws an embedding map: features of images projected to two dimensions, colored by class.
 
-    pca     the plane of the two directions in which the features vary most
-    tsne    neighbors stay neighbors, while distances between groups mean little (L. van der Maaten, G. Hinton,
-            "Visualizing data using t-SNE", Journal of Machine Learning Research, 2008); of unit vectors
+    pca     projection to the two directions of largest variance
+    tsne    t-SNE of unit vectors, which preserves neighborhoods; distances between clusters mean little
+            (L. van der Maaten, G. Hinton, "Visualizing data using t-SNE", Journal of Machine Learning Research, 2008)
 
 Source: https://cs231n.github.io/understanding-cnn/#tsne-embedding
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
 from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating
 
 Method = Literal["pca", "tsne"]
@@ -23,36 +24,34 @@ Method = Literal["pca", "tsne"]
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A model that turns images into feature vectors."""
+    """A model that computes feature vectors of images."""
 
     def features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to features (B, F)."""
+        """Returns features (B, F) of images (B, C, H, W)."""
 
 
 class EmbeddingMap(Callback):
-    """A map of the first validation images at the end of `fit`, and of the first test images at the end of `test`.
+    """Draws a map of the first validation images at the end of `fit`, and of the first test images after `test`.
 
     Args:
-        count: images on the map, at least 3.
-        method: pca or tsne.
+        count: Number of images on the map, ≥ 3.
+        method: Projection: pca or tsne.
 
     Raises:
-        ValueError: a value out of the range given above, or a model without features.
+        ValueError: If a value is out of its range or the model has no features.
     """
 
     def __init__(self, count: int = 2000, method: Method = "tsne") -> None:
-        if count < 3:
-            raise UserError(f"count is {count}; give at least 3 images.")
-        if method not in get_args(Method):
-            raise UserError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+        check_range("count", count, count >= 3, "at least 3")
+        check_range("method", repr(method), method in get_args(Method), f"one of {', '.join(get_args(Method))}")
         self.count = count
         self.method: Method = method
-        self._kept: list[tuple[Tensor, Tensor]] = []  # features (B, F) and labels (B,) of the latest evaluation
+        self._kept: list[tuple[Tensor, Tensor]] = []  # inputs (B, ...) and labels (B,) of the latest evaluation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, HasFeatures):
             raise UserError(
-                f"{type(pl_module).__name__} has no features to map; take callbacks.EmbeddingMap out of "
+                f"{type(pl_module).__name__} has no features to map; remove callbacks.EmbeddingMap from "
                 "trainer.callbacks."
             )
 
@@ -89,13 +88,13 @@ class EmbeddingMap(Callback):
         labels = torch.cat([labels for _, labels in self._kept])[: self.count].cpu()
         self._kept = []
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        places = project(features, self.method)
+        points = project(features, self.method)
         title = f"{split}: features of {len(labels)} images, {'PCA' if self.method == 'pca' else 't-SNE'}"
-        show(trainer, f"embedding_map/{split}", draw_map(places, labels.numpy(), names, title), caption=split)
+        show(trainer, f"embedding_map/{split}", draw_map(points, labels.numpy(), names, title), caption=split)
 
 
 def project(features: Tensor, method: Method) -> np.ndarray:
-    """Features (N, F) to places in the plane, (N, 2)."""
+    """Projects features (N, F) to points in the plane, (N, 2)."""
     if method == "pca":
         centered = features.double() - features.double().mean(0)
         _, _, directions = torch.linalg.svd(centered, full_matrices=False)
@@ -106,12 +105,12 @@ def project(features: Tensor, method: Method) -> np.ndarray:
 
     units = torch.nn.functional.normalize(features).numpy()
     perplexity = min(30.0, (len(units) - 1) / 3)
-    places: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(units)
-    return places
+    points: np.ndarray = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(units)
+    return points
 
 
-def draw_map(places: np.ndarray, labels: np.ndarray, names: tuple[str, ...] | None, title: str) -> np.ndarray:
-    """Points (N, 2) colored by label (N,), with a legend of the classes: (height, width, 3) uint8."""
+def draw_map(points: np.ndarray, labels: np.ndarray, names: tuple[str, ...] | None, title: str) -> np.ndarray:
+    """Draws points (N, 2) colored by label (N,), with a legend; returns the picture (height, width, 3) uint8."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -120,10 +119,10 @@ def draw_map(places: np.ndarray, labels: np.ndarray, names: tuple[str, ...] | No
     classes = np.unique(labels)
     palette = colormaps["tab10" if len(classes) <= 10 else "tab20"]
     for number, label in enumerate(classes):
-        chosen = places[labels == label]
+        members = points[labels == label]
         name = names[label] if names else str(label)
         axis.scatter(
-            chosen[:, 0], chosen[:, 1], s=9, alpha=0.8, linewidths=0, color=palette(number % palette.N), label=name
+            members[:, 0], members[:, 1], s=9, alpha=0.8, linewidths=0, color=palette(number % palette.N), label=name
         )
     axis.set_title(title)
     axis.set_xticks([])

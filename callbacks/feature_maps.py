@@ -1,7 +1,7 @@
-"""Shows what a convolutional network makes of an image: the strongest feature maps of each stage.
+"""Draws the strongest feature maps of each stage of a convolutional network.
 
-A model says itself what its stages are, or its layers are watched from outside: by default what each stage ends with,
-the last layer of each size of maps.
+The stages are those of the model's `feature_maps`, if it has that method; otherwise the outputs of the last layer of
+each map size are captured by forward hooks.
 
 Source: https://cs231n.github.io/understanding-cnn/#vislayer
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
 from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating, feature_maps, find_layer, map_layers, stage_layers
 
 
@@ -24,28 +25,26 @@ class HasFeatureMaps(Protocol):
     """A model that can show its feature maps."""
 
     def feature_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """What each stage makes of images (B, C, H, W): its name to maps (B, M, h, w)."""
+        """Returns the output (B, M, h, w) of each stage for images (B, C, H, W), by name."""
 
 
 class FeatureMaps(Callback):
-    """A picture of the feature maps of the first validation images, at the end of `fit`.
+    """Draws feature maps of the first validation images at the end of `fit`.
 
-    A row shows one image and, for each stage, the maps with the largest mean; black is 0, white the largest value.
+    Each row shows an image and, for each stage, the maps with the largest mean; black is 0, white the largest value.
 
     Args:
-        num_images: rows, at least 1.
-        maps_per_stage: how many maps of each stage to show, at least 1.
-        layers: names of the layers to show instead, such as stages.0.3; None leaves it to the model.
+        num_images: Number of images, ≥ 1.
+        maps_per_stage: Number of maps of each stage, ≥ 1.
+        layers: Names of the layers to show, such as stages.0.3; None shows the stages.
 
     Raises:
-        ValueError: a value below 1, a layer that does not exist, or a model without feature maps.
+        ValueError: If a value is below 1, a layer does not exist, or the model has no feature maps.
     """
 
     def __init__(self, num_images: int = 6, maps_per_stage: int = 6, layers: Sequence[str] | None = None) -> None:
-        if num_images < 1 or maps_per_stage < 1:
-            raise UserError(
-                f"num_images is {num_images} and maps_per_stage is {maps_per_stage}; give at least 1 for each."
-            )
+        check_range("num_images", num_images, num_images >= 1, "at least 1")
+        check_range("maps_per_stage", maps_per_stage, maps_per_stage >= 1, "at least 1")
         self.num_images = num_images
         self.maps_per_stage = maps_per_stage
         self.layers = layers
@@ -58,12 +57,12 @@ class FeatureMaps(Callback):
             with evaluating(pl_module):
                 for name in self.layers or []:
                     find_layer(pl_module, name, example)
-                found = isinstance(pl_module, HasFeatureMaps) or bool(map_layers(pl_module, example))
+                has_maps = isinstance(pl_module, HasFeatureMaps) or bool(map_layers(pl_module, example))
         else:
-            found = isinstance(pl_module, HasFeatureMaps)
-        if not found:
+            has_maps = isinstance(pl_module, HasFeatureMaps)
+        if not has_maps:
             raise UserError(
-                f"{type(pl_module).__name__} has no feature maps to show; take callbacks.FeatureMaps out of "
+                f"{type(pl_module).__name__} has no feature maps to show; remove callbacks.FeatureMaps from "
                 "trainer.callbacks."
             )
 
@@ -90,7 +89,7 @@ class FeatureMaps(Callback):
 
 
 def feature_map_picture(images: Tensor, maps: dict[str, Tensor], maps_per_stage: int) -> np.ndarray:
-    """Images (B, C, H, W) in [0, 1], each in a row with its strongest maps of every stage: (height, width, 3) uint8."""
+    """Draws images (B, C, H, W) in [0, 1] with their strongest maps; returns the picture (height, width, 3) uint8."""
     from matplotlib.figure import Figure
 
     columns = 1 + sum(min(maps_per_stage, stage.shape[1]) for stage in maps.values())

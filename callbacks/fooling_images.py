@@ -1,4 +1,4 @@
-"""Shows how little it takes to make a network see another class in some validation images, as training goes on."""
+"""Draws fooling images during training: the smallest change that makes the network predict another class."""
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -11,18 +11,18 @@ from modules.interpretation.fooling_images import fool
 
 
 class FoolingImages(PixelPictures):
-    """Images, the changed ones and the change magnified, every `every_n_epochs` epochs and at the end.
+    """Draws images, their fooling images and the magnified change, every `every_n_epochs` epochs and at the end.
 
     The target is the class after the predicted one; the caption says how many were fooled and by what change.
 
     Args:
-        every_n_epochs: epochs between two pictures, at least 1.
-        num_images: of the first validation batch, at least 1.
-        step: change in one step, root mean square, above 0.
-        max_steps: give an image up after so many, at least 1.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        num_images: Number of images of the first validation batch, ≥ 1.
+        step: Root mean square change of one step, > 0.
+        max_steps: Number of steps after which an image counts as not fooled, ≥ 1.
 
     Raises:
-        ValueError: a value out of the range given above, or a model that is not given images.
+        ValueError: If a value is out of its range or the model does not take images.
     """
 
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, step: float = 0.001, max_steps: int = 100) -> None:

@@ -1,4 +1,4 @@
-"""Shows what a captioner says about the same images, epoch after epoch, and where it looks as it says each word.
+"""Shows generated captions of the same images after each epoch, and attention maps of some of them.
 
 Source: https://cs231n.github.io/rnn/ (image captioning with attention)
 """
@@ -12,6 +12,7 @@ from torch import Tensor
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.pictures import show
 from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating
 
 
@@ -19,43 +20,41 @@ from modules.interpretation.feature_extraction import evaluating
 class WritesCaptions(Protocol):
     """A model that captions images."""
 
-    vocabulary: list[str]  # all words it knows; the word number 1 begins a caption
+    vocabulary: list[str]  # all words; index 1 starts a caption
 
     def caption(self, inputs: Tensor) -> list[str]:
-        """Captions of inputs (B, ...), each its words with spaces between them."""
+        """Returns captions of inputs (B, ...), words separated by spaces."""
 
 
 @runtime_checkable
 class ShowsAttention(Protocol):
-    """A captioner that weighs the places of a grid before each word."""
+    """A captioner that attends to grid positions before each word."""
 
     attends: bool
 
     def attention_maps(self, inputs: Tensor, words: Tensor) -> Tensor:
-        """Inputs (B, ...) and words (B, T) from START on: weights of the places for each next word, (B, T, L)."""
+        """Returns attention weights (B, T, L) for the word after each of words (B, T), which begin with START."""
 
 
 class GeneratedCaptions(Callback):
-    """The first validation images with what the model says and a reference, every `every_n_epochs` and at the end.
+    """Shows the first validation images with generated captions and a reference, every `every_n_epochs` and at the end.
 
-    A caption that is one of the references is green. At the end of `fit`, and of `test` for the first test images, the
-    attention maps of some of the captions follow, if the model attends to places.
+    A caption that equals a reference is green. At the end of `fit`, and of `test` for the first test images, attention
+    maps of some captions follow, if the model has attention.
 
     Args:
-        num_images: how many images, at least 1.
-        num_attention: for how many of them to show attention, at least 0.
-        every_n_epochs: epochs between two pictures, at least 1.
+        num_images: Number of images, ≥ 1.
+        num_attention: Number of images with attention maps, ≥ 0.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
 
     Raises:
-        ValueError: a value out of the range given above, or a model that writes no captions.
+        ValueError: If a value is out of its range or the model writes no captions.
     """
 
     def __init__(self, num_images: int = 12, num_attention: int = 3, every_n_epochs: int = 1) -> None:
-        if num_images < 1 or every_n_epochs < 1 or num_attention < 0:
-            raise UserError(
-                f"num_images is {num_images}, num_attention {num_attention} and every_n_epochs {every_n_epochs}; give "
-                "at least 1, 0 and 1."
-            )
+        check_range("num_images", num_images, num_images >= 1, "at least 1")
+        check_range("num_attention", num_attention, num_attention >= 0, "at least 0")
+        check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
         self.num_images = num_images
         self.num_attention = num_attention
         self.every_n_epochs = every_n_epochs
@@ -65,7 +64,7 @@ class GeneratedCaptions(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, WritesCaptions):
             raise UserError(
-                f"{type(pl_module).__name__} writes no captions to show; take callbacks.GeneratedCaptions out of "
+                f"{type(pl_module).__name__} writes no captions to show; remove callbacks.GeneratedCaptions from "
                 "trainer.callbacks."
             )
 
@@ -97,7 +96,7 @@ class GeneratedCaptions(Callback):
         self._show_attention(trainer, pl_module, "test")
 
     def _images(self, trainer: Trainer, split: str) -> Tensor:
-        """The images as a person sees them: (B, C, H, W) in [0, 1]."""
+        """Returns the images for display, (B, C, H, W) in [0, 1]."""
         assert self._inputs is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         images: Tensor = data.evaluation_images(split, torch.arange(len(self._inputs)))
@@ -124,12 +123,12 @@ class GeneratedCaptions(Callback):
 
 
 def attended(model: Any, inputs: Tensor, **search: Any) -> list[tuple[list[str], Tensor]]:
-    """What a model says about each of the inputs (B, ...) and where it looks for each word.
+    """Returns for each of the inputs (B, ...) the words of its caption and the attention maps of each word.
 
     Args:
-        model: one that `WritesCaptions` and `ShowsAttention`, evaluating.
-        inputs: preprocessed, (B, ...).
-        search: settings of `model.caption`.
+        model: Captioner with `WritesCaptions` and `ShowsAttention`, in evaluation mode.
+        inputs: Preprocessed inputs (B, ...).
+        search: Settings of `model.caption`.
 
     Returns:
         For each image the T words of its caption, the last an empty one for the end, and weights (T, L).

@@ -1,4 +1,4 @@
-"""Shows where a classifier is sure and wrong: the mistakes with the highest probability for the wrong class."""
+"""Draws the most confident mistakes of a classifier: highest probability for a wrong class."""
 
 from typing import Any
 
@@ -8,26 +8,25 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
-from common.errors import UserError
+from common.ranges import check_range
 
 Mistake = tuple[float, int, int, Tensor]  # probability, predicted class, true class, preprocessed image
 
 
 class ConfidentMistakes(Callback):
-    """A sheet of the most confident mistakes at the end of `fit` (validation images) and of `test`.
+    """Draws the most confident mistakes at the end of `fit` (validation images) and of `test`.
 
     It reads the logits (B, K) that the model's validation and test steps return.
 
     Args:
-        count: how many to show, at least 1.
+        count: Number of mistakes, ≥ 1.
 
     Raises:
         ValueError: a count below 1.
     """
 
     def __init__(self, count: int = 20) -> None:
-        if count < 1:
-            raise UserError(f"count is {count}; give at least 1 mistake to show.")
+        check_range("count", count, count >= 1, "at least 1")
         self.count = count
         self.mistakes: list[Mistake] = []
 
@@ -68,7 +67,7 @@ class ConfidentMistakes(Callback):
         if trainer.world_size > 1:
             gathered: list[list[Mistake]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(gathered, mistakes)
-            everyone = [mistake for found in gathered for mistake in found]
+            everyone = [mistake for of_rank in gathered for mistake in of_rank]
             mistakes = sorted(everyone, key=lambda mistake: -mistake[0])[: self.count]
         data = getattr(trainer, "datamodule", None)
         if not mistakes or data is None:
@@ -77,7 +76,7 @@ class ConfidentMistakes(Callback):
         if preprocessing := getattr(data, "preprocessing", None):
             images = preprocessing.inverse(images)
         if images.ndim != 4:
-            return  # features, not pixels: nothing to look at
+            return  # features are not pictures
         names = data.class_names
         titles = [f"{names[said]} {share:.0%}\nis {names[true]}" for share, said, true, _ in mistakes]
         show(trainer, f"mistakes/{split}", image_grid(images, titles, 5, f"most confident mistakes, {split}"))

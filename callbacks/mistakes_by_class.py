@@ -1,6 +1,6 @@
-"""Shows what a classifier takes for each class although it is none of it: which mistakes each class attracts.
+"""Draws the most confident false positives of each class.
 
-The course's notebook on features ends with this question: do the mistakes look as if they made sense?
+The course's notebook on features ends with this question: do the misclassifications make sense?
 
 Source: https://cs231n.github.io/assignments2024/assignment1/ (features.ipynb)
 
@@ -15,14 +15,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
-from common.errors import UserError
+from common.ranges import check_range
 
-Mistake = tuple[float, int, int]  # probability, place in the split, true class
+Mistake = tuple[float, int, int]  # probability, index in the split, true class
 
 
 @runtime_checkable
 class HasEvaluationImages(Protocol):
-    """Data whose images can be looked at, whatever the model is given of them.
+    """A data module that returns images for display, whatever the model's inputs are.
 
     Batch b of process r holds the images from place (b · processes + r) · batch_size of the split.
     """
@@ -31,28 +31,27 @@ class HasEvaluationImages(Protocol):
     class_names: tuple[str, ...]
 
     def evaluation_images(self, split: str, indices: Tensor) -> Tensor:
-        """Images by their places in `val` or `test`: pixels in [0, 1], (M, C, H, W)."""
+        """Returns images of `val` or `test` by index, (M, C, H, W) with pixels in [0, 1]."""
 
 
 class MistakesByClass(Callback):
-    """A row of pictures for each class: the most confident mistakes that were assigned to it.
+    """Draws a row for each class with the most confident mistakes predicted as that class.
 
     Drawn at the end of `fit` (validation images) and of `test`, from the logits (B, K) that the model's validation and
     test steps return. The pixels come from the data, so that a model on features can be looked at too; data that can't
     give them have no picture.
 
     Args:
-        count: how many to show for a class, at least 1.
+        count: Number of mistakes for each class, ≥ 1.
 
     Raises:
         ValueError: a count below 1.
     """
 
     def __init__(self, count: int = 8) -> None:
-        if count < 1:
-            raise UserError(f"count is {count}; give at least 1 mistake to show for each class.")
+        check_range("count", count, count >= 1, "at least 1")
         self.count = count
-        self.mistakes: dict[int, list[Mistake]] = {}  # by the class that they were assigned to, the surest first
+        self.mistakes: dict[int, list[Mistake]] = {}  # by predicted class, most confident first
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.mistakes = {}
@@ -72,7 +71,7 @@ class MistakesByClass(Callback):
 
     @torch.no_grad()
     def _keep(self, trainer: Trainer, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
-        """Adds this batch's mistakes and keeps the surest of each class: logits (B, K), labels (B,)."""
+        """Adds this batch's mistakes and keeps the most confident of each class: logits (B, K), labels (B,)."""
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, HasEvaluationImages):
             return
@@ -82,7 +81,7 @@ class MistakesByClass(Callback):
         columns = (probabilities[wrong], first + wrong, labels[wrong], predicted[wrong])
         for share, place, true, said in zip(*(column.tolist() for column in columns), strict=True):
             self.mistakes.setdefault(said, []).append((share, place, true))
-        self.mistakes = {said: _surest(found, self.count) for said, found in self.mistakes.items()}
+        self.mistakes = {said: _most_confident(found, self.count) for said, found in self.mistakes.items()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, "val")
@@ -101,13 +100,13 @@ class MistakesByClass(Callback):
         names = data.class_names
         places, titles = [], []
         for said in sorted({said for found in gathered for said in found}):
-            row = _surest([mistake for found in gathered for mistake in found.get(said, [])], self.count)
+            row = _most_confident([mistake for found in gathered for mistake in found.get(said, [])], self.count)
             missing = self.count - len(row)
             places += [place for _, place, _ in row] + [-1] * missing
             titles += [f"{names[said]} {share:.0%}\nis {names[true]}" for share, _, true in row] + [""] * missing
         indices = torch.tensor(places)
         images = data.evaluation_images(split, indices.clamp(min=0)).cpu()
-        images[indices < 0] = 1.0  # white where a class has attracted fewer
+        images[indices < 0] = 1.0  # white where a class has fewer
         show(
             trainer,
             f"mistakes_by_class/{split}",
@@ -115,6 +114,6 @@ class MistakesByClass(Callback):
         )
 
 
-def _surest(mistakes: list[Mistake], count: int) -> list[Mistake]:
+def _most_confident(mistakes: list[Mistake], count: int) -> list[Mistake]:
     """The mistakes of highest probability; of equal ones those that come first in the split."""
     return sorted(mistakes, key=lambda mistake: (-mistake[0], mistake[1]))[:count]

@@ -1,13 +1,13 @@
-"""Shows samples beside the training images most like them: has the model learned by heart what it was shown?
+"""Draws samples beside their nearest training images, to see whether a generator memorizes its training set.
 
-A generator that memorizes makes images that have a training image at distance 0, or nearly so. A single picture can't
+A generator that memorizes generates images at distance near 0 from a training image. A single picture can't
 say what "nearly" is, so the distances are held against those of real images that the model never saw:
 
     ratio = median over samples of the distance to the nearest training image
             ÷ the same median over validation images
 
-About 1 means that samples are as far from the training images as new images of the same kind are; towards 0, memorized.
-A model that makes blurred or simple images can come below 1 too, so look at the picture.
+A ratio near 1 means that samples are as far from the training images as held-out images are; near 0, they are
+memorized. Blurred or simple samples can have a ratio below 1 as well, so look at the picture.
 
 Distance: l2 of pixels in [0, 255], by exact search (`modules/neighbors/nearest_neighbors.py`).
 
@@ -34,13 +34,13 @@ class HasSplits(Protocol):
 
 
 class NearestTrainingImages(Callback):
-    """Rows of a sample and its nearest training images at the end of `fit`, with their distances and the ratio above.
+    """Draws samples and their nearest training images at the end of `fit`, with distances and the ratio above.
 
     Args:
-        rows: samples shown, at least 1.
-        neighbors: training images beside each, at least 1.
-        num_samples: samples, and at most as many validation images, behind the ratio, at least `rows`.
-        seed: of the samples' latents.
+        rows: Number of samples shown, ≥ 1.
+        neighbors: Number of training images beside each, ≥ 1.
+        num_samples: Number of samples, and largest number of validation images, for the ratio, ≥ `rows`.
+        seed: Seed of the samples' latents.
 
     Raises:
         ValueError: a value out of the range given above, a model that makes no images, or data not held in memory.
@@ -56,14 +56,14 @@ class NearestTrainingImages(Callback):
         self.neighbors = neighbors
         self.num_samples = num_samples
         self.seed = seed
-        self.ratio: float | None = None  # what the last picture says
+        self.ratio: float | None = None  # of the last picture
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         check_generates(pl_module, self)
         if not isinstance(trainer.datamodule, HasSplits):  # type: ignore[attr-defined]
             raise UserError(
                 "NearestTrainingImages looks through the images of a data module that holds them in memory, such as "
-                "MNIST; give one, or take callbacks.NearestTrainingImages out of trainer.callbacks."
+                "MNIST; give one, or take callbacks.NearestTrainingImages from trainer.callbacks."
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Shows what a nearest-neighbor classifier finds: queries in the first column, each beside its nearest neighbors.
+"""Draws queries of a nearest-neighbor classifier beside their nearest neighbors.
 
 Source: https://cs231n.github.io/classification/#nearest-neighbor-classifier
 """
@@ -11,37 +11,38 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show
 from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating
 
 
 @runtime_checkable
 class HasNeighbors(Protocol):
-    """A model that finds memorized images like those it is given."""
+    """A model that finds the nearest of its memorized images."""
 
     images: Tensor  # (N, *input_shape), memorized
     labels: Tensor  # (N,) int64
 
     def neighbors(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Distances and places in `images` of the k nearest, nearest first: (B, k), (B, k)."""
+        """Returns distances (B, k) and indices into `images` (B, k) of the k nearest, nearest first."""
 
 
 class Neighbors(Callback):
-    """Queries beside their neighbors at the end of `fit` (validation images) and of `test`.
+    """Draws queries beside their neighbors at the end of `fit` (validation images) and of `test`.
 
     The first images of the first batch are shown. A neighbor of the query's class has a green title, any other a red
     one; with it stands its distance.
 
     Args:
-        queries: how many, at least 1.
-        count: neighbors of each, at least 1.
+        queries: Number of queries, ≥ 1.
+        count: Neighbors of each query, ≥ 1.
 
     Raises:
-        ValueError: a value below 1, or a model without neighbors.
+        ValueError: If a value is below 1 or the model has no neighbors.
     """
 
     def __init__(self, queries: int = 8, count: int = 9) -> None:
-        if queries < 1 or count < 1:
-            raise UserError(f"queries is {queries} and count is {count}; give at least 1 for each.")
+        check_range("queries", queries, queries >= 1, "at least 1")
+        check_range("count", count, count >= 1, "at least 1")
         self.queries = queries
         self.count = count
         self.first: tuple[Tensor, Tensor] | None = None  # images (Q, *input_shape), labels (Q,)
@@ -49,7 +50,7 @@ class Neighbors(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, HasNeighbors):
             raise UserError(
-                f"{type(pl_module).__name__} has no neighbors to show; take callbacks.Neighbors out of "
+                f"{type(pl_module).__name__} has no neighbors to show; remove callbacks.Neighbors from "
                 "trainer.callbacks."
             )
 
@@ -83,15 +84,17 @@ class Neighbors(Callback):
         queries, labels = self.first
         count = min(self.count, len(pl_module.images))
         with evaluating(pl_module):
-            distances, places = pl_module.neighbors(queries, count)
-        found = pl_module.images[places]  # (Q, count, *input_shape)
-        images = torch.cat([queries[:, None], found], 1).flatten(0, 1).cpu()
+            distances, indices = pl_module.neighbors(queries, count)
+        nearest = pl_module.images[indices]  # (Q, count, *input_shape)
+        images = torch.cat([queries[:, None], nearest], 1).flatten(0, 1).cpu()
         if preprocessing := getattr(data, "preprocessing", None):
             images = preprocessing.inverse(images)
         if images.ndim != 4:
-            return  # features, not pixels: nothing to look at
+            return  # features are not pictures
         titles, colors = [], []
-        for true, near, far in zip(labels.tolist(), pl_module.labels[places].tolist(), distances.tolist(), strict=True):
+        for true, near, far in zip(
+            labels.tolist(), pl_module.labels[indices].tolist(), distances.tolist(), strict=True
+        ):
             titles += [
                 data.class_names[true],
                 *(f"{data.class_names[c]}\n{d:.4g}" for c, d in zip(near, far, strict=True)),

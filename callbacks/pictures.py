@@ -1,6 +1,6 @@
-"""The one way in which a run shows a picture: a PNG in the run's folder, and an image in every logger that takes them.
+"""Pictures of a run: saved as PNG in its folder and logged to every logger that accepts images.
 
-Callbacks make matplotlib figures or uint8 arrays and hand them to `show`; they never ask which loggers there are.
+Callbacks draw matplotlib figures or uint8 arrays and pass them to `show`, which knows the loggers.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def show(trainer: Trainer, name: str, picture: np.ndarray, caption: str | None = None) -> None:
-    """Saves a picture as `<run folder>/pictures/<name>/<step>.png` and hands it to the loggers. Call it on all ranks.
+    """Saves a picture as `<run folder>/pictures/<name>/<step>.png` and logs it. Call it on all ranks.
 
     Args:
-        trainer: the run that it belongs to.
-        name: what it shows, such as "templates"; one series over the steps.
-        picture: (H, W, 3) uint8.
-        caption: a line below it, where the logger shows one.
+        trainer: Trainer of the run.
+        name: Name of the series of pictures over the steps, such as "templates".
+        picture: Picture (H, W, 3) uint8.
+        caption: Caption, where the logger shows one.
     """
-    folder = trainer.log_dir or trainer.default_root_dir  # log_dir is agreed on by all ranks
+    folder = trainer.log_dir or trainer.default_root_dir  # log_dir is broadcast, so call it on all ranks
     if not trainer.is_global_zero:
         return
     step = trainer.global_step
@@ -43,7 +43,7 @@ def show(trainer: Trainer, name: str, picture: np.ndarray, caption: str | None =
 
 
 def figure_to_array(figure: "Figure") -> np.ndarray:
-    """Draws a matplotlib figure: (H, W, 3) uint8."""
+    """Renders a matplotlib figure to (H, W, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
 
     canvas = FigureCanvasAgg(figure)
@@ -59,15 +59,15 @@ def image_grid(
     colors: Sequence[str] | None = None,
     side: float = 1.35,
 ) -> np.ndarray:
-    """Images in rows with a title above each.
+    """Draws images in a grid with a title above each.
 
     Args:
-        images: (N, C, H, W) in [0, 1], C being 1 or 3.
-        titles: N texts.
-        columns: images in a row.
-        title: of the whole picture.
-        colors: N matplotlib colors of the titles; black if left out.
-        side: of an image, in inches of 120 pixels.
+        images: Images (N, C, H, W) in [0, 1], C is 1 or 3.
+        titles: Titles of the N images.
+        columns: Images in a row.
+        title: Title of the picture.
+        colors: Matplotlib colors of the N titles; None draws them black.
+        side: Side of an image in inches of 120 pixels.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -91,6 +91,6 @@ def image_grid(
 
 
 def stretch(images: Tensor) -> Tensor:
-    """Scales each of the images (N, C, H, W) so that it fills [0, 1]; 0 becomes mid-gray, so the sign is seen."""
+    """Scales each image (N, C, H, W) to fill [0, 1] with 0 at mid-gray, so that signs are visible."""
     largest = images.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(images.dtype).tiny)
     return 0.5 + 0.5 * images / largest

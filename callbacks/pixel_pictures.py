@@ -1,4 +1,4 @@
-"""What the callbacks that look inside a network share: when they draw, on which images, and the network on pixels."""
+"""Base of the callbacks for interpretation: when they draw, on which images, and the network applied to pixels."""
 
 from abc import abstractmethod
 from typing import Any, Protocol, runtime_checkable
@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating, taking_pixels
 
 
@@ -16,45 +17,43 @@ class Invertible(Protocol):
     """A preprocessing of images that can be undone for display."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Pixels from 0 to 255, (B, C, H, W), to what the model takes."""
+        """Preprocesses pixels in [0, 255], (B, C, H, W)."""
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """What the model takes to pixels in [0, 1], (B, C, H, W)."""
+        """Returns pixels in [0, 1], (B, C, H, W), of preprocessed inputs."""
 
 
 class PixelPictures(Callback):
-    """Draws every `every_n_epochs` epochs and at the end of `fit`; a topic is a subclass that says `draw`.
+    """Draws every `every_n_epochs` epochs and at the end of `fit`; subclasses define `draw`.
 
     While it draws, the model is in evaluation mode and takes pixels in [0, 1]: the data's preprocessing stands before
     it. No random number of the training is used up.
 
     Args:
-        every_n_epochs: epochs between two pictures, at least 1.
-        num_images: of the first validation batch to draw, at least 1.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        num_images: Number of images of the first validation batch, ≥ 1.
 
     Raises:
-        ValueError: a value below 1, or a model that is not given images.
+        ValueError: If a value is below 1 or the model does not take images.
     """
 
     def __init__(self, every_n_epochs: int, num_images: int) -> None:
-        if every_n_epochs < 1 or num_images < 1:
-            raise UserError(
-                f"every_n_epochs is {every_n_epochs} and num_images is {num_images}; give at least 1 for each."
-            )
+        check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
+        check_range("num_images", num_images, num_images >= 1, "at least 1")
         self.every_n_epochs = every_n_epochs
         self.num_images = num_images
         self._batch: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:
-        """Shows images (B, C, H, W) in [0, 1] of classes (B,); `when` says after which epoch."""
+        """Draws images (B, C, H, W) in [0, 1] of classes (B,); `when` is the title's text for the epoch."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data: Any = getattr(trainer, "datamodule", None)
         if not isinstance(getattr(data, "preprocessing", None), Invertible):
             raise UserError(
-                f"{type(data).__name__} gives no images whose preprocessing can be undone, so there is nothing to "
-                f"show; take callbacks.{type(self).__name__} out of trainer.callbacks."
+                f"{type(data).__name__} has no images whose preprocessing can be inverted for display; "
+                f" remove callbacks.{type(self).__name__} from trainer.callbacks."
             )
 
     def on_validation_batch_end(
@@ -74,18 +73,18 @@ class PixelPictures(Callback):
         images, labels = (tensor.to(pl_module.device) for tensor in self._batch)
         pixels = preprocessing.inverse(images)
         if pixels.ndim != 4:
-            return  # features, not pixels: nothing to look at
+            return  # features are not pictures
         with evaluating(pl_module), taking_pixels(pl_module, lambda shown: preprocessing(255 * shown)):
             self.draw(trainer, pl_module, pixels, labels, f"after epoch {epoch}")
 
 
 def class_names(trainer: Trainer, number: int) -> list[str]:
-    """The data's names of the classes, or their numbers."""
+    """Returns the data module's class names, or numbers."""
     return list(getattr(getattr(trainer, "datamodule", None), "class_names", map(str, range(number))))
 
 
 @torch.no_grad()
 def probabilities(model: LightningModule, images: Tensor) -> Tensor:
-    """Of the classes, (B, K), for images (B, C, H, W)."""
-    shares: Tensor = model(images).float().softmax(1)
-    return shares
+    """Returns class probabilities (B, K) of images (B, C, H, W)."""
+    probabilities: Tensor = model(images).float().softmax(1)
+    return probabilities

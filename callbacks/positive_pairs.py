@@ -1,4 +1,4 @@
-"""Shows what contrastive learning calls the same: the two views of some training images, one above the other."""
+"""Draws positive pairs of contrastive learning: the two views of some training images."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.pictures import image_grid, show
 from common.errors import UserError
+from common.ranges import check_range
 
 
 class PositivePairs(Callback):
-    """A picture of the first training batch's views, when `fit` begins.
+    """Draws views of the first training batch when `fit` begins.
 
     Each pair stands in one column, below the name of its class, which the training itself does not see.
 
     Args:
-        pairs: how many, at least 1.
+        pairs: Number of pairs, ≥ 1.
 
     Raises:
         ValueError: a value below 1, or batches that hold no pairs.
     """
 
     def __init__(self, pairs: int = 12) -> None:
-        if pairs < 1:
-            raise UserError(f"pairs is {pairs}; give at least 1.")
+        check_range("pairs", pairs, pairs >= 1, "at least 1")
         self.pairs = pairs
         self._shown = False
 
@@ -35,8 +35,8 @@ class PositivePairs(Callback):
         views, labels = batch
         if views.ndim != 5 or views.shape[1] != 2:
             raise UserError(
-                f"The training batches hold no pairs of views but {tuple(views.shape)}; give --data.two_views {{}}, or "
-                "take callbacks.PositivePairs out of trainer.callbacks."
+                f"The training batches hold no pairs of views but {tuple(views.shape)}; set data.two_views to {{}}, or "
+                "take callbacks.PositivePairs from trainer.callbacks."
             )
         data = getattr(trainer, "datamodule", None)
         pairs = views[: self.pairs].transpose(0, 1)  # (2, pairs, C, H, W)

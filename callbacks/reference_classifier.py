@@ -1,13 +1,12 @@
-"""The classifier that judges generated images: one of our own, trained on the training images they are to be like.
+"""Reference classifier for generated images, trained on the same training images as the generator.
 
-It is a small `modules.ConvNet`. What judges is the feature vector before its last layer, and its class probabilities.
-A checkpoint of `python -m pipelines.train fit --config mnist_convnet` will do; else one is trained on first use, the
-same way in each run, and kept beside the data, under a name that belongs to the very training images.
+It is a small `modules.ConvNet`, whose features before the last layer and class probabilities are used. A checkpoint of
+`python -m pipelines.train fit --config mnist_convnet` can be given; otherwise one is trained on first use, the same for
+every run, and kept beside the data under a name derived from the training images.
 
 Shapes: N images, C channels, H×W pixels, D features, K classes.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,23 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.atomic_files import atomic_write
 from common.dtype_support import has_bfloat16
 from common.errors import UserError
 from modules import ConvNet, WarmupCosine
 
-_EPOCHS, _LEAST_STEPS = 8, 1500  # of a small data set, more epochs
+_EPOCHS, _LEAST_STEPS = 8, 1500  # small data sets take more epochs
 _CHANNELS = (16, 32, 64)
 _BATCH_SIZE = 128
-_SHIFT = 2  # pixels by which training images are moved at most
+_SHIFT = 2  # largest random shift of training images, in pixels
 _CHUNK = 1000
 
 
 class ReferenceClassifier:
-    """A trained classifier with the map from pixels to what it was trained on.
+    """A trained classifier together with its preprocessing of pixels.
 
     Args:
-        model: with weights.
-        scale: multiplies pixels in [0, 255] …
+        model: Trained network.
+        scale: Factor of pixels in [0, 255] …
         shift: … and this is added then.
     """
 
@@ -44,14 +44,14 @@ class ReferenceClassifier:
         model.output.register_forward_pre_hook(lambda layer, inputs: self._features.append(inputs[0]))
 
     def to(self, device: torch.device) -> "ReferenceClassifier":
-        """Moves it to a device."""
+        """Moves model and preprocessing to a device."""
         self.model.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
         return self
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, D) and logits (N, K) of images (N, C, H, W), pixels in [0, 1], on any device."""
+        """Returns features (N, D) and logits (N, K) of images (N, C, H, W), pixels in [0, 1], on any device."""
         features, logits = [], []
         for chunk in pixels.split(_CHUNK):
             logits.append(self.model(chunk.to(self.scale.device) * 255 * self.scale + self.shift))
@@ -60,52 +60,52 @@ class ReferenceClassifier:
 
 
 def read_reference_classifier(path: Path) -> ReferenceClassifier:
-    """The judge in a checkpoint of a `ConvNet`, read without running code.
+    """Reads the reference classifier from a checkpoint of a `ConvNet`, without running code.
 
     Raises:
         ValueError: no file, a damaged one, or not a ConvNet's on whole images.
     """
     if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}; give a ConvNet's, or leave out classifier to train one.")
+        raise UserError(f"There is no checkpoint at {path}; use a ConvNet's, or leave classifier out to train one.")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         preprocessing: Mapping[str, Any] = next(
             value for value in stored.values() if isinstance(value, dict) and "preprocessing" in value
         )
         settings = {name: value for name, value in stored["hyper_parameters"].items() if not name.startswith("_")}
-        with _apart():
+        with _isolated_training():
             model = ConvNet(**settings)
         model.load_state_dict(stored["state_dict"])
         return ReferenceClassifier(model, preprocessing["scale"], preprocessing["shift"])
-    except Exception as error:  # torch raises whatever its reader stumbles over
+    except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(
-            f"{path} can't judge images: it is damaged or no checkpoint of a ConvNet on scaled or standardized images; "
-            "give another classifier, or leave it out to train one."
+            f"{path} is damaged or not a checkpoint of a ConvNet on scaled or standardized images; use another "
+            "classifier, or leave it out to train one."
         ) from error
 
 
 def find_or_train_reference_classifier(
     folder: Path, images: Tensor, labels: Tensor, report: Callable[[str], None]
 ) -> ReferenceClassifier:
-    """The judge that belongs to training images, trained first if there is none yet.
+    """Returns the reference classifier of these training images; trains it if there is none yet.
 
     Args:
-        folder: where it is kept.
+        folder: Folder in which it is kept.
         images: (N, C, H, W) uint8.
         labels: (N,) int64.
-        report: told how far the training is.
+        report: Callback that prints the progress of training.
     """
     name = blake2b(images.numpy().tobytes() + labels.numpy().tobytes(), digest_size=6).hexdigest()
     path = folder / f"judge-{name}.ckpt"
     if not path.is_file():
-        with _apart():
+        with _isolated_training():
             torch.manual_seed(0)
             _write(path, _train(images, labels, report))
     return read_reference_classifier(path)
 
 
 def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dict[str, Any]:
-    """A checkpoint of a classifier, in the form that Lightning gives it."""
+    """Trains a classifier and returns its checkpoint in Lightning's format."""
     share = images.double().div_(255)
     mean, std = share.mean((0, 2, 3), keepdim=True)[0], share.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-3)
     scale, shift = (1 / (255 * std)).float(), (-mean / std).float()  # (C, 1, 1)
@@ -126,7 +126,7 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
         for chosen in torch.randperm(len(labels)).tensor_split(steps):
-            batch = _moved(images[chosen].to(device) * scale.to(device) + shift.to(device))
+            batch = _shifted(images[chosen].to(device) * scale.to(device) + shift.to(device))
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
                 logits = model(batch)
             loss = F.cross_entropy(logits.float(), labels[chosen].to(device))
@@ -136,7 +136,7 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
             schedule.step()
             total += loss.detach()
         if epoch % (epochs // _EPOCHS) == 0:
-            report(f"classifier to judge samples, trained once for this data: epoch {epoch} of {epochs}, loss "
+            report(f"reference classifier for samples, trained once for this data: epoch {epoch} of {epochs}, loss "
                    f"{float(total) / steps:.4f}")  # fmt: skip
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     preprocessing = {"preprocessing": "standardize", "scale": scale, "shift": shift}
@@ -144,15 +144,15 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
 
 
 @contextmanager
-def _apart() -> Iterator[None]:
-    """Leaves the run's random numbers as they are, and can train within an evaluation."""
+def _isolated_training() -> Iterator[None]:
+    """Restores the random number generators afterwards, and allows training within an evaluation."""
     gpus = range(torch.cuda.device_count())
     with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
-def _moved(images: Tensor) -> Tensor:
-    """A batch (N, C, H, W), all of it shifted by the same random few pixels, the edge repeated."""
+def _shifted(images: Tensor) -> Tensor:
+    """Shifts a batch (N, C, H, W) by a few random pixels, the same for all images, repeating the edge."""
     down, right = torch.randint(2 * _SHIFT + 1, (2,)).tolist()
     padded: Tensor = nn.functional.pad(images, [_SHIFT] * 4, mode="replicate")
     return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
@@ -160,10 +160,5 @@ def _moved(images: Tensor) -> Tensor:
 
 def _write(path: Path, checkpoint: dict[str, Any]) -> None:
     """Under a temporary name first, so that a kill leaves no half of it and two runs may do it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

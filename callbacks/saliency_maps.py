@@ -1,4 +1,4 @@
-"""Shows which pixels matter for the correct class of some validation images, as training goes on."""
+"""Draws saliency maps of validation images during training: which pixels matter for the correct class."""
 
 from typing import Literal, get_args
 
@@ -16,21 +16,21 @@ Method = Literal["gradient", "smoothgrad", "grad_cam"]
 
 
 class SaliencyMaps(PixelPictures):
-    """Images, their maps and both together, every `every_n_epochs` epochs and at the end.
+    """Draws images, their saliency maps and overlays, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: epochs between two pictures, at least 1.
-        num_images: of the first validation batch, at least 1.
-        method: gradient, smoothgrad or grad_cam.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        num_images: Number of images of the first validation batch, ≥ 1.
+        method: Method: gradient, smoothgrad or grad_cam.
 
     Raises:
-        ValueError: a value out of the range given above, or a model that is not given images.
+        ValueError: If a value is out of its range or the model does not take images.
     """
 
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, method: Method = "gradient") -> None:
         super().__init__(every_n_epochs, num_images)
         if method not in get_args(Method):
-            raise UserError(f"method is {method!r}; give one of {', '.join(get_args(Method))}.")
+            raise UserError(f"method is {method!r}; it must be one of {', '.join(get_args(Method))}.")
         self.method = method
 
     def draw(self, trainer: Trainer, model: LightningModule, images: Tensor, labels: Tensor, when: str) -> None:

@@ -1,4 +1,4 @@
-"""Judges what a model generates by features of our own classifier: Fréchet distance, class histogram, confidence.
+"""Logs the quality of generated images: Fréchet distance, class histogram and confidence of a reference classifier.
 
     val/fid         Fréchet distance between N samples and the validation images
     val/kl          KL of the samples' class histogram from the validation images'
@@ -10,7 +10,7 @@ classifier's features: such figures compare models on the same data, judged by t
 of Inception's features.
 For a fixed N the distance is a little too large, by about the same amount for all models, so N is part of the figure.
 
-The samples come from latents of their own seed: the same ones each time in validation, and others in the test.
+The samples come from fixed latents: the same ones in each validation, and others in the test.
 
 Shapes: N samples, M real images, C channels, H×W pixels, D features, K classes, Z latent values.
 """
@@ -35,10 +35,10 @@ _SEEDS = {"val": 0, "test": 1}
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that makes images."""
+    """A model that generates images."""
 
     def sample(self, number: int, generator: torch.Generator | None = None) -> Tensor:
-        """New images (N, C, H, W), pixels in [0, 1]."""
+        """Returns new images (N, C, H, W) with pixels in [0, 1]."""
 
 
 @runtime_checkable
@@ -49,16 +49,16 @@ class LabeledImages(Protocol):
     splits: dict[str, tuple[Tensor, Tensor]]  # of each split images (M, C, H, W) uint8 and labels (M,) int64
 
     def setup(self, stage: str) -> None:
-        """Reads the splits of a stage, unless they are there."""
+        """Reads the splits of a stage, unless they are read."""
 
 
 class SampleQuality(Callback):
-    """Logs the figures above after every validation and test; the first process makes and judges all samples.
+    """Logs the metrics above after every validation and test; rank 0 generates and evaluates all samples.
 
     Args:
-        num_samples: N of validation, at least 100.
-        num_test_samples: N of the test, at least 100.
-        classifier: a checkpoint of modules.ConvNet trained on the same data, such as that of the topic mnist_convnet;
+        num_samples: Number of samples N in validation, ≥ 100.
+        num_test_samples: Number of samples N in the test, ≥ 100.
+        classifier: Checkpoint of modules.ConvNet trained on the same data, such as that of the topic mnist_convnet;
             None trains one on first use and keeps it beside the data.
 
     Raises:
@@ -68,8 +68,7 @@ class SampleQuality(Callback):
     def __init__(self, num_samples: int = 5000, num_test_samples: int = 10_000, classifier: str | None = None) -> None:
         if min(num_samples, num_test_samples) < 100:
             raise UserError(
-                f"num_samples is {num_samples} and num_test_samples is {num_test_samples}; give at least 100 for each, "
-                "or the figures mean nothing."
+                f"num_samples is {num_samples} and num_test_samples is {num_test_samples}; both must be at least 100."
             )
         self.numbers = {"val": num_samples, "test": num_test_samples}
         self.classifier = classifier
@@ -79,13 +78,13 @@ class SampleQuality(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, Samples):
             raise UserError(
-                f"{type(pl_module).__name__} makes no images that could be judged; take callbacks.SampleQuality out of "
+                f"{type(pl_module).__name__} makes no images that could be judged; remove callbacks.SampleQuality from "
                 "trainer.callbacks."
             )
         if not isinstance(trainer.datamodule, LabeledImages):  # type: ignore[attr-defined]
             raise UserError(
                 "SampleQuality compares with the images of a data module that holds them in memory, such as MNIST; "
-                "give one, or take callbacks.SampleQuality out of trainer.callbacks."
+                "give one, or take callbacks.SampleQuality from trainer.callbacks."
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Shows what a model generates: samples from the same latents each epoch, how they came about, and walks between them.
+"""Draws generated samples: the same latents after each epoch, an animation of them, and walks between latents.
 
 A walk from latent a to latent b goes along an arc, not along the straight line between them:
 
@@ -25,37 +25,37 @@ from torch import Tensor
 from callbacks.pictures import show
 from common.errors import UserError
 
-_SECONDS = 8  # of an animation; the last picture stands for a quarter of them
+_SECONDS = 8  # of an animation, a quarter of them for the last picture
 
 
 @runtime_checkable
 class Generates(Protocol):
-    """A model that makes images from latents."""
+    """A model that generates images from latents."""
 
     def latents(self, number: int, generator: torch.Generator | None = None) -> Tensor:
-        """Random latents (N, Z)."""
+        """Returns random latents (N, Z)."""
 
     def generate(self, latents: Tensor) -> Tensor:
-        """Latents (N, Z) to images (N, C, H, W), pixels in [0, 1]."""
+        """Returns images (N, C, H, W) with pixels in [0, 1] for latents (N, Z)."""
 
 
 class SampleGrid(Callback):
-    """A square of samples at the end of each epoch, from the same latents each time, and an animation after `fit`.
+    """Draws a square of samples from fixed latents at the end of epochs, and an animation after `fit`.
 
     The animation is `<run folder>/pictures/samples.gif`, made of all pictures of the run, those before a resume too.
 
     Args:
-        side: samples in a row, and rows, at least 1.
-        every_n_epochs: show them after every so many epochs, at least 1.
-        seed: of the latents.
+        side: Samples per row and column, ≥ 1.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        seed: Seed of the latents.
 
     Raises:
-        ValueError: a value out of the range given above, or a model that makes no images.
+        ValueError: If a value is out of its range or the model that makes no images.
     """
 
     def __init__(self, side: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
         if side < 1 or every_n_epochs < 1:
-            raise UserError(f"side is {side} and every_n_epochs is {every_n_epochs}; give at least 1 for each.")
+            raise UserError(f"side is {side} and every_n_epochs is {every_n_epochs}; both must be at least 1.")
         self.side = side
         self.every_n_epochs = every_n_epochs
         self.seed = seed
@@ -77,20 +77,20 @@ class SampleGrid(Callback):
 
 
 class LatentWalk(Callback):
-    """Rows of images at the end of `fit`, each from one random latent to another along an arc.
+    """Draws walks at the end of `fit`: rows of images along an arc from one random latent to another.
 
     Args:
-        rows: walks, at least 1.
-        steps: images of a walk, both ends included, at least 2.
-        seed: of the latents.
+        rows: Number of walks, ≥ 1.
+        steps: Images of a walk, both ends included, ≥ 2.
+        seed: Seed of the latents.
 
     Raises:
-        ValueError: a value out of the range given above, or a model that makes no images.
+        ValueError: If a value is out of its range or the model that makes no images.
     """
 
     def __init__(self, rows: int = 6, steps: int = 10, seed: int = 1) -> None:
         if rows < 1 or steps < 2:
-            raise UserError(f"rows is {rows} and steps is {steps}; give at least 1 row and 2 steps.")
+            raise UserError(f"rows is {rows} and steps is {steps}; they must be at least 1 and 2.")
         self.rows = rows
         self.steps = steps
         self.seed = seed
@@ -107,29 +107,29 @@ class LatentWalk(Callback):
 
 
 def check_generates(module: LightningModule, callback: Callback) -> None:
-    """Refuses a model that makes no images from latents, in the name of a callback that shows them."""
+    """Refuses a model that generates no images, for the callback that would show them."""
     if not isinstance(module, Generates):
         raise UserError(
-            f"{type(module).__name__} makes no images to show; take callbacks.{type(callback).__name__} out of "
+            f"{type(module).__name__} generates no images to show; remove callbacks.{type(callback).__name__} out of "
             "trainer.callbacks."
         )
 
 
 def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
-    """Points on the arcs between latents (N, Z) and (N, Z), at shares (S,) of the way: (N, S, Z)."""
+    """Spherical linear interpolation between latents (N, Z) and (N, Z) at fractions (S,): (N, S, Z)."""
     cosine = torch.cosine_similarity(start, end, dim=1).clamp(-1 + 1e-6, 1 - 1e-6)  # sin θ must not be 0
     angle, t = cosine.acos()[:, None, None], shares[None, :, None]
     return (((1 - t) * angle).sin() * start[:, None] + (t * angle).sin() * end[:, None]) / angle.sin()
 
 
 def tiles(images: Tensor, columns: int, zoom: int = 2, gap: int = 2) -> np.ndarray:
-    """Images side by side, without titles.
+    """Tiles images without titles.
 
     Args:
-        images: (N, C, H, W) in [0, 1], C being 1 or 3.
-        columns: images in a row, at least 1.
-        zoom: screen pixels for the side of one of theirs.
-        gap: pixels between them.
+        images: Images (N, C, H, W) in [0, 1], C is 1 or 3.
+        columns: Images in a row, ≥ 1.
+        zoom: Factor by which each side is enlarged.
+        gap: Pixels between images.
 
     Returns:
         The picture, (height, width, 3) uint8.
@@ -146,7 +146,7 @@ def tiles(images: Tensor, columns: int, zoom: int = 2, gap: int = 2) -> np.ndarr
 
 
 def animate(pictures: list[Path], out: Path) -> None:
-    """An animated GIF of picture files, one after the other, for ever; none if there are fewer than two."""
+    """Writes an endless animated GIF of picture files; writes none if there are fewer than two."""
     if len(pictures) < 2:
         return
     frames = [Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE) for file in pictures]

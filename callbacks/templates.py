@@ -1,4 +1,4 @@
-"""Shows what a classifier looks for: the weights of each class, first-layer unit or filter, as training goes on.
+"""Draws templates during training: the weights of each class, first-layer unit or filter as images.
 
 Source: https://cs231n.github.io/linear-classify/#interpretation-of-linear-classifiers-as-template-matching
 """
@@ -15,23 +15,23 @@ from common.errors import UserError
 
 @runtime_checkable
 class HasTemplates(Protocol):
-    """A model whose weights look like its input."""
+    """A model whose weights have the shape of its input."""
 
-    class_templates: bool  # whether there is one for each class, in their order; else one for each first-layer unit
+    class_templates: bool  # one per class, in order; otherwise one per first-layer unit
 
     def templates(self) -> Tensor:
-        """One template per class or unit, (M, *input_shape)."""
+        """Returns one template per class or unit, (M, *input_shape)."""
 
 
 class Templates(Callback):
-    """A picture of the templates before training, every `every_n_epochs` epochs and at the end.
+    """Draws the templates before training, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: epochs between two pictures, at least 1.
-        max_templates: how many to show at most, at least 1.
+        every_n_epochs: Epochs between two pictures, ≥ 1.
+        max_templates: Largest number of templates, ≥ 1.
 
     Raises:
-        ValueError: a value below 1, or a model without templates.
+        ValueError: If a value is below 1 or the model has no templates.
     """
 
     def __init__(self, every_n_epochs: int = 1, max_templates: int = 100) -> None:
@@ -45,7 +45,7 @@ class Templates(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, HasTemplates):
             raise UserError(
-                f"{type(pl_module).__name__} has no templates to show; take callbacks.Templates out of "
+                f"{type(pl_module).__name__} has no templates to show; remove callbacks.Templates from "
                 "trainer.callbacks."
             )
 
@@ -66,7 +66,7 @@ class Templates(Callback):
         if preprocessing := getattr(data, "preprocessing", None):
             weights = preprocessing.weights_as_images(weights, data.image_shape)  # type: ignore[union-attr]
         if weights.ndim != 4 or weights.shape[1] not in (1, 3):
-            return  # features, not pixels: nothing to look at
+            return  # features are not pictures
         names = getattr(data, "class_names", ())
         by_class = pl_module.class_templates
         titles = list(names) if by_class and len(names) == len(weights) else [str(i) for i in range(len(weights))]

@@ -1,4 +1,4 @@
-"""Watches what the course says to watch while a network trains.
+"""Logs the training diagnostics that the course recommends: gradient norms, update ratios and speed.
 
     health/gradient_norm   ‖g‖ over all parameters, before any clipping
     health/update_ratio    ‖Δw‖ / ‖w‖ of one step; about 1e-3 is usual, far more or less asks for another learning rate
@@ -18,10 +18,10 @@ from torch.optim import Optimizer
 
 
 class TrainingHealth(Callback):
-    """Logs the figures above every `trainer.log_every_n_steps` steps; between these steps it costs next to nothing."""
+    """Logs the metrics above every `trainer.log_every_n_steps` steps, at almost no cost in between."""
 
     def __init__(self) -> None:
-        self._before: list[Tensor] | None = None  # the parameters before the step that is measured
+        self._before: list[Tensor] | None = None  # parameters before the measured step
         self._gradient_norm = 0.0
         self._lr = 0.0
         self._images = 0

@@ -78,12 +78,12 @@ def test_the_picture_has_every_classs_color() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^count is 2; give at least 3 images\.$"):
+    with pytest.raises(ValueError, match=r"^count is 2; it must be at least 3\.$"):
         EmbeddingMap(2)
-    with pytest.raises(ValueError, match=r"^method is 'umap'; give one of pca, tsne\.$"):
+    with pytest.raises(ValueError, match=r"^method is 'umap'; it must be one of pca, tsne\.$"):
         EmbeddingMap(method="umap")  # type: ignore[arg-type]
     data = Digits()
     with pytest.raises(
-        ValueError, match=r"^SoftmaxRegression has no features to map; take callbacks\.EmbeddingMap out"
+        ValueError, match=r"^SoftmaxRegression has no features to map; remove callbacks\.EmbeddingMap out"
     ):
         trainer_of(tmp_path, EmbeddingMap()).fit(SoftmaxRegression(data.input_shape, 10), data)

@@ -46,7 +46,7 @@ def test_a_run_leaves_one_picture(tmp_path: Path) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="num_images is 0 and maps_per_stage is 6; give at least 1"):
+    with pytest.raises(ValueError, match="num_images is 0; it must be at least 1"):
         FeatureMaps(num_images=0)
     with pytest.raises(ValueError, match="SoftmaxRegression has no feature maps to show"):
         FeatureMaps().setup(L.Trainer(logger=False), SoftmaxRegression((1, 8, 8), 10), "fit")

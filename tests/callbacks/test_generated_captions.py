@@ -100,7 +100,7 @@ def test_a_model_without_attention_shows_captions_alone(tmp_path: Path) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="num_images is 0, num_attention 3 and every_n_epochs 1; give at least"):
+    with pytest.raises(ValueError, match="num_images is 0; it must be at least 1"):
         GeneratedCaptions(num_images=0)
     with pytest.raises(ValueError, match="SoftmaxRegression writes no captions to show; take"):
         GeneratedCaptions().setup(L.Trainer(logger=False), SoftmaxRegression((1, 8, 8), 10), "fit")

@@ -133,9 +133,9 @@ def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: 
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: SaliencyMaps(0), "every_n_epochs is 0 and num_images is 8; give at least 1"),
+        (lambda: SaliencyMaps(0), "every_n_epochs is 0; it must be at least 1"),
         (lambda: FoolingImages(num_images=0), "every_n_epochs is 5 and num_images is 0"),
-        (lambda: SaliencyMaps(method="guess"), "method is 'guess'; give one of gradient, smoothgrad, grad_cam"),  # type: ignore[arg-type]
+        (lambda: SaliencyMaps(method="guess"), "method is 'guess'; it must be one of gradient, smoothgrad, grad_cam"),  # type: ignore[arg-type]
         (lambda: FoolingImages(step=0.0), "step is 0.0 and max_steps is 100"),
         (lambda: ClassVisualization(max_classes=0), "max_classes is 0 and steps is 100"),
     ],

@@ -114,5 +114,5 @@ def test_a_model_without_mistakes_has_no_picture(tmp_path: Path, monkeypatch: py
 
 
 def test_a_count_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^count is 0; give at least 1 mistake to show\.$"):
+    with pytest.raises(ValueError, match=r"^count is 0; it must be at least 1\.$"):
         ConfidentMistakes(0)

@@ -135,5 +135,5 @@ def test_data_without_images_and_a_model_without_mistakes_have_no_picture(
 
 
 def test_a_count_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^count is 0; give at least 1 mistake to show for each class\.$"):
+    with pytest.raises(ValueError, match=r"^count is 0; it must be at least 1\.$"):
         MistakesByClass(0)

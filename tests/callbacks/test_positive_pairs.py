@@ -50,12 +50,10 @@ def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkey
 
 def test_batches_without_pairs_are_refused(tmp_path: Path) -> None:
     data = Digits(batch_size=16)
-    with pytest.raises(
-        ValueError, match=r"^The training batches hold no pairs of views but \(16, 1, 8, 8\); give --data"
-    ):
+    with pytest.raises(ValueError, match=r"^The training batches hold no pairs of views but \(16, 1, 8, 8\); set data"):
         trainer_of(tmp_path, 5).fit(SoftmaxRegression(data.input_shape, 10), data)
 
 
 def test_less_than_one_pair_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^pairs is 0; give at least 1\.$"):
+    with pytest.raises(ValueError, match=r"^pairs is 0; it must be at least 1\.$"):
         PositivePairs(0)

@@ -168,14 +168,14 @@ def test_a_classifier_of_one_s_own(root: Path, tmp_path: Path) -> None:
 
 def test_refusals(root: Path, tmp_path: Path) -> None:
     model = GAN((1, 8, 8), **SETTINGS)
-    with pytest.raises(ValueError, match="num_samples is 99 and num_test_samples is 10000; give at least 100"):
+    with pytest.raises(ValueError, match="num_samples is 99 and num_test_samples is 10000; both must be at least 100"):
         SampleQuality(num_samples=99)
     with pytest.raises(ValueError, match="There is no checkpoint at nowhere"):
         trainer(SampleQuality(classifier="nowhere"), tmp_path).validate(model, source(root))
     (tmp_path / "torn.ckpt").write_bytes(next((root / "Digits").iterdir()).read_bytes()[:500])
     with pytest.raises(ValueError, match=r"torn.ckpt can't judge images: it is damaged or no checkpoint of a ConvNet"):
         trainer(SampleQuality(classifier=str(tmp_path / "torn.ckpt")), tmp_path).validate(model, source(root))
-    with pytest.raises(ValueError, match=r"SoftmaxRegression makes no images that could be judged; take callbacks\."):
+    with pytest.raises(ValueError, match=r"SoftmaxRegression makes no images that could be judged; remove callbacks\."):
         trainer(SampleQuality(), tmp_path).validate(SoftmaxRegression((1, 8, 8), 10), source(root))
     with pytest.raises(ValueError, match="holds them in memory, such as MNIST"):
         trainer(SampleQuality(), tmp_path).validate(

@@ -81,7 +81,7 @@ def test_a_run_that_diverges_ends_with_a_sentence_and_keeps_its_last_good_checkp
     ruinous = ["--model.discriminator_lr", "1e30", "--last_checkpoint.every_n_train_steps", "1"]
     finished = run_pipeline("train", [*arguments, *ruinous], tmp_path)
     assert finished.code == 2
-    assert finished.err.startswith("error: The training diverged: ") and finished.err.count("\n") == 1, finished.err
+    assert finished.err.startswith("error: Training diverged: ") and finished.err.count("\n") == 1, finished.err
     assert "step 1" in finished.err and "discriminator" in finished.err
     assert not list(tmp_path.glob("logs/gan/*/checkpoints/*.ckpt"))  # never one with such weights
 
@@ -90,9 +90,9 @@ def test_a_run_that_diverges_ends_with_a_sentence_and_keeps_its_last_good_checkp
     ("arguments", "sentence"),
     [
         (["--model.discriminator_steps", "0"], "discriminator_steps is 0; it must be at least 1"),
-        (["--optimizer", "Adam"], "one was given for all; leave --optimizer out and set model.generator_lr"),
+        (["--optimizer", "Adam"], "one was given for both; leave --optimizer out and set model.generator_lr"),
         (["--data.preprocessing", "standardize"], "but preprocessing is standardize; set it to scale"),
-        (["--data.preprocessing", "pca"], "makes images (C, H, W), but the data has shape (64,)"),
+        (["--data.preprocessing", "pca"], "generates images (C, H, W), but the data has shape (64,)"),
         (["--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
     ],
 )

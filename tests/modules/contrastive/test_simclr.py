@@ -67,6 +67,19 @@ def test_a_step_is_nt_xent_of_both_views_projections(tmp_path: Path) -> None:
             assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("settings", [{"log_every_n_steps": 2}, {"max_steps": 3, "limit_val_batches": 0}, {}])
+def test_a_collapse_in_training_is_reported(settings: dict[str, Any], tmp_path: Path) -> None:
+    """When metrics are logged, at the end, or before validation, whichever comes first."""
+    data = digits()
+    model = simclr(data.input_shape)
+    model.projector.requires_grad_(False)[-1].weight.zero_()
+    model.projector[-1].bias.zero_()
+    trainer = trainer_of(tmp_path, **settings)
+    with pytest.raises(ValueError, match=r"^128 of 128 projections have the length 0.* give a smaller learning rate"):
+        trainer.fit(model, data)
+    assert trainer.global_step == {"log_every_n_steps": 2, "max_steps": 3}.get(next(iter(settings), ""), trainer.global_step)
+
+
 def test_figures_of_collapse_equal_their_formulas(tmp_path: Path) -> None:
     model = simclr()
     first, second = torch.randn(2, 7, 8)
@@ -191,7 +204,7 @@ def test_neighbors_need_a_memory() -> None:
         ({"knn": 0}, "knn is 0; it must be at least 1"),
         ({"knn": 9, "knn_memory": 8}, "knn_memory is 8; it must be at least knn, 9"),
         ({"hidden": 0}, "hidden is 0; it must be at least 1"),
-        ({"projection": 0}, "hidden is 16 and projection is 0"),
+        ({"projection": 0}, "projection is 0; it must be at least 1"),
         ({"lr_scaling": "cubic"}, "lr_scaling is 'cubic'; it must be one of none, linear, sqrt"),
         ({"backbone": "resnet_18", "options": None}, "timm has no model 'resnet_18'; did you mean"),
         ({"shape": (64,)}, r"test_resnet takes images \(C, H, W\), but the data has shape \(64,\)"),
