@@ -53,7 +53,7 @@ class PixelPictures(Callback):
         if not isinstance(getattr(data, "preprocessing", None), Invertible):
             raise UserError(
                 f"{type(data).__name__} has no images whose preprocessing can be inverted for display; "
-                f" remove callbacks.{type(self).__name__} from trainer.callbacks."
+                f"remove callbacks.{type(self).__name__} from trainer.callbacks."
             )
 
     def on_validation_batch_end(

@@ -84,6 +84,6 @@ def test_refusals(tmp_path: Path) -> None:
         EmbeddingMap(method="umap")  # type: ignore[arg-type]
     data = Digits()
     with pytest.raises(
-        ValueError, match=r"^SoftmaxRegression has no features to map; remove callbacks\.EmbeddingMap out"
+        ValueError, match=r"^SoftmaxRegression has no features to map; remove callbacks\.EmbeddingMap from"
     ):
         trainer_of(tmp_path, EmbeddingMap()).fit(SoftmaxRegression(data.input_shape, 10), data)

@@ -102,5 +102,5 @@ def test_a_model_without_attention_shows_captions_alone(tmp_path: Path) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="num_images is 0; it must be at least 1"):
         GeneratedCaptions(num_images=0)
-    with pytest.raises(ValueError, match="SoftmaxRegression writes no captions to show; take"):
+    with pytest.raises(ValueError, match="SoftmaxRegression writes no captions to show; remove"):
         GeneratedCaptions().setup(L.Trainer(logger=False), SoftmaxRegression((1, 8, 8), 10), "fit")

@@ -126,7 +126,7 @@ def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: 
     )  # fmt: skip
     trainer.fit(SoftmaxRegression(data.input_shape, 10), data)
     assert not (tmp_path / "pictures").exists()
-    with pytest.raises(ValueError, match=r"^BoringDataModule gives no images .* take callbacks\.SaliencyMaps out"):
+    with pytest.raises(ValueError, match=r"^BoringDataModule has no images .* remove callbacks\.SaliencyMaps from"):
         trainer.fit(BoringModel(), BoringDataModule())
 
 
@@ -134,10 +134,10 @@ def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: 
     ("make", "sentence"),
     [
         (lambda: SaliencyMaps(0), "every_n_epochs is 0; it must be at least 1"),
-        (lambda: FoolingImages(num_images=0), "every_n_epochs is 5 and num_images is 0"),
+        (lambda: FoolingImages(num_images=0), "num_images is 0; it must be at least 1"),
         (lambda: SaliencyMaps(method="guess"), "method is 'guess'; it must be one of gradient, smoothgrad, grad_cam"),  # type: ignore[arg-type]
         (lambda: FoolingImages(step=0.0), "step is 0.0 and max_steps is 100"),
-        (lambda: ClassVisualization(max_classes=0), "max_classes is 0 and steps is 100"),
+        (lambda: ClassVisualization(max_classes=0), "max_classes is 0; it must be at least 1"),
     ],
 )
 def test_values_out_of_range(make: Any, sentence: str) -> None:

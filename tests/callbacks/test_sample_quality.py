@@ -41,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():  # as in a validation without a training
         patch.setattr(judge, "_LEAST_STEPS", 300)
         find_or_train_reference_classifier(folder / "Digits", images, labels, told.append)
-    assert told and all("classifier to judge samples, trained once for this data: epoch" in line for line in told)
+    assert told and all("reference classifier for samples, trained once for this data: epoch" in line for line in told)
     return folder
 
 

@@ -142,7 +142,7 @@ def test_features_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_model_without_templates_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^BoringModel has no templates to show; remove callbacks\.Templates out of"):
+    with pytest.raises(ValueError, match=r"^BoringModel has no templates to show; remove callbacks\.Templates from"):
         train(tmp_path, Templates(), 1, model=BoringModel())
 
 
