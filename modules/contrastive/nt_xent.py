@@ -30,10 +30,10 @@ class NTXent(nn.Module):
     """The normalized, temperature-scaled cross-entropy of two batches of projections.
 
     Args:
-        temperature: τ, above 0; the smaller it is, the more the nearest negatives count.
+        temperature: Temperature τ, > 0; the smaller it is, the more the nearest negatives count.
 
     Raises:
-        ValueError: a temperature that is not above 0.
+        ValueError: If the temperature is not above 0.
     """
 
     def __init__(self, temperature: float = 0.5) -> None:
@@ -41,16 +41,22 @@ class NTXent(nn.Module):
         if not temperature > 0:
             raise UserError(f"temperature is {temperature}; give a number above 0, such as 0.5.")
         self.temperature = temperature
+        self._zero_lengths: Tensor | None = None  # (2,): projections of length 0, and all, in the first step with some
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """The loss of projections of the first views (B, D) and of the second ones (B, D): a scalar in float32.
+        """Returns the loss of projections of the first views (B, D) and of the second ones (B, D), a float32 scalar.
+
+        It is NaN if a projection has length 0; `check_lengths` explains that.
 
         Raises:
-            ValueError: a single image over all processes, or a projection of length 0.
+            ValueError: If there is a single image over all processes.
         """
         with torch.autocast(first.device.type, enabled=False):  # 8 bits of bfloat16 can't tell near negatives apart
             views = torch.cat([first, second])
-            views = unit_vectors(views if views.dtype == torch.float64 else views.float())  # (2B, D)
+            views = views if views.dtype == torch.float64 else views.float()  # (2B, D)
+            lengths = torch.linalg.vector_norm(views, dim=1, keepdim=True)
+            self._count_zero_lengths(lengths.detach())
+            views = views / lengths
             everyone, rank = gather(views)  # (R·2B, D)
             if len(everyone) < 4:
                 raise UserError(
@@ -63,28 +69,42 @@ class NTXent(nn.Module):
             targets = torch.arange(len(views), device=views.device).roll(images) + mine
             return F.cross_entropy(logits, targets)
 
+    def _count_zero_lengths(self, lengths: Tensor) -> None:
+        """Counts the lengths (2B, 1) that are 0 on the device: reading them would make the CPU wait at every step."""
+        counts = torch.stack([(lengths == 0).sum(), torch.full((), len(lengths), device=lengths.device)])
+        if self._zero_lengths is not None and self._zero_lengths.device == counts.device:
+            counts = torch.where(self._zero_lengths[0] > 0, self._zero_lengths, counts)
+        self._zero_lengths = counts
 
-def unit_vectors(vectors: Tensor) -> Tensor:
-    """Vectors (M, D) divided by their lengths.
+    def check_lengths(self) -> None:
+        """Raises if a projection since the last check had length 0; all ranks must call it together.
 
-    Raises:
-        ValueError: a vector of length 0.
-    """
-    lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    if not lengths.all():  # a GPU waits here once a step, or a collapsed network would train on NaN unseen
-        raise UserError(
-            f"{int((lengths == 0).sum())} of {len(vectors)} projections have the length 0, and so no direction to "
-            "compare: the network has collapsed; give a smaller learning rate or a higher temperature."
-        )
-    return vectors / lengths
+        Raises:
+            ValueError: If a projection had length 0.
+        """
+        if self._zero_lengths is None:
+            return
+        counts, self._zero_lengths = self._zero_lengths, None
+        if _is_distributed():
+            dist.all_reduce(counts)  # if a single rank stopped, the others would wait for it
+        zero, number = counts.tolist()
+        if zero:
+            raise UserError(
+                f"{zero} of {number} projections have the length 0, and so no direction to compare: the network has "
+                "collapsed; give a smaller learning rate or a higher temperature."
+            )
 
 
 def gather(vectors: Tensor) -> tuple[Tensor, int]:
     """The vectors (M, D) of all processes in order, (R·M, D), with gradients to each, and the place of this process."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not _is_distributed():
         return vectors, 0
     everyone: Tensor = _Gather.apply(vectors)
     return everyone, dist.get_rank()
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _Gather(torch.autograd.Function):

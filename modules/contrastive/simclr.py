@@ -153,7 +153,20 @@ class SimCLR(BufferedMetrics):
             raise UserError("No images are memorized yet; validate or test first.")
         return self._search.search(self.features(images).float(), k)
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer: Any = self.trainer  # some of its attributes are unknown to mypy
+        if self.global_step % (trainer.log_every_n_steps or 50) == 0:
+            self.nt_xent.check_lengths()
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+    def on_train_end(self) -> None:
+        self.nt_xent.check_lengths()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.nt_xent.check_lengths()  # before the last good checkpoint is overwritten
+
     def on_validation_epoch_start(self) -> None:
+        self.nt_xent.check_lengths()
         self._memorize()
         self.log("val/feature_std", self.feature_std)
 

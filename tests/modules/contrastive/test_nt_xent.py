@@ -84,8 +84,12 @@ def test_a_batch_of_one_is_refused() -> None:
 def test_projections_of_length_zero_are_refused() -> None:
     second = torch.ones(4, 3)
     second[1:3] = 0
+    loss = NTXent()
+    assert loss(torch.ones(4, 3), second).isnan()
+    loss(torch.randn(4, 3), torch.randn(4, 3))  # a later step does not hide it
     with pytest.raises(ValueError, match=r"^2 of 8 projections have the length 0.* give a smaller learning rate"):
-        NTXent()(torch.ones(4, 3), second)
+        loss.check_lengths()
+    loss.check_lengths()  # it is reported once
 
 
 def _projector() -> nn.Linear:

@@ -67,17 +67,27 @@ def test_a_step_is_nt_xent_of_both_views_projections(tmp_path: Path) -> None:
             assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("settings", [{"log_every_n_steps": 2}, {"max_steps": 3, "limit_val_batches": 0}, {}])
-def test_a_collapse_in_training_is_reported(settings: dict[str, Any], tmp_path: Path) -> None:
-    """When metrics are logged, at the end, or before validation, whichever comes first."""
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({"log_every_n_steps": 2}, 2),
+        ({"limit_train_batches": 3}, 3),  # before validation
+        ({"max_steps": 3, "limit_val_batches": 0}, 3),  # at the end
+    ],
+)
+def test_a_collapse_stops_training(settings: dict[str, Any], step: int, tmp_path: Path) -> None:
     data = digits()
     model = simclr(data.input_shape)
-    model.projector.requires_grad_(False)[-1].weight.zero_()
-    model.projector[-1].bias.zero_()
+    with torch.no_grad():
+        model.projector[-1].weight.zero_()
+        model.projector[-1].bias.zero_()
     trainer = trainer_of(tmp_path, **settings)
     with pytest.raises(ValueError, match=r"^128 of 128 projections have the length 0.* give a smaller learning rate"):
         trainer.fit(model, data)
-    assert trainer.global_step == {"log_every_n_steps": 2, "max_steps": 3}.get(next(iter(settings), ""), trainer.global_step)
+    assert trainer.global_step == step
+    model.nt_xent(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"^4 of 4 projections"):
+        model.on_save_checkpoint({})
 
 
 def test_figures_of_collapse_equal_their_formulas(tmp_path: Path) -> None:
