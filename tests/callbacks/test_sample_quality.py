@@ -173,7 +173,7 @@ def test_refusals(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no checkpoint at nowhere"):
         trainer(SampleQuality(classifier="nowhere"), tmp_path).validate(model, source(root))
     (tmp_path / "torn.ckpt").write_bytes(next((root / "Digits").iterdir()).read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"torn.ckpt can't judge images: it is damaged or no checkpoint of a ConvNet"):
+    with pytest.raises(ValueError, match=r"torn.ckpt is damaged or not a checkpoint of a ConvNet"):
         trainer(SampleQuality(classifier=str(tmp_path / "torn.ckpt")), tmp_path).validate(model, source(root))
     with pytest.raises(ValueError, match=r"SoftmaxRegression makes no images that could be judged; remove callbacks\."):
         trainer(SampleQuality(), tmp_path).validate(SoftmaxRegression((1, 8, 8), 10), source(root))
