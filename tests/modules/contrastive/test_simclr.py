@@ -165,6 +165,7 @@ def test_the_test_set_is_counted_once_and_training_images_vote(
     assert figures["test/images"] == 360
     assert 0.3 < figures["test/knn_accuracy"] <= 1
     assert int(model.confusion_matrix.sum()) == 360
+    model.eval()  # Lightning restores the mode in which it found the model
     with torch.no_grad():
         shares = model.predict_step((fresh.preprocessing(fresh.splits["test"][0]), torch.empty(0)), 0)
     assert (shares.argmax(1) == fresh.splits["test"][1]).double().mean() == pytest.approx(figures["test/knn_accuracy"])
