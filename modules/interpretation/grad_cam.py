@@ -1,9 +1,9 @@
-"""Grad-CAM: where in the image a layer sees what speaks for a class.
+"""Grad-CAM: class activation maps, the regions of an image that raise the score of a class.
 
-    α_m = mean over positions of ∂s_y/∂A_m,     map = ReLU(Σ_m α_m A_m), enlarged to the image
+    α_m = mean over positions of ∂s_y/∂A_m,     map = ReLU(Σ_m α_m A_m), upsampled to the image
 
-A_m is the map of channel m, s_y the unnormalized score of class y. Deep layers know what an object is and only roughly
-where, so the map is coarse; its color means "for this class", which saliency's does not.
+A_m is the map of channel m, s_y the unnormalized score of class y. Deep layers have a low resolution, so the map is
+coarse; it is positive only where the layer raises the score of this class, which is not so for saliency.
 
 Source: R. Selvaraju et al., arXiv 1610.02391
 
@@ -17,30 +17,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from modules.interpretation.feature_extraction import captured, find_layer, map_layers
+from modules.interpretation.feature_extraction import captured_outputs, find_layer, map_layers
 from modules.interpretation.saliency import class_scores
 
 
 def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: str | None = None) -> Tensor:
-    """Maps (B, H, W), 0 or more, for images (B, C, H, W) and classes (B,).
+    """Computes maps (B, H, W), ≥ 0, for images (B, C, H, W) and classes (B,).
 
     Args:
-        model: images to logits, in evaluation mode.
-        images: what it takes.
-        labels: the classes y.
-        layer: name of a layer that gives maps; None takes the last one.
+        model: Network in evaluation mode that maps images to logits.
+        images: Inputs of the network.
+        labels: Classes y.
+        layer: Name of a layer that outputs maps; None takes the last one.
 
     Raises:
-        ValueError: no such layer, or scores that have no gradient with respect to it.
+        ValueError: If there is no such layer, or the scores have no gradient with respect to it.
     """
     if layer is None:
         layer = last_map_layer(model, images[:1])
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        captured([find_layer(model, layer, images[:1])]) as outputs,
+        captured_outputs([find_layer(model, layer, images[:1])]) as outputs,
     ):
-        # Gradients flow to the layer even where its weights are frozen.
+        # The images require a gradient so that it reaches the layer even if all weights are frozen.
         scores = class_scores(model, images.clone().requires_grad_(), labels.clone())
         (maps,) = outputs  # (B, M, h, w)
         assert maps is not None
@@ -49,7 +49,7 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: str | None
             (gradient,) = torch.autograd.grad(scores.sum(), maps, allow_unused=True)
     if gradient is None:
         raise UserError(
-            f"The scores of {type(model).__name__} have no gradient with respect to layer {layer!r}; give a layer "
+            f"The scores of {type(model).__name__} have no gradient with respect to layer {layer!r}; choose a layer "
             "that they are computed from."
         )
     weights = gradient.mean((2, 3), keepdim=True)  # (B, M, 1, 1)
@@ -58,14 +58,14 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: str | None
 
 
 def last_map_layer(model: nn.Module, images: Tensor) -> str:
-    """The name of the last layer that gives maps for images (B, C, H, W).
+    """Returns the name of the last layer that outputs maps for images (B, C, H, W).
 
     Raises:
-        ValueError: there is none.
+        ValueError: If there is none.
     """
     names = list(map_layers(model, images))
     if not names:
         raise UserError(
-            f"{type(model).__name__} has no layer that gives maps (B, M, h, w), so there is no Grad-CAM; take saliency."
+            f"{type(model).__name__} has no layer that outputs maps (B, M, h, w), which Grad-CAM needs; use saliency."
         )
     return names[-1]

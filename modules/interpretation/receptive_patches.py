@@ -1,10 +1,10 @@
-"""Receptive fields and patches: which pixels a unit sees, and the image patches that excite a channel most.
+"""Receptive fields of units, and the image patches with the strongest activations of a channel.
 
 The receptive field of a unit is the rectangle of pixels that its value depends on. For a chain of convolutions and
-poolings with kernels k_l and strides s_l its side is 1 + Σ_l (k_l − 1) Π_{i<l} s_i. Here it is found for any network,
-whatever its branches: a NaN spreads to all that is computed from it, so the field's left edge is the smallest x for
-which NaN in the columns 0 to x makes the unit NaN. That is found by bisection, and the other edges likewise. Layers
-that look at the whole image (attention, squeeze-and-excitation, layer norm) give the whole image.
+poolings with kernels k_l and strides s_l its side is 1 + Σ_l (k_l − 1) Π_{i<l} s_i. Here it is determined for any
+network, with any branches: NaN propagates to everything computed from it, so the left edge of the field is the smallest
+x for which NaN in the columns 0 to x makes the unit NaN. Bisection finds it, and the other edges likewise. The field of
+layers that depend on the whole image (attention, squeeze-and-excitation, layer norm) is the whole image.
 
 Sources: https://cs231n.github.io/understanding-cnn/ (images that maximally activate a neuron); R. Girshick et al.,
 arXiv 1311.2524
@@ -22,13 +22,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modules.interpretation.feature_extraction import captured, find_layer
+from modules.interpretation.feature_extraction import captured_outputs, find_layer
 
-_CHUNK = 8  # images with NaN that run at a time
+_CHUNK = 8  # images with NaN in a batch
 
 
 class Box(NamedTuple):
-    """Pixels from the top left; x1 and y1 lie just outside."""
+    """A rectangle of pixels, counted from the top left; x1 and y1 are exclusive."""
 
     x0: int
     y0: int
@@ -37,13 +37,13 @@ class Box(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A place in the maps of a layer and what one channel had there.
+    """An activation in a layer's maps and its position.
 
     Attributes:
-        value: the activation.
-        image: place of the image in its batch.
-        row: of the unit in the map.
-        column: of the unit in the map.
+        value: Activation.
+        image: Index of the image in its batch.
+        row: Row of the unit in the map.
+        column: Column of the unit in the map.
     """
 
     value: float
@@ -52,19 +52,19 @@ class Unit(NamedTuple):
     column: int
 
 
-class _Reached(Exception):  # ends a forward pass, no error
-    """The layer has run; the layers after it need not."""
+class _LayerReached(Exception):  # not an error
+    """Ends a forward pass after the layer that is needed."""
 
 
 def strongest_units(maps: Tensor, count: int) -> list[list[Unit]]:
-    """For each channel of maps (B, M, h, w) its strongest unit in each image, of the `count` strongest images."""
+    """Returns, for each channel of maps (B, M, h, w), the strongest unit in each of the `count` strongest images."""
     width = maps.shape[3]
-    values, places = maps.flatten(2).max(2)  # (B, M)
-    best, images = values.topk(min(count, len(maps)), dim=0)  # (count, M)
-    places = places.gather(0, images)
+    values, positions = maps.flatten(2).max(2)  # (B, M)
+    strongest, images = values.topk(min(count, len(maps)), dim=0)  # (count, M)
+    positions = positions.gather(0, images)
     return [
-        [Unit(value, image, *divmod(place, width)) for value, image, place in zip(*columns, strict=True)]
-        for columns in zip(best.mT.tolist(), images.mT.tolist(), places.mT.tolist(), strict=True)
+        [Unit(value, image, *divmod(position, width)) for value, image, position in zip(*columns, strict=True)]
+        for columns in zip(strongest.mT.tolist(), images.mT.tolist(), positions.mT.tolist(), strict=True)
     ]
 
 
@@ -72,12 +72,12 @@ def strongest_units(maps: Tensor, count: int) -> list[list[Unit]]:
 def receptive_fields(
     model: nn.Module, layer: str, image_shape: tuple[int, int, int], units: Sequence[tuple[int, int]]
 ) -> list[Box]:
-    """The pixels that each unit (row, column) of a layer sees in images (C, H, W), cut at the image's border.
+    """Returns the receptive field of each unit (row, column) of a layer in images (C, H, W), cut at the image's border.
 
     Raises:
-        ValueError: no such layer.
+        ValueError: If there is no such layer.
     """
-    # In float64 on the CPU convolutions are plain sums; Winograd's and the like would spread NaN to their neighbors.
+    # In float64 on the CPU convolutions are plain sums; Winograd and similar algorithms would spread NaN further.
     probe = deepcopy(model).cpu().double().eval()
     probe.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))  # a preprocessing may cast to float32
     find_layer(probe, layer, torch.zeros(1, *image_shape, dtype=torch.float64))
@@ -88,69 +88,73 @@ def receptive_fields(
 
 
 def _extents(
-    model: nn.Module, layer: str, image_shape: tuple[int, int, int], axis: int, places: Sequence[int]
+    model: nn.Module, layer: str, image_shape: tuple[int, int, int], axis: int, positions: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """First pixel along an axis of the image (2 down, 3 across) that each place in the map sees, and past the last."""
+    """Returns the half-open range of pixels along an axis (2 down, 3 across) that each map position depends on."""
     probe = _Probe(model, layer, image_shape, axis)
-    ends = []
+    margins = []
     for from_end in (False, True):
-        # In most networks fields are as far apart as the places: one field tells where the others are likely to be.
-        middle = places[len(places) // 2]
-        (known,) = probe.first_seen([middle], from_end, [0])
+        # In most networks the fields are as far apart as the positions, so one field predicts the others.
+        middle = positions[len(positions) // 2]
+        (margin,) = probe.margins([middle], from_end, [0])
         jump = -probe.jump if from_end else probe.jump
-        ends.append(probe.first_seen(places, from_end, [known + jump * (place - middle) for place in places]))
-    return [(first, image_shape[axis - 1] - last) for first, last in zip(*ends, strict=True)]
+        guesses = [margin + jump * (position - middle) for position in positions]
+        margins.append(probe.margins(positions, from_end, guesses))
+    return [(first, image_shape[axis - 1] - last) for first, last in zip(*margins, strict=True)]
 
 
 class _Probe:
-    """Asks a layer which pixels along an axis of the image (2 down, 3 across) its places see."""
+    """Determines which pixels along an axis of the image (2 down, 3 across) a layer's map positions depend on."""
 
     def __init__(self, model: nn.Module, layer: str, image_shape: tuple[int, int, int], axis: int) -> None:
         self.model, self.layer, self.image_shape, self.axis = model, layer, image_shape, axis
         self.side = image_shape[axis - 1]
         maps = _run_until(model, layer, torch.zeros(1, *image_shape, dtype=torch.float64))
-        self.jump = round(self.side / maps.shape[axis])  # pixels from one place to the next
+        self.jump = round(self.side / maps.shape[axis])  # pixels from one position to the next
 
-    def first_seen(self, places: Sequence[int], from_end: bool, guesses: Sequence[int]) -> list[int]:
-        """How many pixels at one end of the image each place does not see; a right guess saves the bisection."""
-        low, high = torch.zeros(len(places), dtype=torch.int64), torch.full((len(places),), self.side - 1)
+    def margins(self, positions: Sequence[int], from_end: bool, guesses: Sequence[int]) -> list[int]:
+        """Returns how many pixels at one end of the image each map position does not depend on.
+
+        A correct guess saves the bisection.
+        """
+        low, high = torch.zeros(len(positions), dtype=torch.int64), torch.full((len(positions),), self.side - 1)
         guessed = torch.tensor(guesses, dtype=torch.int64)
         for attempt in count():
-            left = (low < high).nonzero().flatten()
-            if not len(left):
+            unsettled = (low < high).nonzero().flatten()
+            if not len(unsettled):
                 break
-            asked = guessed - attempt if attempt < 2 else (low + high) // 2  # a guess, and that nothing less will do
-            asked = asked.clamp(low, high - 1)
-            seen = torch.zeros(len(places), dtype=torch.bool)
-            seen[left] = self._becomes_nan(torch.tensor(places)[left], asked[left], from_end)
-            high, low = torch.where(seen, asked, high), torch.where((low < high) & ~seen, asked + 1, low)
-        return [int(first) for first in low]
+            tried = guessed - attempt if attempt < 2 else (low + high) // 2  # the guess, one pixel less, then bisection
+            tried = tried.clamp(low, high - 1)
+            reached = torch.zeros(len(positions), dtype=torch.bool)
+            reached[unsettled] = self._becomes_nan(torch.tensor(positions)[unsettled], tried[unsettled], from_end)
+            high, low = torch.where(reached, tried, high), torch.where((low < high) & ~reached, tried + 1, low)
+        return [int(margin) for margin in low]
 
-    def _becomes_nan(self, places: Tensor, reach: Tensor, from_end: bool) -> Tensor:
-        """Whether places (U,) in the map are NaN if the pixels 0 to `reach` (U,) from one end of the image are."""
-        found = []
-        for chunk, reached in zip(places.split(_CHUNK), reach.split(_CHUNK), strict=True):
+    def _becomes_nan(self, positions: Tensor, last: Tensor, from_end: bool) -> Tensor:
+        """Returns whether map positions (U,) are NaN if the pixels 0 to `last` (U,) from one end of the image are."""
+        results = []
+        for chunk, last_of_chunk in zip(positions.split(_CHUNK), last.split(_CHUNK), strict=True):
             pixels = torch.arange(self.side)
-            broken = (pixels.flip(0) if from_end else pixels) <= reached[:, None]  # (u, side)
+            is_nan = (pixels.flip(0) if from_end else pixels) <= last_of_chunk[:, None]  # (u, side)
             images = torch.zeros(len(chunk), *self.image_shape, dtype=torch.float64)
-            images.movedim(self.axis, 1)[broken] = torch.nan
+            images.movedim(self.axis, 1)[is_nan] = torch.nan
             maps = _run_until(self.model, self.layer, images).movedim(self.axis, 1)  # (u, side of the map, M, other)
-            found.append(maps[torch.arange(len(chunk)), chunk].isnan().flatten(1).any(1))
-        return torch.cat(found)
+            results.append(maps[torch.arange(len(chunk)), chunk].isnan().flatten(1).any(1))
+        return torch.cat(results)
 
 
 def _run_until(model: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """The output of a layer for images (B, C, H, W), without running what comes after it."""
+    """Returns the output of a layer for images (B, C, H, W), without running the layers after it."""
 
     def stop(*_: object) -> None:
-        raise _Reached
+        raise _LayerReached
 
-    wanted = model.get_submodule(layer)
-    with captured([wanted]) as outputs:
-        hook = wanted.register_forward_hook(stop)
+    module = model.get_submodule(layer)
+    with captured_outputs([module]) as outputs:
+        hook = module.register_forward_hook(stop)
         try:
             model(images)
-        except _Reached:
+        except _LayerReached:
             pass
         finally:
             hook.remove()

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from datamodules import Digits
 from datamodules.images.shape_drawing import draw_shapes
-from modules.interpretation.feature_extraction import captured
+from modules.interpretation.feature_extraction import captured_outputs
 from modules.interpretation.saliency import integrated_gradients, saliency
 from pipelines import interpret
 from pipelines.interpretation.class_names import find_class
@@ -220,7 +220,7 @@ def test_features(run: Path, digits: Path, tmp_path: Path) -> None:
     rows = table(tmp_path / "patches.csv")
     assert len(rows) == 2 * 2 * 3
     subject = of_run(str(run))
-    with captured([subject.model.get_submodule("stages.1")]) as outputs, torch.no_grad():
+    with captured_outputs([subject.model.get_submodule("stages.1")]) as outputs, torch.no_grad():
         subject.model(subject.read(sorted(digits.iterdir())))
     (maps,) = outputs
     assert maps is not None
@@ -290,7 +290,7 @@ def test_classes_by_name_and_index() -> None:
             "saliency --timm resnet18 --weights {text} {digits} --out o",
             "The weights '{text}' can't be used for resnet18: ",
         ),
-        ("class_visualization {run} --steps 0 --out o", "steps is 0 and blur_every is 10; give at least 1"),
+        ("class_visualization {run} --steps 0 --out o", "steps is 0; it must be at least 1"),
         ("saliency {run} {digits} --out {text}", "{text}: file exists; make it usable"),
         ("saliency {run} {digits} --method guess --out o", "Argument --method: invalid choice: 'guess'"),
         ("dream {run} --out o", "Argument COMMAND: invalid choice: 'dream'"),

@@ -1,4 +1,4 @@
-"""Layers are found by name, watched without being changed, and left as they were."""
+"""Layers are found by name and their outputs captured without changing the network."""
 
 import pytest
 import timm
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from modules import ConvNet, SoftmaxRegression
 from modules.interpretation.feature_extraction import (
-    captured,
+    captured_outputs,
     evaluating,
     feature_maps,
     find_layer,
@@ -18,7 +18,7 @@ from modules.interpretation.feature_extraction import (
 
 
 class InPlace(nn.Module):
-    """Overwrites what its convolution gave, and runs its pooling twice."""
+    """Overwrites the output of its convolution in place, and runs its pooling twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ def test_captured_are_the_values_before_an_in_place_relu() -> None:
     torch.manual_seed(0)
     model, images = InPlace(), torch.randn(2, 1, 8, 8)
     expected, result = model.conv(images), model(images)
-    with captured([model.conv]) as outputs:
+    with captured_outputs([model.conv]) as outputs:
         assert outputs == [None]
         assert torch.equal(model(images), result)
     assert torch.equal(outputs[0], expected) and (expected < 0).any()  # type: ignore[arg-type]
     assert not model.conv._forward_hooks
 
 
-def test_layers_with_maps_in_the_order_in_which_they_run() -> None:
+def test_map_layers_are_in_order_of_execution() -> None:
     shapes = map_layers(InPlace(), torch.zeros(3, 1, 8, 8))
     assert list(shapes.items()) == [("conv", (3, 2, 8, 8)), ("relu", (3, 2, 8, 8)), ("pool", (3, 2, 2, 2))]
 
@@ -54,38 +54,38 @@ def test_stages_end_with_the_outermost_layer_of_each_size() -> None:
     assert stage_layers(network, torch.zeros(1, 3, 64, 64))[-4:] == ["layer1", "layer2", "layer3", "layer4"]
 
 
-def test_feature_maps_are_what_the_stages_give() -> None:
+def test_feature_maps_are_the_outputs_of_the_stages() -> None:
     model, images = ConvNet((3, 8, 8), 4, [4, 6], 1).eval(), torch.randn(2, 3, 8, 8)
-    found = feature_maps(model, ["stages.1", "stages.0"], images)
-    own = model.feature_maps(images)
-    assert list(found) == ["stages.1", "stages.0"]
-    assert torch.equal(found["stages.0"], own["stage 1"]) and torch.equal(found["stages.1"], own["stage 2"])
+    maps = feature_maps(model, ["stages.1", "stages.0"], images)
+    expected = model.feature_maps(images)
+    assert list(maps) == ["stages.1", "stages.0"]
+    assert torch.equal(maps["stages.0"], expected["stage 1"]) and torch.equal(maps["stages.1"], expected["stage 2"])
 
 
-def test_a_layer_that_does_not_exist_is_answered_with_those_that_do() -> None:
+def test_the_message_about_a_missing_layer_lists_the_layers() -> None:
     model, image = ConvNet((3, 8, 8), 4, [4, 6], 1), torch.zeros(1, 3, 8, 8)
     with pytest.raises(
         ValueError, match=r"ConvNet has no layer 'stage.1'; did you mean stages.1, .*\? It has stages.0.0, "
     ):
         find_layer(model, "stage.1", image)
     with pytest.raises(
-        ValueError, match=r"Layer 'output' of ConvNet gives no maps \(B, M, h, w\); it has stages\.0\.0, "
+        ValueError, match=r"Layer 'output' of ConvNet outputs no maps \(B, M, h, w\); it has stages\.0\.0, "
     ):
         find_layer(model, "output", image)
-    with pytest.raises(ValueError, match="SoftmaxRegression has no layer that gives maps"):
+    with pytest.raises(ValueError, match="SoftmaxRegression has no layer that outputs maps"):
         find_layer(SoftmaxRegression((3, 8, 8), 4), "linear", image)
 
 
-def test_of_many_layers_the_outermost_are_listed() -> None:
+def test_the_outermost_of_many_layers_are_listed() -> None:
     network = timm.create_model("resnet18").eval()
     with pytest.raises(ValueError, match="no layer 'nothing'") as error:
         find_layer(network, "nothing", torch.zeros(1, 3, 64, 64))
-    said = str(error.value)
-    assert all(name in said for name in ("conv1", "layer1", "layer4.1")) and "layer1.0.conv1," not in said
-    assert len(said) < 600 and " within these, such as layer" in said
+    message = str(error.value)
+    assert all(name in message for name in ("conv1", "layer1", "layer4.1")) and "layer1.0.conv1," not in message
+    assert len(message) < 600 and " inside them, such as layer" in message
 
 
-def test_evaluating_puts_every_layer_back() -> None:
+def test_evaluating_restores_the_mode_of_every_layer() -> None:
     model = ConvNet((3, 8, 8), 4, [4, 6], 1).train()
     model.stages[0].eval()
     before = [module.training for module in model.modules()]
@@ -94,7 +94,7 @@ def test_evaluating_puts_every_layer_back() -> None:
     assert [module.training for module in model.modules()] == before
 
 
-def test_taking_pixels_puts_the_preprocessing_before_the_model() -> None:
+def test_taking_pixels_adds_the_preprocessing() -> None:
     model, images = ConvNet((3, 8, 8), 4, [4, 6], 1).eval(), torch.rand(2, 3, 8, 8)
     expected, plain = model((images - 0.5) / 0.2), model(images)
     with taking_pixels(model, lambda pixels: (pixels - 0.5) / 0.2):

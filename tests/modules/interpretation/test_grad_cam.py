@@ -11,7 +11,7 @@ from modules.interpretation.grad_cam import grad_cam
 
 
 class TwoLayers(nn.Module):
-    """A convolution, ReLU, and an affine layer on all that is left of it."""
+    """A convolution, ReLU, and an affine layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ def test_the_formula(layer: str, after_relu: bool) -> None:
     model = TwoLayers().double().requires_grad_(False)
     images = torch.randn(4, 2, 6, 8, dtype=torch.float64)
     labels = torch.tensor([0, 1, 2, 1])
-    found = grad_cam(model, images, labels, layer)
+    maps = grad_cam(model, images, labels, layer)
     coarse = np.stack(
         [by_hand(model, image, label, after_relu) for image, label in zip(images.numpy(), labels.tolist(), strict=True)]
     )
     assert (coarse > 0).any(axis=(1, 2)).all()
     expected = F.interpolate(torch.from_numpy(coarse)[:, None], size=(6, 8), mode="bilinear")[:, 0]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_the_last_layer_with_maps_is_the_default() -> None:
@@ -66,7 +66,7 @@ def test_refusals() -> None:
     images, labels = torch.randn(2, 2, 6, 8), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="TwoLayers has no layer 'convs'; did you mean conv"):
         grad_cam(TwoLayers(), images, labels, "convs")
-    with pytest.raises(ValueError, match="TwoLayers have no gradient with respect to layer 'unused'; give a layer"):
+    with pytest.raises(ValueError, match="TwoLayers have no gradient with respect to layer 'unused'; choose a layer"):
         grad_cam(TwoLayers(), images, labels, "unused")
-    with pytest.raises(ValueError, match="SoftmaxRegression has no layer that gives maps"):
+    with pytest.raises(ValueError, match="SoftmaxRegression has no layer that outputs maps"):
         grad_cam(SoftmaxRegression((2, 6, 8), 3), images, labels)

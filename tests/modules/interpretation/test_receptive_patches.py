@@ -1,4 +1,4 @@
-"""Receptive fields equal the formula for chains of layers; the strongest units are those that a loop finds."""
+"""Receptive fields equal the formula for chains of layers; the strongest units equal those of a loop."""
 
 import random
 
@@ -13,24 +13,27 @@ from modules.interpretation.receptive_patches import Box, receptive_fields, stro
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_formula_for_chains(seed: int) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     layers: list[nn.Module] = []
-    side, jump, start = 1, 1, 0  # of the field, in pixels; between two units; where unit 0 begins
+    side, jump, start = 1, 1, 0  # side of a field, distance of two units and start of unit 0, in pixels
     for _ in range(4):
-        kernel, stride = chance.choice([1, 3, 5]), chance.choice([1, 2])
+        kernel, stride = rng.choice([1, 3, 5]), rng.choice([1, 2])
         padding = kernel // 2
         layers += [nn.Conv2d(2, 2, kernel, stride, padding), nn.ReLU(), nn.MaxPool2d(2, 1)]
         for size, step, pad in ((kernel, stride, padding), (2, 1, 0)):
             side, start, jump = side + (size - 1) * jump, start - pad * jump, jump * step
     network = nn.Sequential(*layers)
     height, width = network(torch.zeros(1, 2, 150, 161)).shape[2:]
-    units = [(height // 2, width // 2), (height // 3, width // 2)]  # at the border a field also ends where maps do
+    units = [
+        (height // 2, width // 2),
+        (height // 3, width // 2),
+    ]  # at the border, fields are cut off by the maps' borders too
     for (row, column), box in zip(units, receptive_fields(network, "11", (2, 150, 161), units), strict=True):
         x0, y0 = start + column * jump, start + row * jump
         assert box == Box(x0, y0, x0 + side, y0 + side)
 
 
-def test_branches_and_layers_that_see_everything() -> None:
+def test_branches_and_layers_that_depend_on_the_whole_image() -> None:
     class Branches(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -47,7 +50,7 @@ def test_branches_and_layers_that_see_everything() -> None:
     assert receptive_fields(model, "gate", (1, 20, 20), [(9, 4)]) == [Box(0, 0, 20, 20)]
 
 
-def test_a_preprocessing_in_float32_and_the_model_s_weights_are_left_alone() -> None:
+def test_a_preprocessing_in_float32_works_and_the_model_is_unchanged() -> None:
     model = ConvNet((3, 16, 16), 4, [4, 6], 1).train()
     model.register_forward_pre_hook(lambda _, inputs: ((inputs[0].float() - 0.5) / 0.2,))
     assert receptive_fields(model, "stages.1.0", (3, 16, 16), [(3, 3)]) == [Box(3, 3, 11, 11)]
@@ -57,9 +60,9 @@ def test_a_preprocessing_in_float32_and_the_model_s_weights_are_left_alone() -> 
 
 def test_the_strongest_unit_of_each_image() -> None:
     maps = np.random.default_rng(0).standard_normal((5, 3, 4, 6)).astype(np.float32)
-    found = strongest_units(torch.from_numpy(maps), 2)
-    assert len(found) == 3
-    for channel, units in enumerate(found):
+    strongest = strongest_units(torch.from_numpy(maps), 2)
+    assert len(strongest) == 3
+    for channel, units in enumerate(strongest):
         peaks = sorted(
             ((maps[i, channel].max(), i, *np.unravel_index(maps[i, channel].argmax(), (4, 6))) for i in range(5)),
             reverse=True,

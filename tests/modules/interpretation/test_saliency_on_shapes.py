@@ -1,8 +1,9 @@
-"""Saliency means something: of a network that has learned drawn shapes it lies on the shape, of an untrained one not.
+"""Saliency lies on the shape for a network trained on drawn shapes, and much less so for an untrained one.
 
-The top 5 % of the map's pixels are counted over 500 test images. Shapes are near the middle more often than not, and so
-is any network's gradient, since padding weakens it at the border: chance is what a network's maps get with the boxes of
-other images. The network is trained with noise on its images, so that single pixels do not carry its decision.
+The top 5 % of the map's pixels are counted over 500 test images. Shapes are mostly near the middle, and so are the
+largest gradients of any network, since padding weakens them at the border: the level of chance is that of a network's
+maps with the boxes of other images. The network is trained with noise on its images, so that single pixels do not
+decide.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ TEST = draw_shapes(500, seed=1)
 
 
 class Shares(NamedTuple):
-    """Of a map's top 5 %, the part that lies somewhere."""
+    """Fractions of a map's top 5 % inside the shape's box, and inside the box of another image."""
 
     inside: float
     chance: float
@@ -32,7 +33,7 @@ def pixels(images: np.ndarray) -> Tensor:
 
 
 def share_in(boxes: np.ndarray, maps: Tensor) -> float:
-    """Maps (N, 32, 32) and boxes (N, 4)."""
+    """Returns the fraction of the top 5 % of maps (N, 32, 32) inside boxes (N, 4)."""
     top = maps.flatten(1).topk(51).indices.numpy()  # 5 % of 1024
     y, x = top // 32, top % 32
     x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
@@ -58,34 +59,34 @@ def untrained() -> ConvNet:
 
 @pytest.fixture(scope="module")
 def trained() -> ConvNet:
-    """About 40 seconds of one core; it tells three quarters of the test shapes or more."""
+    """A network trained for 40 seconds on one core; it classifies three quarters of the test shapes or more."""
     drawn = draw_shapes(10_000, seed=0)
     images, labels = pixels(drawn.images), torch.from_numpy(drawn.labels)
-    learner = network()
+    model = network()
     epochs, batch = 9, 64
     steps = epochs * (len(images) // batch)
-    optimizer = torch.optim.Adam(learner.parameters())
+    optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
     for _ in range(epochs):
         for chosen in torch.randperm(len(images)).split(batch)[: len(images) // batch]:
             noisy = images[chosen] + 0.1 * torch.randn(batch, *images.shape[1:])
-            loss = F.cross_entropy(learner(noisy), labels[chosen])
+            loss = F.cross_entropy(model(noisy), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return learner.eval()
+    return model.eval()
 
 
 @pytest.mark.slow
-def test_the_trained_network_knows_shapes(trained: ConvNet) -> None:
+def test_the_trained_network_classifies_shapes(trained: ConvNet) -> None:
     with torch.no_grad():
         predicted = trained(IMAGES).argmax(1)
     assert float((predicted == LABELS).float().mean()) > 0.7
 
 
 @pytest.mark.slow
-def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) -> None:
+def test_saliency_of_the_trained_network_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) -> None:
     found, random = (shares(saliency(one, IMAGES, LABELS)) for one in (trained, untrained))
     width, height = (TEST.boxes[:, i + 2] - TEST.boxes[:, i] for i in range(2))
     area = float((width * height).mean()) / 1024
@@ -97,13 +98,13 @@ def test_its_saliency_lies_on_the_shape(trained: ConvNet, untrained: ConvNet) ->
 
 
 @pytest.mark.slow
-def test_attributions_to_contrast_outline_the_shape_whatever_the_network_knows(
+def test_integrated_gradients_from_the_mean_color_outline_the_shape_without_training(
     trained: ConvNet, untrained: ConvNet
 ) -> None:
-    """Why such a map proves little: the difference from the mean color, which it is multiplied by, finds the shape."""
-    plain = IMAGES.mean((2, 3), keepdim=True)
+    """Such a map proves little: it is multiplied by the difference from the mean color, which outlines the shape."""
+    mean_color = IMAGES.mean((2, 3), keepdim=True)
     found, random = (
-        shares(integrated_gradients(one, IMAGES, LABELS, plain, 16).sum(1).abs()) for one in (trained, untrained)
+        shares(integrated_gradients(one, IMAGES, LABELS, mean_color, 16).sum(1).abs()) for one in (trained, untrained)
     )
     print(f"trained {found}, untrained {random}")
     assert found.inside > 0.75 and random.inside > 0.6
