@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from callbacks import ConfusionMatrix
 from callbacks.confusion import draw_confusion_matrix
 from datamodules import Digits
 from modules import SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -74,7 +74,7 @@ def test_shown_after_fit_and_after_test(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(callbacks.confusion, "draw_confusion_matrix", draw)
     data = Digits(batch_size=500)
     model = SoftmaxRegression(data.input_shape, data.num_classes)
-    trainer = trainer_of(tmp_path, max_epochs=2)
+    trainer = trainer_of(tmp_path, ConfusionMatrix(), max_epochs=2)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     assert list(drawn) == ["val", "test"]
@@ -88,18 +88,5 @@ def test_shown_after_fit_and_after_test(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_models_that_count_no_classes_are_left_alone(tmp_path: Path) -> None:
-    trainer_of(tmp_path, max_steps=1).fit(BoringModel())
+    trainer_of(tmp_path, ConfusionMatrix(), max_steps=1).fit(BoringModel())
     assert not (tmp_path / "pictures").exists()
-
-
-def trainer_of(folder: Path, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        callbacks=[ConfusionMatrix()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )

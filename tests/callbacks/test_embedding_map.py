@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -14,15 +13,9 @@ from callbacks import EmbeddingMap
 from callbacks.embedding_map import draw_map, project
 from datamodules import Digits
 from modules import LinearProbe, SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
-
-
-def trainer_of(folder: Path, watching: L.Callback) -> L.Trainer:
-    return L.Trainer(
-        default_root_dir=folder, max_epochs=1, limit_train_batches=1, accelerator="cpu", logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[watching],
-    )  # fmt: skip
 
 
 def test_pca_is_scikit_learns_but_for_the_signs() -> None:
@@ -53,7 +46,7 @@ def test_the_first_images_of_the_split_are_mapped(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(callbacks.embedding_map, "draw_map", draw)
     data = Digits(batch_size=32)
     model = LinearProbe(data.input_shape, 10, backbone="test_resnet", options={"channels": [8, 8, 16, 16]})
-    trainer = trainer_of(tmp_path, EmbeddingMap(50, "pca"))
+    trainer = trainer_of(tmp_path, EmbeddingMap(50, "pca"), max_epochs=1, limit_train_batches=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     assert len(maps) == 2
@@ -86,4 +79,6 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^SoftmaxRegression has no features to map; remove callbacks\.EmbeddingMap from"
     ):
-        trainer_of(tmp_path, EmbeddingMap()).fit(SoftmaxRegression(data.input_shape, 10), data)
+        trainer_of(tmp_path, EmbeddingMap(), max_epochs=1, limit_train_batches=1).fit(
+            SoftmaxRegression(data.input_shape, 10), data
+        )

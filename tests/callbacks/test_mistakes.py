@@ -1,9 +1,7 @@
 """The most confident mistakes are exactly the first of a sort over all images, and are shown as they look."""
 
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,7 @@ import callbacks.mistakes
 from callbacks import ConfidentMistakes
 from datamodules import Digits
 from modules import SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -27,19 +26,6 @@ class Shown:
     def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
         self.calls.append((images, titles, title))
         return np.zeros((2, 2, 3), np.uint8)
-
-
-def trainer_of(folder: Path, callback: ConfidentMistakes, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
 
 
 def all_mistakes(model: SoftmaxRegression, data: Digits, split: str) -> list[tuple[float, int, int, int]]:

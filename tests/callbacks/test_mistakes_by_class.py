@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ import callbacks.mistakes_by_class
 from callbacks.mistakes_by_class import MistakesByClass
 from datamodules import Digits
 from modules import SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -28,13 +28,6 @@ class Shown:
     def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
         self.calls.append((images, titles, columns, title))
         return np.zeros((2, 2, 3), np.uint8)
-
-
-def trainer_of(folder: Path, callback: MistakesByClass, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu", default_root_dir=folder, callbacks=[callback], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, **settings,
-    )  # fmt: skip
 
 
 def model_and_data(folder: Path, batch_size: int) -> tuple[SoftmaxRegression, Digits]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from callbacks.neighbors import Neighbors
 from datamodules import Digits
 from modules import SoftmaxRegression
 from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
+from tests.helpers import trainer_of
 
 
 class Shown:
@@ -36,20 +36,6 @@ class Shown:
         return np.zeros((2, 2, 3), np.uint8)
 
 
-def trainer_of(folder: Path, *watching: L.Callback) -> L.Trainer:
-    return L.Trainer(
-        default_root_dir=folder,
-        max_epochs=1,
-        limit_train_batches=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(watching),
-    )
-
-
 @pytest.mark.parametrize("preprocessing", ["pixels", "standardize"])
 def test_queries_stand_beside_their_neighbors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
@@ -57,7 +43,7 @@ def test_queries_stand_beside_their_neighbors(
     shown = Shown(monkeypatch)
     data = Digits(preprocessing=preprocessing, batch_size=50)
     model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=6)
-    trainer = trainer_of(tmp_path, Neighbors(queries=12, count=4), AccuracyByK())
+    trainer = trainer_of(tmp_path, Neighbors(queries=12, count=4), AccuracyByK(), max_epochs=1, limit_train_batches=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     memory, classes = data.splits["train"]
@@ -93,7 +79,7 @@ def test_queries_stand_beside_their_neighbors(
 def test_fewer_images_than_neighbors_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch)
     data = Digits(preprocessing="pixels", subset=10, batch_size=50)
-    trainer_of(tmp_path, Neighbors(queries=2, count=40)).fit(
+    trainer_of(tmp_path, Neighbors(queries=2, count=40), max_epochs=1, limit_train_batches=1).fit(
         KNearestNeighbors(data.input_shape, 10, k=1, k_max=1), data
     )
     assert shown.grids[0][2] == 11
@@ -105,7 +91,9 @@ def test_a_model_without_neighbors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^SoftmaxRegression has no neighbors to show; remove callbacks\.Neighbors from"
     ):
-        trainer_of(tmp_path, Neighbors()).fit(SoftmaxRegression(data.input_shape, 10), data)
+        trainer_of(tmp_path, Neighbors(), max_epochs=1, limit_train_batches=1).fit(
+            SoftmaxRegression(data.input_shape, 10), data
+        )
 
 
 @pytest.mark.parametrize(("queries", "count"), [(0, 5), (5, 0)])

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,16 +14,9 @@ from callbacks import PositivePairs
 from datamodules import Digits
 from datamodules.images.two_views import TwoViews
 from modules import SimCLR, SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
-
-
-def trainer_of(folder: Path, pairs: int) -> L.Trainer:
-    return L.Trainer(
-        default_root_dir=folder, max_epochs=2, limit_train_batches=2, limit_val_batches=0, accelerator="cpu",
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[PositivePairs(pairs)],
-    )  # fmt: skip
 
 
 def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +29,7 @@ def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkey
     monkeypatch.setattr(callbacks.positive_pairs, "image_grid", grid)
     data = Digits(batch_size=16, two_views=TwoViews(flip=False))
     model = SimCLR(data.input_shape, 10, backbone="test_resnet", options={"channels": [8, 8, 16, 16]})
-    trainer_of(tmp_path, 5).fit(model, data)
+    trainer_of(tmp_path, PositivePairs(5), max_epochs=2, limit_train_batches=2, limit_val_batches=0).fit(model, data)
     ((images, titles, columns, _),) = grids  # once, over two epochs of two batches
     views, labels = next(iter(data.train_dataloader()))
     assert columns == 5 and images.shape == (10, 1, 8, 8)
@@ -51,7 +43,9 @@ def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkey
 def test_batches_without_pairs_are_refused(tmp_path: Path) -> None:
     data = Digits(batch_size=16)
     with pytest.raises(ValueError, match=r"^The training batches hold no pairs of views but \(16, 1, 8, 8\); set data"):
-        trainer_of(tmp_path, 5).fit(SoftmaxRegression(data.input_shape, 10), data)
+        trainer_of(tmp_path, PositivePairs(5), max_epochs=2, limit_train_batches=2, limit_val_batches=0).fit(
+            SoftmaxRegression(data.input_shape, 10), data
+        )
 
 
 def test_less_than_one_pair_is_refused() -> None:

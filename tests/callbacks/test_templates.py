@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from callbacks import Templates
 from callbacks.pictures import stretch
 from datamodules import Digits
 from modules import LinearSVM, TwoLayerNet
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -35,21 +35,8 @@ def train(folder: Path, callback: Templates, epochs: int = 3, model: Any = None,
     torch.manual_seed(0)
     data = Digits(batch_size=500, **settings)  # two steps an epoch
     model = model or LinearSVM(data.input_shape, data.num_classes, weight_scale=0.1)
-    trainer_of(folder, callback, epochs).fit(model, data)
+    trainer_of(folder, callback, max_epochs=epochs).fit(model, data)
     return model, data
-
-
-def trainer_of(folder: Path, callback: Templates, epochs: int) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        default_root_dir=folder,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
 
 
 def steps(folder: Path) -> list[int]:
@@ -72,10 +59,10 @@ def test_a_run_that_goes_on_draws_no_second_picture_before_training(
 ) -> None:
     shown = Shown(monkeypatch)
     model = LinearSVM((1, 8, 8), 10)
-    trainer = trainer_of(tmp_path, Templates(), 1)
+    trainer = trainer_of(tmp_path, Templates(), max_epochs=1)
     trainer.fit(model, Digits(batch_size=500))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    trainer_of(tmp_path, Templates(), 2).fit(
+    trainer_of(tmp_path, Templates(), max_epochs=2).fit(
         model, Digits(batch_size=500), ckpt_path=tmp_path / "last.ckpt", weights_only=True
     )
     assert [title for *_, title in shown.calls] == [

@@ -11,7 +11,8 @@ import torch
 from tests.command_line import run_pipeline
 from tests.datamodules.captions.coco_dataset import write_coco
 from tests.datamodules.captions.test_image_features import NETWORK
-from tests.pipelines.test_distributed import TWO, rows, train
+from tests.helpers import numbers, only_run, weights
+from tests.pipelines.test_distributed import TWO, train
 
 FIT = [
     "fit", "--config", "caption_lstm", "--data", "COCOCaptions", "--data.root", ".", "--data.backbone", NETWORK,
@@ -28,11 +29,11 @@ def test_two_processes_train_and_count_as_one(tmp_path: Path) -> None:
     finished = run_pipeline("train", [*FIT, "--data.batch_size", "16", *ONE], tmp_path / "one")
     assert finished.code == 0, finished.err
     train([*FIT, "--data.batch_size", "8", *TWO], tmp_path / "two")
-    runs = [next((tmp_path / name / "logs" / "caption_lstm").iterdir()) for name in ("one", "two")]
-    one, two = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in runs)
+    runs = [only_run(tmp_path / name, "caption_lstm") for name in ("one", "two")]
+    one, two = map(weights, runs)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-7, msg=name)
-    expected, got = map(rows, runs)
+    expected, got = map(numbers, runs)
     assert [row["step"] for row in got] == [row["step"] for row in expected]
     for name in ("train/loss", "val/loss", "val/cider", "val/bleu4"):
         figures = [row[name] for row in expected if name in row]

@@ -4,7 +4,6 @@ No SLURM is needed: its variables are set as `srun` sets them, and its commands 
 called.
 """
 
-import csv
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ import torch
 
 from pipelines.sweep import parser as sweep_parser
 from tests.command_line import PROJECT, run_pipeline
+from tests.helpers import numbers, only_run, weights
 
 GUIDE = PROJECT / "docs" / "cluster.md"
 SCRIPTS = sorted((PROJECT / "docs" / "cluster").glob("*.sbatch"))
@@ -85,20 +85,10 @@ def finished(processes: list["subprocess.Popen[str]"]) -> list[str]:
     return outputs
 
 
-def only_run(folder: Path) -> Path:
-    (run,) = (folder / "logs" / "softmax").iterdir()
+def tracked_run(folder: Path) -> Path:
+    run = only_run(folder)
     assert len(list((run / "wandb").glob("offline-run-*"))) == 1
     return run
-
-
-def weights(run: Path) -> torch.Tensor:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["linear.weight"]
-
-
-def losses(run: Path) -> dict[str, float]:
-    """By step."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return {row["step"]: float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +97,16 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("single")
     finished_run = run_pipeline("train", [*FIT, "--data.batch_size", "64"], folder, WANDB_MODE="offline")
     assert finished_run.code == 0, finished_run.err
-    return only_run(folder)
+    return tracked_run(folder)
 
 
 def assert_same_training(run: Path, single: Path) -> None:
-    torch.testing.assert_close(weights(run), weights(single), rtol=1e-4, atol=1e-6)
-    expected = losses(single)
+    torch.testing.assert_close(*(weights(one)["linear.weight"] for one in (run, single)), rtol=1e-4, atol=1e-6)
+    found, expected = (
+        {row["step"]: row["train/loss"] for row in numbers(one) if "train/loss" in row} for one in (run, single)
+    )
     assert len(expected) > 2
-    assert losses(run) == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 NEW_ID = [
@@ -144,7 +136,7 @@ def test_srun_on_two_nodes_trains_as_one_process_does(tmp_path: Path, single: Pa
     outputs = srun(command, tmp_path, nodes=2)
     assert "2 × cpu" in outputs[0]
     assert outputs[1] == ""
-    run = only_run(tmp_path)
+    run = tracked_run(tmp_path)
     assert run.name == "hill-4711-0"
     assert_same_training(run, single)
 
@@ -168,7 +160,7 @@ def test_torchrun_on_two_nodes_trains_as_one_process_does(tmp_path: Path, single
             for rank in range(2)
         ]
     )
-    assert_same_training(only_run(tmp_path), single)
+    assert_same_training(tracked_run(tmp_path), single)
 
 
 # -- the scripts ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Two processes on the CPU (gloo) see what one process sees, train to the same weights and count every sample once."""
 
-import csv
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from tests.command_line import PROJECT, run_pipeline, train_on_two
+from tests.helpers import numbers, only_run, weights
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 FIT = [
@@ -36,11 +36,6 @@ def train(arguments: list[str], folder: Path) -> str:
     return done.out
 
 
-def rows(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The same training on two processes with batches of 32 and on one with batches of 64."""
@@ -51,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     ):
         (folder / str(processes)).mkdir()
         start([*FIT, *arguments], folder / str(processes))
-    return {processes: next((folder / str(processes) / "logs" / "softmax").iterdir()) for processes in (1, 2)}
+    return {processes: only_run(folder / str(processes)) for processes in (1, 2)}
 
 
 def test_one_run_folder_and_one_wandb_run(runs: dict[int, Path]) -> None:
@@ -60,12 +55,8 @@ def test_one_run_folder_and_one_wandb_run(runs: dict[int, Path]) -> None:
 
 
 def test_same_training_as_one_process(runs: dict[int, Path]) -> None:
-    weights = [
-        torch.load(runs[n] / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]["linear.weight"]
-        for n in (1, 2)
-    ]
-    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
-    one, two = rows(runs[1]), rows(runs[2])
+    torch.testing.assert_close(*(weights(runs[n])["linear.weight"] for n in (1, 2)), rtol=1e-4, atol=1e-6)
+    one, two = numbers(runs[1]), numbers(runs[2])
     assert [row["step"] for row in one] == [row["step"] for row in two]
     for name in ("train/loss", "train/accuracy", "val/accuracy", "health/gradient_norm"):
         expected = [row[name] for row in one if name in row]
@@ -78,7 +69,7 @@ def test_one_run_folder_under_torchrun(tmp_path: Path) -> None:
     """Its ranks start at once and know nothing of each other before the training."""
     launcher = ["torch.distributed.run", "--nproc_per_node=2", "-m"]
     launch([*FIT, *TWO, "--trainer.max_epochs", "1"], tmp_path, launcher)
-    (run,) = (tmp_path / "logs" / "softmax").iterdir()
+    run = only_run(tmp_path)
     assert len(list((run / "wandb").glob("offline-run-*"))) == 1
     files = {"config.yaml", "metrics.csv", "status.json", "checkpoints", "pictures", "wandb"}
     assert files == {path.name for path in run.iterdir()}
@@ -94,7 +85,7 @@ def test_same_figures_to_the_last_digit(runs: dict[int, Path], command: str) -> 
     assert outputs[0] == outputs[1]
     if command == "test":
         assert "360" in next(line for line in outputs[0] if line.startswith("test/images"))
-        recorded = [row for row in rows(runs[2]) if "test/accuracy" in row]
+        recorded = [row for row in numbers(runs[2]) if "test/accuracy" in row]
         assert len(recorded) == 2  # one by each command, none by the second rank
         del recorded[0]["epoch"], recorded[1]["epoch"]
         assert recorded[0] == recorded[1]
@@ -116,7 +107,6 @@ def test_memory_and_features_give_the_figures_of_one_process(topic: list[str], t
         folder.mkdir()
         size = ["--data.batch_size", str(64 // processes)]
         train(["fit", *topic, "--data", "Digits", *size, "--data.flip", "false", *arguments], folder)
-        (run,) = (folder / "logs" / topic[1]).iterdir()
-        last.append({k: v for k, v in rows(run)[-1].items() if k.startswith("val/")})
+        last.append({k: v for k, v in numbers(only_run(folder, topic[1]))[-1].items() if k.startswith("val/")})
     assert len(last[0]) >= 2
     assert last[1] == pytest.approx(last[0], rel=1e-5)

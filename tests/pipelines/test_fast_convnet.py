@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.command_line import run_pipeline, train_on_two
+from tests.helpers import only_run, weights
 
 FIT = [
     "fit", "--config", "fast_convnet", "--data", "Digits", "--data.batch_size", "128", "--model.widths", "[6,8]",
@@ -13,12 +14,6 @@ FIT = [
     "--trainer.log_every_n_steps", "3", "--trainer.logger", "false",
 ]  # fmt: skip
 SGD = ["--model.optimizer", "sgd", "--model.lookahead", "5", "--model.schedule_peak", "0.2", "--model.lr", "3"]
-
-
-def last(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = folder.glob("logs/fast_convnet/*/checkpoints/last.ckpt")
-    stored: dict[str, torch.Tensor] = torch.load(file, weights_only=True)["state_dict"]
-    return stored
 
 
 @pytest.mark.slow
@@ -37,7 +32,7 @@ def test_killed_and_continued(tmp_path: Path, settings: list[str], kill: int) ->
     (run,) = parts.glob("logs/fast_convnet/*")
     again = run_pipeline("train", ["fit", "--ckpt_path", str(run), "--trainer.callbacks", "[TrainingHealth]"], parts)
     assert again.code == 0, again.err
-    expected, found = last(whole), last(parts)
+    expected, found = (weights(only_run(folder, "fast_convnet")) for folder in (whole, parts))
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
@@ -50,7 +45,7 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
     two += ["--data.batch_size", "64", "--trainer.callbacks", "[TrainingHealth,tests.same_weights.SameWeights]"]
     (tmp_path / "two").mkdir()
     train_on_two([*FIT, *SGD, *two], tmp_path / "two")
-    one, both = last(tmp_path / "one"), last(tmp_path / "two")
+    one, both = (weights(only_run(tmp_path / name, "fast_convnet")) for name in ("one", "two"))
     assert torch.equal(one["network.first.weight"], both["network.first.weight"])
     # Each process normalizes its own half of a batch, so the other weights agree approximately.
     assert torch.cosine_similarity(one["network.first.bias"], both["network.first.bias"], 0) > 0.9

@@ -1,12 +1,12 @@
 """Runs of the GAN topics from the command line: resumed, shared by two processes, diverged, and refused."""
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.command_line import run_pipeline, train_on_two
+from tests.helpers import numbers, only_run, rows, weights
 from tests.pipelines.test_distributed import TWO
 
 TINY = [
@@ -18,26 +18,12 @@ TINY = [
 ONE = ["--data.batch_size", "64"]  # 1,293 training images: 20 iterations in an epoch
 
 
-def the_run(folder: Path) -> Path:
-    (run,) = (folder / "logs" / "gan").iterdir()
-    return run
-
-
-def last(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def rows(run: Path) -> list[dict[str, float]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     finished = run_pipeline("train", [*TINY, *ONE], folder)
     assert finished.code == 0, finished.err
-    return the_run(folder)
+    return only_run(folder, "gan")
 
 
 @pytest.mark.parametrize("kill", [13, 27])
@@ -45,11 +31,11 @@ def test_killed_and_continued_it_ends_with_the_very_weights(uninterrupted: Path,
     killer = f"--trainer.callbacks=[{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
     often = ["--last_checkpoint.every_n_train_steps", "4"]
     assert run_pipeline("train", [*TINY, *ONE, *often, killer], tmp_path).code == -9
-    run = the_run(tmp_path)
+    run = only_run(tmp_path, "gan")
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == (12, 24)[kill == 27]
     continued = run_pipeline("train", ["fit", "--ckpt_path", str(run), "--trainer.callbacks", "null"], tmp_path)
     assert continued.code == 0, continued.err
-    expected, got = last(uninterrupted), last(run)
+    expected, got = weights(uninterrupted), weights(run)
     assert expected.keys() == got.keys() and any("average" in name for name in got)
     for name, value in expected.items():
         assert torch.equal(value, got[name]), name
@@ -63,12 +49,12 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert run_pipeline("train", [*arguments, *ONE], tmp_path / "one").code == 0
     train_on_two([*arguments, "--data.batch_size", "32", *TWO], tmp_path / "two")
-    runs = [the_run(tmp_path / "one"), the_run(tmp_path / "two")]
-    one, two = map(last, runs)
+    runs = [only_run(tmp_path / name, "gan") for name in ("one", "two")]
+    one, two = map(weights, runs)
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-7, msg=name)
-    expected, got = map(rows, runs)
+    expected, got = map(numbers, runs)
     assert [row["step"] for row in got] == [row["step"] for row in expected]
     for name in ("train/loss_d", "train/loss_g", "train/accuracy_real", "train/accuracy_fake"):
         figures = [row[name] for row in expected if name in row]

@@ -1,6 +1,5 @@
 """A run that was killed and continued ends with the very weights of the run that was never killed."""
 
-import csv
 import random
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from tests.command_line import run_pipeline
+from tests.helpers import only_run, rows, weights
 
 STEPS_PER_EPOCH = 20  # 1,293 training images in batches of 64
 EPOCHS = 4
@@ -19,27 +19,12 @@ NOISY = [
 LONG = ["--trainer.max_epochs", str(EPOCHS), "--lr_scheduler.T_max", str(EPOCHS)]
 
 
-def the_run(folder: Path) -> Path:
-    runs = list((folder / "logs" / "softmax").iterdir())
-    assert len(runs) == 1
-    return runs[0]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if "images_per_s" not in k} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     finished = run_pipeline("train", [*NOISY, *LONG], folder)
     assert finished.code == 0, finished.err
-    return the_run(folder)
+    return only_run(folder)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +38,12 @@ def test_killed_and_continued(uninterrupted: Path, tmp_path: Path, every: int | 
     ]
     killed = run_pipeline("train", [*NOISY, *LONG, *often, *killer], tmp_path)
     assert killed.code == -9, killed.err
-    run = the_run(tmp_path)
+    run = only_run(tmp_path)
     continued = run_pipeline(
         "train", ["fit", "--ckpt_path", str(run), "--trainer.callbacks", "[TrainingHealth]"], tmp_path
     )
     assert continued.code == 0, continued.err
-    assert the_run(tmp_path) == run  # no second folder
+    assert only_run(tmp_path) == run  # no second folder
     expected, got = weights(uninterrupted), weights(run)
     assert expected.keys() == got.keys()
     for name in expected:
@@ -81,11 +66,11 @@ def test_killed_again_and_again(uninterrupted: Path, tmp_path: Path) -> None:
             f"--trainer.callbacks=[TrainingHealth,{{class_path: tests.kill.KillAtStep, init_args: {{step: {kill}}}}}]"
         )
         assert run_pipeline("train", [*arguments, killer], tmp_path).code == -9
-        arguments = ["fit", "--ckpt_path", str(the_run(tmp_path))]
+        arguments = ["fit", "--ckpt_path", str(only_run(tmp_path))]
     final = run_pipeline("train", [*arguments, "--trainer.callbacks", "[TrainingHealth]"], tmp_path)
     assert final.code == 0, final.err
     for name, value in weights(uninterrupted).items():
-        assert torch.equal(value, weights(the_run(tmp_path))[name]), (name, kills)
+        assert torch.equal(value, weights(only_run(tmp_path))[name]), (name, kills)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(uninterrupted: Path, tmp_path: Path) -> None:
@@ -93,5 +78,5 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(uninterrup
         folder = tmp_path / seed
         folder.mkdir()
         assert run_pipeline("train", [*NOISY, *LONG, "--seed_everything", seed], folder).code == 0
-        equal = [torch.equal(v, weights(the_run(folder))[k]) for k, v in weights(uninterrupted).items()]
+        equal = [torch.equal(v, weights(only_run(folder))[k]) for k, v in weights(uninterrupted).items()]
         assert all(equal) if same else not all(equal)

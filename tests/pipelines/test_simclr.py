@@ -1,12 +1,12 @@
 """From pretraining to linear probe and fine-tuning by the command line, on small digits and a tiny encoder."""
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.command_line import run_pipeline
+from tests.helpers import rows
 from tests.pipelines.test_distributed import TWO, train
 
 ENCODER = ["--model.backbone", "test_resnet", "--model.options", "{channels: [8, 8, 16, 16]}"]
@@ -17,11 +17,6 @@ PRETRAIN = [
     "--data.two_views.blur", "0.5", "--data.two_views.flip", "false",
     "--lr_scheduler", "torch.optim.lr_scheduler.ConstantLR", "--lr_scheduler.factor", "1",
 ]  # fmt: skip
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

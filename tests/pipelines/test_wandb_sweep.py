@@ -1,7 +1,6 @@
 """W&B's real client, agent and command line against a stand-in for its server: sweeps, stops and lost servers."""
 
 import contextlib
-import csv
 import os
 import signal
 import subprocess
@@ -20,7 +19,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
 from tests.command_line import PROJECT, Finished, run_module, run_pipeline, start_pipeline
-from tests.pipelines.test_resume import LONG, NOISY, rows, the_run, weights
+from tests.helpers import figures, only_run, rows, weights
+from tests.pipelines.test_resume import LONG, NOISY
 from tests.wandb_server import Run, WandbServer
 
 _DEADLINE_SECONDS = 120.0
@@ -121,11 +121,6 @@ def _processes(folder: Path) -> list[list[str]]:
     return found
 
 
-def _figures(run: Path, name: str) -> list[float]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
-
-
 @pytest.mark.parametrize("file", _SWEEPS, ids=lambda file: file.stem)
 def test_wandb_takes_the_sweep_file_as_it_is(file: Path, server: WandbServer) -> None:
     made = _wandb("sweep", str(file))
@@ -181,14 +176,14 @@ def test_an_agent_trains_with_the_sweep_s_values_and_goes_on_after_a_stop(server
         _assert_arrived(server.runs[f"trial{n}"], runs / f"trial{n}")
     assert server.runs["trial0"].config["model.reg"]["value"] == 0.5
     assert server.runs["trial2"].config["data.flip"]["value"] is False
-    assert server.runs["trial0"].summary["val/accuracy"] == pytest.approx(_figures(runs / "trial0", "val/accuracy")[-1])
+    assert server.runs["trial0"].summary["val/accuracy"] == pytest.approx(figures(runs / "trial0", "val/accuracy")[-1])
     pictures = [content for name, content in server.runs["trial0"].files.items() if name.endswith(".png")]
     assert len(pictures) >= 3 and all(content.startswith(b"\x89PNG") for content in pictures)
 
 
 def _assert_arrived(run: Run, folder: Path) -> None:
     for name in ("train/loss", "val/accuracy"):
-        assert [row[name] for row in run.history if name in row] == pytest.approx(_figures(folder, name)), name
+        assert [row[name] for row in run.history if name in row] == pytest.approx(figures(folder, name)), name
 
 
 @pytest.mark.slow
@@ -205,9 +200,9 @@ def test_a_server_that_dies_takes_nothing_with_it(server: WandbServer, tmp_path:
     ended = dying.finish()
     said = ended.err
     assert ended.code == 0 and "send the rest with: wandb sync --include-online" in said, said
-    run = the_run(tmp_path / "tracked")
+    run = only_run(tmp_path / "tracked")
     for name in ("train/loss", "val/accuracy"):
-        assert _figures(run, name) == _figures(the_run(tmp_path / "alone"), name)
+        assert figures(run, name) == figures(only_run(tmp_path / "alone"), name)
     assert sum("val/accuracy" in row for row in server.history) < 40
 
     second = WandbServer()
@@ -222,7 +217,7 @@ def test_an_exit_status_of_its_own_is_a_failure(server: WandbServer, tmp_path: P
     ended = run_pipeline("train", arguments, tmp_path, **_account(server, tmp_path), WANDB_MODE="online")
     assert ended.code == 3, ended.err
     assert server.runs.popitem()[1].exit_code == 3
-    assert read_status(the_run(tmp_path)).state == "failed"
+    assert read_status(only_run(tmp_path)).state == "failed"
 
 
 def _train(arguments: list[str], folder: Path, **environment: str) -> "subprocess.Popen[str]":
@@ -238,7 +233,7 @@ def _train(arguments: list[str], folder: Path, **environment: str) -> "subproces
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert run_pipeline("train", [*NOISY, *LONG], folder).code == 0
-    return the_run(folder)
+    return only_run(folder)
 
 
 class Tell(Callback):
@@ -265,7 +260,7 @@ def test_stopped_and_continued(uninterrupted: Path, tmp_path: Path, signum: int,
     tell = f"{{class_path: tests.pipelines.test_wandb_sweep.Tell, init_args: {{step: {step}, signum: {int(signum)}}}}}"
     stopped = run_pipeline("train", [*NOISY, *LONG, f"--trainer.callbacks=[TrainingHealth,{tell}]"], tmp_path)
     assert stopped.code == 128 + signum, stopped.err
-    run = the_run(tmp_path)
+    run = only_run(tmp_path)
     go_on = f"python -m pipelines.train fit --ckpt_path {run.relative_to(tmp_path)}"
     reason = "SIGTERM" if signum == signal.SIGTERM else "Ctrl-C"
     assert stopped.err == f"Stopped at step {step} by {reason}; go on with: {go_on}\n"
@@ -304,7 +299,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
         assert training.returncode == -(signal.SIGINT if to_all else signal.SIGTERM), said
     assert said.count("Stopped at step") == 1 and f" by {reason}; go on with: python -m" in said
     _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
-    run = the_run(tmp_path)
+    run = only_run(tmp_path)
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert f"Stopped at step {step} " in said  # nothing trained is lost
@@ -319,7 +314,7 @@ def test_a_second_ctrl_c_ends_a_run_that_hangs(tmp_path: Path) -> None:
     assert training.running
     training.send_signal(signal.SIGINT)
     assert training.finish().code == 130
-    assert (read_status(the_run(tmp_path)).state, read_status(the_run(tmp_path)).reason) == ("stopped", "Ctrl-C")
+    assert (read_status(only_run(tmp_path)).state, read_status(only_run(tmp_path)).reason) == ("stopped", "Ctrl-C")
 
 
 def test_a_stop_before_the_first_step_leaves_no_folder(tmp_path: Path) -> None:
@@ -349,8 +344,8 @@ def test_slurm_s_signal_still_writes_its_checkpoint_and_queues_the_job_again(tmp
     training.terminate()
     training.communicate(timeout=_DEADLINE_SECONDS)
     assert (tmp_path / "queued").read_text() == "requeue 7\n"
-    assert list(the_run(tmp_path).glob("hpc_ckpt_*.ckpt"))
-    assert training.returncode == -signal.SIGTERM and read_status(the_run(tmp_path)).state == "stopped"
+    assert list(only_run(tmp_path).glob("hpc_ckpt_*.ckpt"))
+    assert training.returncode == -signal.SIGTERM and read_status(only_run(tmp_path)).state == "stopped"
 
 
 def test_a_launcher_ends_with_its_sweep(

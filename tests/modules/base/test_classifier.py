@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Digits
 from modules import Classifier, LinearSVM, SoftmaxRegression
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -65,23 +65,12 @@ def random_batches(images: int, batch_size: int, seed: int = 0) -> DataLoader[An
     return DataLoader(TensorDataset(inputs, labels), batch_size)
 
 
-def trainer_in(folder: Path, **settings: Any) -> L.Trainer:
-    defaults: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
-    return L.Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **(defaults | settings),
-    )
-
-
 def test_five_plain_lines_learn_digits(tmp_path: Path) -> None:
     for topic in (LinearSVM, SoftmaxRegression):
         torch.manual_seed(0)
         data = Digits(batch_size=32)
         model = topic(data.input_shape, data.num_classes)
-        trainer = trainer_in(tmp_path, max_epochs=10)
+        trainer = trainer_of(tmp_path, max_epochs=10)
         trainer.fit(model, data)
         accuracy = trainer.test(model, data, verbose=False)[0]["test/accuracy"]
         assert accuracy > 0.9
@@ -100,7 +89,7 @@ def test_a_checkpoint_brings_back_model_and_settings(
     tmp_path: Path, topic: type[LinearSVM] | type[SoftmaxRegression]
 ) -> None:
     model = topic((3,), CLASSES, reg=0.25, weight_scale=0.5)
-    trainer = trainer_in(tmp_path, max_epochs=1)
+    trainer = trainer_of(tmp_path, max_epochs=1)
     trainer.fit(model, random_batches(12, 4))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = topic.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
@@ -121,7 +110,7 @@ def test_evaluation_figures_equal_scikit_learn_over_uneven_batches(tmp_path: Pat
     predicted = logits.argmax(1)
     loss = log_loss(labels, logits.softmax(1).numpy(), labels=range(CLASSES))
     loss += 0.05 * model.linear.weight.square().sum().item()
-    trainer = trainer_in(tmp_path)
+    trainer = trainer_of(tmp_path)
     for split, figures in (
         ("val", trainer.validate(model, batches, verbose=False)[0]),
         ("test", trainer.test(model, batches, verbose=False)[0]),
@@ -136,14 +125,14 @@ def test_evaluation_figures_equal_scikit_learn_over_uneven_batches(tmp_path: Pat
 
 def test_test_counts_each_of_the_official_test_images_once(tmp_path: Path) -> None:
     data = Digits(batch_size=100)
-    figures = trainer_in(tmp_path).test(SoftmaxRegression(data.input_shape, data.num_classes), data, verbose=False)[0]
+    figures = trainer_of(tmp_path).test(SoftmaxRegression(data.input_shape, data.num_classes), data, verbose=False)[0]
     assert figures["test/images"] == 360
     assert {name for name in figures if name.startswith("test/accuracy/")} == {f"test/accuracy/{d}" for d in range(10)}
 
 
 def test_validation_counts_anew_each_time(tmp_path: Path) -> None:
     model = SoftmaxRegression((3,), CLASSES)
-    trainer = trainer_in(tmp_path)
+    trainer = trainer_of(tmp_path)
     first, second = (trainer.validate(model, random_batches(10, 4), verbose=False)[0] for _ in range(2))
     assert first == second
     assert int(model.confusion_matrix.sum()) == 10
@@ -155,7 +144,7 @@ def test_training_figures_are_means_since_the_last_log(tmp_path: Path, accumulat
     """22 images in batches of 4 are 6 batches, the last of 2 images; two epochs of them."""
     torch.manual_seed(0)
     model, memory = Recording((3,), CLASSES, weight_scale=1.0), Memory()
-    trainer = trainer_in(
+    trainer = trainer_of(
         tmp_path, max_epochs=2, logger=memory, log_every_n_steps=every, accumulate_grad_batches=accumulate
     )
     trainer.fit(model, random_batches(22, 4))
@@ -178,7 +167,7 @@ def test_training_figures_are_means_since_the_last_log(tmp_path: Path, accumulat
 def test_windows_run_on_from_epoch_to_epoch(tmp_path: Path) -> None:
     """3 batches an epoch and a log every 2 steps: the second log is of one batch of each epoch."""
     model, memory = Recording((3,), CLASSES, weight_scale=1.0), Memory()
-    trainer_in(tmp_path, max_epochs=2, logger=memory, log_every_n_steps=2).fit(model, random_batches(12, 4))
+    trainer_of(tmp_path, max_epochs=2, logger=memory, log_every_n_steps=2).fit(model, random_batches(12, 4))
     means = [sum(model.losses[i : i + 2]) / 2 for i in (0, 2, 4)]
     assert list(memory.of("train/loss").values()) == pytest.approx(means, rel=1e-6)
     assert list(memory.of("train/loss")) == [1, 3, 5]
@@ -187,7 +176,7 @@ def test_windows_run_on_from_epoch_to_epoch(tmp_path: Path) -> None:
 def test_training_without_logging(tmp_path: Path) -> None:
     memory = Memory()
     model = Recording((3,), CLASSES)
-    trainer_in(tmp_path, max_epochs=1, logger=memory, log_every_n_steps=0).fit(model, random_batches(8, 4))
+    trainer_of(tmp_path, max_epochs=1, logger=memory, log_every_n_steps=0).fit(model, random_batches(8, 4))
     assert len(model.losses) == 2
     assert memory.of("train/loss") == {}
 

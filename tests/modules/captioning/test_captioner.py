@@ -15,7 +15,8 @@ from modules.caption_metrics.bleu import BLEU
 from modules.caption_metrics.cider import CIDEr
 from modules.caption_metrics.rouge import ROUGE
 from modules.captioning.captioner import Captioner
-from tests.modules.base.test_classifier import Memory, trainer_in
+from tests.helpers import trainer_of
+from tests.modules.base.test_classifier import Memory
 from tests.modules.captioning.captioning import WORDS, random_captions, softmax
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
@@ -120,7 +121,7 @@ def test_scores_are_those_of_the_captions_that_the_model_generates(tmp_path: Pat
     """10 images in batches of 4, 4 and 2; validation decodes greedily, the test with the beam."""
     torch.manual_seed(3)
     model = CaptionLSTM(SHAPE, WORDS, 16, beam_size=4, length_penalty=0.5, max_length=9)
-    trainer = trainer_in(tmp_path, max_epochs=60)
+    trainer = trainer_of(tmp_path, max_epochs=60)
     trainer.fit(model, loader(10, 5, training=True))  # enough for some captions to be right, and some wrong
     data = Captions(10)
     references = [REFERENCES[i % 4] for i in range(10)]
@@ -155,7 +156,7 @@ def test_exact_match_ignores_only_case_and_punctuation(tmp_path: Path) -> None:
         def __getitem__(self, i: int) -> tuple[Tensor, Tensor, list[str]]:
             return self.inputs[i], self.words[i], ["Nothing.", "A blue   CIRCLE!"]
 
-    logged = trainer_in(tmp_path).validate(
+    logged = trainer_of(tmp_path).validate(
         FixedCaptions(SHAPE, WORDS, 8), DataLoader(Three(3), 3, collate_fn=collate), verbose=False
     )
     assert logged[0]["val/exact_match"] == pytest.approx(1 / 3)
@@ -165,9 +166,9 @@ def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
     """And train to the same weights, although their batches of 2 captions have different numbers of words."""
     one, two = (CaptionLSTM(SHAPE, WORDS, 16, beam_size=2) for _ in range(2))
     two.load_state_dict(one.state_dict())
-    alone = trainer_in(tmp_path, max_epochs=3)
+    alone = trainer_of(tmp_path, max_epochs=3)
     alone.fit(one, loader(4, 4, training=True))
-    pair = trainer_in(tmp_path, max_epochs=3, devices=2, strategy="ddp_fork")
+    pair = trainer_of(tmp_path, max_epochs=3, devices=2, strategy="ddp_fork")
     pair.fit(two, loader(4, 2, training=True))
     for name, weight in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], weight, rtol=1e-4, atol=1e-5, msg=name)
@@ -181,7 +182,7 @@ def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", topics(), ids=IDS)
 def test_overfitted_captions_are_generated_word_for_word(model: Captioner, tmp_path: Path) -> None:
-    trainer = trainer_in(tmp_path, max_epochs=150)
+    trainer = trainer_of(tmp_path, max_epochs=150)
     model.configure_optimizers = lambda: torch.optim.Adam(model.parameters(), 1e-2)  # type: ignore[method-assign]
     trainer.fit(model, loader(4, 4, training=True))
     captions = model.caption(Captions(4).inputs)
@@ -201,7 +202,7 @@ def test_train_loss_is_a_mean_over_words_since_the_last_log(tmp_path: Path) -> N
     data = Captions(4)
     model.configure_optimizers = lambda: torch.optim.SGD(model.parameters(), 0.0)  # type: ignore[method-assign]
     expected = model.loss(model(data.inputs, data.words[:, :-1]), data.words[:, 1:]).item()
-    trainer = trainer_in(tmp_path, max_epochs=1, logger=memory, log_every_n_steps=2)
+    trainer = trainer_of(tmp_path, max_epochs=1, logger=memory, log_every_n_steps=2)
     trainer.fit(model, loader(4, 3, training=True))
     assert list(memory.of("train/loss").values()) == [pytest.approx(expected, rel=1e-5)]
 
@@ -210,7 +211,7 @@ def test_a_checkpoint_needs_no_other_file(tmp_path: Path) -> None:
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("red " + " ".join(["0.5"] * 16) + "\n")
     model = CaptionTransformer(SHAPE, WORDS, 16, 1, 2, word_vectors=str(vectors))
-    trainer = trainer_in(tmp_path, max_epochs=1)
+    trainer = trainer_of(tmp_path, max_epochs=1)
     trainer.fit(model, loader(4, 2, training=True))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     vectors.unlink()  # the checkpoint has the weights
@@ -231,7 +232,7 @@ def test_a_checkpoint_needs_no_other_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_of_other_words_is_refused(tmp_path: Path, words: list[str], sentence: str) -> None:
-    trainer = trainer_in(tmp_path, max_epochs=1)
+    trainer = trainer_of(tmp_path, max_epochs=1)
     trainer.fit(CaptionRNN(SHAPE, WORDS, 8), loader(4, 2, training=True))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match=sentence):
@@ -244,7 +245,7 @@ def test_data_of_other_words_is_refused(tmp_path: Path) -> None:
     data = ShapeCaptions(num_train=20, num_test=10)
     model = CaptionRNN((3, 48, 48), [*WORDS], 8, channels=[4])
     with pytest.raises(ValueError, match=r"^The data's vocabulary has \d+ words and the model's 12; word 5 is 'large'"):
-        trainer_in(tmp_path).validate(model, data, verbose=False)
+        trainer_of(tmp_path).validate(model, data, verbose=False)
 
 
 def test_words_beyond_the_vocabulary_are_refused() -> None:

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from datamodules.images.two_views import TwoViews
 from modules import SimCLR
 from modules.contrastive.nt_xent import NTXent
 from modules.neighbors.votes import similarity_votes
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -31,13 +31,6 @@ def simclr(shape: tuple[int, ...] = (3, 16, 16), **settings: Any) -> SimCLR:
     return SimCLR(shape, 10, **{**SMALL, "knn": 5, **settings})
 
 
-def trainer_of(folder: Path, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        default_root_dir=folder, accelerator="cpu", logger=False, enable_checkpointing=False, num_sanity_val_steps=0,
-        enable_progress_bar=False, enable_model_summary=False, **{"max_epochs": 1, **settings},
-    )  # fmt: skip
-
-
 def digits(**settings: Any) -> Digits:
     return Digits(batch_size=64, two_views=TwoViews(flip=False, jitter=0.3), **settings)
 
@@ -46,7 +39,7 @@ def digits(**settings: Any) -> Digits:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimCLR, Digits, dict[str, float]]:
     data = digits()
     model = simclr(data.input_shape, knn_memory=300)
-    trainer = trainer_of(tmp_path_factory.mktemp("run"), max_epochs=3, log_every_n_steps=1)
+    trainer = trainer_of(tmp_path_factory.mktemp("run"), max_epochs=3, log_every_n_steps=1, num_sanity_val_steps=0)
     trainer.fit(model, data)
     return model, data, {name: float(value) for name, value in trainer.callback_metrics.items()}
 
@@ -54,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimCLR, Digits, d
 def test_a_step_is_nt_xent_of_both_views_projections(tmp_path: Path) -> None:
     """The batch norm of the projection is taken over both views, and gradients reach the first layer."""
     model = simclr()
-    model._trainer = trainer_of(tmp_path)
+    model._trainer = trainer_of(tmp_path, max_epochs=1)
     views = torch.randn(6, 2, 3, 16, 16)
     loss = model.training_step((views, torch.zeros(6)), 0)
     both = model.projector(model.encoder(torch.cat([views[:, 0], views[:, 1]])))
@@ -175,7 +168,7 @@ def test_the_test_set_is_counted_once_and_training_images_vote(
 def test_single_views_are_refused(tmp_path: Path) -> None:
     data = Digits(batch_size=64)
     with pytest.raises(ValueError, match=r"^SimCLR learns from two views .* got a batch of \(64, 1, 8, 8\); set data"):
-        trainer_of(tmp_path).fit(simclr(data.input_shape), data)
+        trainer_of(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(simclr(data.input_shape), data)
 
 
 def test_all_images_vote_where_there_are_fewer_than_the_memory_takes(tmp_path: Path) -> None:

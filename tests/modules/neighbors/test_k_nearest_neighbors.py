@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -16,18 +15,7 @@ from datamodules import Digits
 from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
 from modules.neighbors.votes import Weights, votes
 from pipelines.run.checkpoints import check_weights_fit
-
-
-def trainer_of(folder: Path, **settings: Any) -> L.Trainer:
-    return L.Trainer(
-        default_root_dir=folder,
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
+from tests.helpers import trainer_of
 
 
 def digits(**settings: Any) -> Digits:
@@ -36,7 +24,7 @@ def digits(**settings: Any) -> Digits:
 
 def fitted(folder: Path, data: Digits, **settings: Any) -> KNearestNeighbors:
     model = KNearestNeighbors(data.input_shape, data.num_classes, **settings)
-    trainer_of(folder, enable_checkpointing=False, limit_train_batches=1).fit(model, data)
+    trainer_of(folder, max_epochs=1, limit_train_batches=1).fit(model, data)
     return model
 
 
@@ -123,7 +111,7 @@ def test_fit_memorizes_the_whole_training_split(tmp_path: Path) -> None:
 def test_accuracies_of_all_k_equal_those_of_models_with_this_k(tmp_path: Path, metric: Any) -> None:
     data = digits()
     model = KNearestNeighbors(data.input_shape, 10, k=4, metric=metric, report_k=[1, 9], k_max=12)
-    trainer = trainer_of(tmp_path, enable_checkpointing=False)
+    trainer = trainer_of(tmp_path, max_epochs=1)
     trainer.fit(model, data)
     logged = dict(trainer.callback_metrics)
     assert {"val/accuracy", "val/loss", "val/accuracy/k=1", "val/accuracy/k=9"} <= set(logged)
@@ -142,7 +130,7 @@ def test_a_checkpoint_contains_the_memory(tmp_path: Path) -> None:
     data = digits()
     model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=10)
     keep = ModelCheckpoint(tmp_path, "best", monitor="val/accuracy", mode="max")
-    trainer_of(tmp_path, callbacks=[keep]).fit(model, data)
+    trainer_of(tmp_path, keep, max_epochs=1, enable_checkpointing=True).fit(model, data)
     file = tmp_path / "best.ckpt"
     stored = torch.load(file, weights_only=True)
     assert stored["global_step"] >= 1
@@ -185,7 +173,7 @@ def test_before_fit_all_classes_are_equally_likely_and_evaluation_is_refused(tmp
 def test_loaders_without_a_datamodule_are_refused(tmp_path: Path) -> None:
     loader: DataLoader[tuple[Tensor, ...]] = DataLoader(TensorDataset(torch.rand(9, 2), torch.zeros(9).long()))
     with pytest.raises(ValueError, match=r"^KNearestNeighbors memorizes the whole training split, .* such as CIFAR10"):
-        trainer_of(tmp_path).fit(KNearestNeighbors((2,), 2), loader)
+        trainer_of(tmp_path, max_epochs=1).fit(KNearestNeighbors((2,), 2), loader)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@
 test images, and on the validation images after one epoch more.
 """
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ from common.earlier_names import RENAMED, current_class_path, current_config
 from modules import CaptionTransformer, FullyConnectedNet
 from pipelines.run.config_file import with_current_names
 from tests.command_line import run_pipeline
+from tests.helpers import figures
 
 RUNS = Path(__file__).parent / "earlier_runs"
 FIGURES: dict[str, dict[str, Any]] = json.loads((RUNS / "figures.json").read_text())
@@ -30,11 +30,6 @@ def restored(topic: str, folder: Path) -> Path:
     return run
 
 
-def last(run: Path, metric: str) -> float:
-    with (run / "metrics.csv").open() as file:
-        return [float(row[metric]) for row in csv.DictReader(file) if row.get(metric)][-1]
-
-
 @pytest.mark.parametrize(
     "topic", [pytest.param(topic, marks=[pytest.mark.slow] if topic != "fc_net" else []) for topic in FIGURES]
 )
@@ -42,14 +37,14 @@ def test_a_run_of_version_0_1_is_tested_and_continued_to_the_same_figures(topic:
     run = restored(topic, tmp_path)
     tested = run_pipeline("train", ["test", "--ckpt_path", f"logs/{topic}/earlier/checkpoints/last.ckpt"], tmp_path)
     assert tested.code == 0, tested.err
-    assert last(run, "test/loss") == pytest.approx(FIGURES[topic]["test/loss"], rel=1e-4)
+    assert figures(run, "test/loss")[-1] == pytest.approx(FIGURES[topic]["test/loss"], rel=1e-4)
     again = run_pipeline(
         "train",
         ["fit", "--ckpt_path", f"logs/{topic}/earlier", "--trainer.max_epochs", str(FIGURES[topic]["max_epochs"])],
         tmp_path,
     )
     assert again.code == 0, again.err
-    assert last(run, "val/loss") == pytest.approx(FIGURES[topic]["val/loss"], rel=1e-3)
+    assert figures(run, "val/loss")[-1] == pytest.approx(FIGURES[topic]["val/loss"], rel=1e-3)
     written = (run / "config.yaml").read_text()
     assert with_current_names(written) == written  # the continued run is recorded under the names of today
 

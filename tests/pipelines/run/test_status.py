@@ -8,18 +8,14 @@ from pathlib import Path
 
 from pipelines.run.status import StatusFile, give_reason, read_status
 from tests.command_line import PROJECT, run_pipeline
+from tests.helpers import only_run
 
 _FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.logger", "false"]
 
 
-def _only_run(folder: Path) -> Path:
-    (run,) = (folder / "logs" / "softmax").iterdir()
-    return run
-
-
 def test_a_finished_run_says_so_with_its_command_and_times(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path).code == 0
-    status = read_status(_only_run(tmp_path))
+    status = read_status(only_run(tmp_path))
     assert status.state == "finished" and status.reason is None
     assert status.command.startswith("python -m pipelines.train fit --config softmax")
     assert status.started is not None and status.ended is not None and status.started <= status.ended
@@ -65,7 +61,7 @@ def test_ctrl_c_is_a_stop_not_a_failure(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
-    assert read_status(_only_run(tmp_path)).state == "stopped"
+    assert read_status(only_run(tmp_path)).state == "stopped"
 
 
 def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
@@ -80,7 +76,7 @@ def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_costs_no_other_file_of_its_run(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path).code == 0
-    run = _only_run(tmp_path)
+    run = only_run(tmp_path)
     (run / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
     before = {path for path in run.rglob("*") if path.is_file()}
     assert run_pipeline("train", ["fit", "--ckpt_path", str(run)], tmp_path).code == 2
@@ -89,7 +85,7 @@ def test_a_damaged_checkpoint_costs_no_other_file_of_its_run(tmp_path: Path) -> 
 
 def test_a_run_that_begins_anew_in_its_folder_drops_the_rows_of_its_first_try(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
-    metrics = _only_run(tmp_path) / "metrics.csv"
+    metrics = only_run(tmp_path) / "metrics.csv"
     first = metrics.read_text()
     assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
     assert metrics.read_text() == first

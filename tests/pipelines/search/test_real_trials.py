@@ -1,6 +1,5 @@
 """A sweep of real runs: a trial whose launcher is killed goes on from its checkpoint as if nothing had happened."""
 
-import csv
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 from pipelines.run.status import read_status
 from pipelines.search.search import Search
 from tests.command_line import PROJECT, run_pipeline
+from tests.helpers import rows
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +21,8 @@ _TOPIC = ["fit", "--config", "softmax", "--data", "Digits"]
 _VALUES = {"data.batch_size": 16, "data.flip": False, "trainer.max_epochs": 40, "trainer.callbacks": []}
 
 
-def _rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["val/accuracy"]]
+def validated(run: Path) -> list[dict[str, str]]:
+    return [row for row in rows(run) if row["val/accuracy"]]
 
 
 def test_a_run_that_its_sweep_stops_says_why(tmp_path: Path) -> None:
@@ -67,7 +66,7 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tm
         time.sleep(0.1)  # until the watchdog has let go of the lock, having killed the trial
     run = Search(sweep).run_folder(Search(sweep).trials()[0])
     assert run is not None and read_status(run).state == "killed"
-    before = len(_rows(run))
+    before = len(validated(run))
     assert 0 < before < 40
     subprocess.run([*command, "resume", str(sweep)], cwd=tmp_path, env=environment, check=True, capture_output=True)
     (trial,) = Search(sweep).trials()
@@ -77,6 +76,6 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tm
     assert run_pipeline("train", [*_TOPIC, *flags], tmp_path).code == 0
     (whole,) = (folder for folder in (tmp_path / "logs" / "softmax").iterdir() if folder != run)
     # Figures of training since the last log are not in a checkpoint, those of validation are exact.
-    assert [(row["step"], row["val/accuracy"], row["val/loss"]) for row in _rows(run)] == [
-        (row["step"], row["val/accuracy"], row["val/loss"]) for row in _rows(whole)
+    assert [(row["step"], row["val/accuracy"], row["val/loss"]) for row in validated(run)] == [
+        (row["step"], row["val/accuracy"], row["val/loss"]) for row in validated(whole)
     ]

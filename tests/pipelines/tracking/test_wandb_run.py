@@ -14,6 +14,7 @@ from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_login import wandb_mode
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from tests.command_line import run_pipeline
+from tests.helpers import figures, only_run, rows
 from tests.wandb_server import WandbServer
 
 FIT = [
@@ -80,11 +81,6 @@ def test_the_run_has_its_settings_and_its_id(tmp_path: Path, monkeypatch: pytest
         finish_wandb(0)
 
 
-def run_of(folder: Path) -> Path:
-    (run,) = (folder / "logs" / "softmax").iterdir()
-    return run
-
-
 @pytest.mark.parametrize("off", [{"WANDB_MODE": "disabled"}, {"logger": "false"}])
 def test_off_on_request_but_always_a_csv(tmp_path: Path, off: dict[str, str]) -> None:
     arguments = [*FIT, "--trainer.logger", off["logger"]] if "logger" in off else FIT
@@ -92,26 +88,23 @@ def test_off_on_request_but_always_a_csv(tmp_path: Path, off: dict[str, str]) ->
     finished = run_pipeline("train", arguments, tmp_path, WANDB_MODE=mode)
     assert finished.code == 0, finished.err
     assert finished.err == ""  # no warnings, no advertisements
-    run = run_of(tmp_path)
+    run = only_run(tmp_path)
     assert not (run / "wandb").exists()
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {"train/loss", "val/accuracy", "health/lr"} <= rows[0].keys()
+    assert {"train/loss", "val/accuracy", "health/lr"} <= rows(run)[0].keys()
 
 
 def test_offline_run_continues_under_its_id(tmp_path: Path) -> None:
     assert run_pipeline("train", FIT, tmp_path, WANDB_MODE="offline").code == 0
-    run = run_of(tmp_path)
+    run = only_run(tmp_path)
     again = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs", "2"]
     finished = run_pipeline("train", again, tmp_path, WANDB_MODE="offline")
     assert finished.code == 0, finished.err
     assert "wandb sync" in finished.out
-    assert run_of(tmp_path) == run
+    assert only_run(tmp_path) == run
     offline = sorted((run / "wandb").glob("offline-run-*"))
     assert len(offline) == 2
     assert all(folder.name.endswith(run.name) for folder in offline)
-    with (run / "metrics.csv").open(newline="") as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/accuracy"]]
+    steps = [int(row["step"]) for row in rows(run) if row["val/accuracy"]]
     assert steps == [1, 3]  # 1,293 images in batches of 500: two steps an epoch, the second run's after the first's
 
 
@@ -120,7 +113,7 @@ def test_an_unreachable_server_costs_nothing(tmp_path: Path) -> None:
     finished = run_pipeline("train", FIT, tmp_path, **server)
     assert finished.code == 0
     assert finished.err.strip() == "W&B at 127.0.0.1:9 can't be reached: this run is tracked offline."
-    assert list((run_of(tmp_path) / "wandb").glob("offline-run-*"))
+    assert list((only_run(tmp_path) / "wandb").glob("offline-run-*"))
 
 
 @pytest.fixture
@@ -150,8 +143,8 @@ def test_a_failing_server_does_not_stop_the_run(tmp_path: Path, failing_server: 
     finished = run_pipeline("train", FIT, tmp_path, **server)
     assert finished.code == 0, finished.err
     assert "it is tracked offline" in finished.err
-    assert list((run_of(tmp_path) / "wandb").glob("offline-run-*"))
-    assert (run_of(tmp_path) / "checkpoints" / "best.ckpt").is_file()
+    assert list((only_run(tmp_path) / "wandb").glob("offline-run-*"))
+    assert (only_run(tmp_path) / "checkpoints" / "best.ckpt").is_file()
 
 
 def test_figures_settings_and_pictures_arrive(tmp_path: Path) -> None:
@@ -160,12 +153,11 @@ def test_figures_settings_and_pictures_arrive(tmp_path: Path) -> None:
     finished = run_pipeline("train", FIT, tmp_path, **online)
     server.die()
     assert finished.code == 0, finished.err
-    run = run_of(tmp_path)
+    run = only_run(tmp_path)
     assert finished.err == f"W&B: {server.url}/us/lightning-231n/runs/{run.name}\n"
     assert server.config["model"]["value"] == "SoftmaxRegression"
     assert server.config["optimizer.lr"]["value"] == 0.003
-    with (run / "metrics.csv").open(newline="") as file:
-        expected = [float(row["val/accuracy"]) for row in csv.DictReader(file) if row["val/accuracy"]]
+    expected = figures(run, "val/accuracy")
     assert [row["val/accuracy"] for row in server.history if "val/accuracy" in row] == pytest.approx(expected)
     assert [row["trainer/global_step"] for row in server.history if "train/loss" in row] == [0, 1]
     sent = {
@@ -197,14 +189,12 @@ def test_a_server_that_dies_does_not_stop_the_run(tmp_path: Path) -> None:
     finished = run_pipeline("train", arguments, tmp_path, **environment)
     assert server.streaming.is_set()
     assert finished.code == 0, finished.err
-    run = run_of(tmp_path)
+    run = only_run(tmp_path)
     assert (
         "W&B's server did not take everything in time; send the rest with: wandb sync --include-online" in finished.err
     )
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sum(bool(row["val/accuracy"]) for row in rows) == 40  # every epoch was trained and written down
-    assert len(server.history) < len(rows)  # it really died before the end
+    assert len(figures(run, "val/accuracy")) == 40  # every epoch was trained and written down
+    assert len(server.history) < len(rows(run))  # it really died before the end
     assert list((run / "wandb").glob("run-*/run-*.wandb"))  # what `wandb sync` sends
 
 
@@ -226,7 +216,7 @@ def test_csv_survives_a_kill_and_new_columns(tmp_path: Path) -> None:
 
 
 def test_the_death_of_wandb_s_own_process_costs_the_run_nothing(tmp_path: Path) -> None:
-    figures = []
+    found = []
     for name, killer in (("whole", ""), ("killed", ",{class_path: tests.kill.KillWandbAtStep, init_args: {step: 30}}")):
         folder = tmp_path / name
         folder.mkdir()
@@ -234,12 +224,10 @@ def test_the_death_of_wandb_s_own_process_costs_the_run_nothing(tmp_path: Path) 
         arguments += ["--data.batch_size", "64", f"--trainer.callbacks=[TrainingHealth,Templates{killer}]"]
         finished = run_pipeline("train", arguments, folder, WANDB_MODE="offline")
         assert finished.code == 0, finished.err
-        (run,) = (folder / "logs" / "softmax").iterdir()
+        run = only_run(folder)
         assert read_status(run).state == "finished"
-        with (run / "metrics.csv").open(newline="") as file:
-            rows = [[row["step"], row["train/loss"], row["val/loss"]] for row in csv.DictReader(file)]
-        figures.append(rows)
+        found.append([[row["step"], row["train/loss"], row["val/loss"]] for row in rows(run)])
         assert ("W&B's service was ended by a signal" in finished.err) == bool(killer)
         assert "Traceback" not in finished.err
-    assert figures[0] == figures[1]
-    assert [row[0] for row in figures[0] if row[2]] == ["19", "39", "59"]  # validated twice after the death
+    assert found[0] == found[1]
+    assert [row[0] for row in found[0] if row[2]] == ["19", "39", "59"]  # validated twice after the death
