@@ -1,1 +1,1 @@
-"""What a person runs: `python -m pipelines.NAME`."""
+"""The commands: `python -m pipelines.NAME`, or `l231n NAME`."""

@@ -1,7 +1,7 @@
 """Trains, validates, tests or predicts with any topic.
 
 python -m pipelines.train fit --config svm --model.reg 1e-4 --data.batch_size 512
-python -m pipelines.train fit --ckpt_path logs/svm/RUN            # goes on where the run stopped
+python -m pipelines.train fit --ckpt_path logs/svm/RUN            # continue where the run stopped
 python -m pipelines.train test --ckpt_path logs/svm/RUN           # the best checkpoint on the test images
 python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --out predictions.csv
 """
@@ -23,7 +23,7 @@ SUBCOMMANDS = {
 
 
 def usage() -> str:
-    """The help that needs no topic."""
+    """Returns the help text that needs no topic."""
     lines = ["usage: python -m pipelines.train COMMAND [--config TOPIC|FILE] [--ckpt_path RUN|FILE] [--KEY VALUE ...]"]
     lines += ["", "commands:", *(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())]
     lines += ["", "topics:", *(f"  {name:<10} {text}" for name, text in topics().items())]
@@ -33,30 +33,30 @@ def usage() -> str:
 
 
 def resolve(arguments: list[str]) -> tuple[list[str], str]:
-    """Spells out what a person may leave short: topics become files, a checkpoint alone brings its run's configuration.
+    """Resolves topics to files, and a checkpoint without --config to the configuration of its run.
 
     Returns:
-        The arguments for the command line proper, and the topic.
+        Arguments for LightningCLI, and the topic.
 
     Raises:
-        ValueError: an unknown command, topic or checkpoint, or neither a topic nor a checkpoint.
+        ValueError: If the command, topic or checkpoint is unknown, or neither a topic nor a checkpoint is given.
     """
     if arguments[0].startswith("--"):  # as a sweep with `program: pipelines/train.py` starts it
         arguments = ["fit", *arguments]
     command, given = arguments[0], _split_equals(arguments[1:])
     if command not in SUBCOMMANDS:
-        raise UserError(f"There is no command {command!r}; give one of {', '.join(SUBCOMMANDS)}.")
+        raise UserError(f"There is no command {command!r}; use one of {', '.join(SUBCOMMANDS)}.")
     topic: str | None = None
     resolved = [command]
     run = None
-    for place, argument in enumerate(given):
-        before = given[place - 1] if place else ""
-        if before in ("--config", "-c"):
+    for index, argument in enumerate(given):
+        option = given[index - 1] if index else ""
+        if option in ("--config", "-c"):
             config = find_config(argument)
             if topic is None:  # the first names the topic; others, such as a sweep's values, change its settings
                 topic = RunFolder(config.resolve().parent).topic if config.name == "config.yaml" else config.stem
             argument = str(config)
-        elif before == "--ckpt_path":
+        elif option == "--ckpt_path":
             checkpoint = find_checkpoint(argument, command)
             run = RunFolder.of_checkpoint(checkpoint)
             argument = str(checkpoint)
@@ -64,12 +64,12 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     if any(argument == "-h" or argument.partition("=")[0].endswith("help") for argument in given):
         return resolved, topic or ""
     if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
-        raise UserError(f"{command} needs a trained model; give --ckpt_path with a checkpoint or a run's folder.")
+        raise UserError(f"{command} needs a trained model; set --ckpt_path to a checkpoint or a run's folder.")
     if "--config" not in given and "-c" not in given:
         if run is None:
             raise UserError(
-                "Say what to run: --config with a topic "
-                f"({', '.join(topics())}) or a YAML file, or --ckpt_path with a run's folder."
+                f"There is nothing to run; set --config to a topic ({', '.join(topics())}) or a YAML file, or set "
+                "--ckpt_path to a run's folder."
             )
         resolved[1:1] = ["--config", str(run.config)]  # first, so that settings on the command line change it
         topic = run.topic
@@ -78,7 +78,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
 
 
 def _split_equals(arguments: list[str]) -> list[str]:
-    """`--config=x` and `--ckpt_path=x` in two words; other arguments as they are."""
+    """Splits `--config=x` and `--ckpt_path=x` into two words; keeps other arguments."""
     split: list[str] = []
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -87,7 +87,7 @@ def _split_equals(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("--help", "-h"):
         print(usage())
@@ -95,9 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     with user_errors():
         resolved, topic = resolve(arguments)
         keep_freed_memory()
-        from pipelines.run.cli import (
-            run,  # imports torch and Lightning: four seconds that a typing error need not wait for
-        )
+        from pipelines.run.cli import run  # imports torch and Lightning: four seconds
 
         run(resolved, topic)
 

@@ -1,7 +1,7 @@
 """Explains in one sentence what is wrong with a command line or a configuration file.
 
-jsonargparse reports every way in which a value failed to be parsed, over many lines. Of those the one that a person
-can act on is picked, and the names that would have been accepted are added.
+jsonargparse lists every way in which a value failed to parse, over many lines. `explain` picks the one that a person
+can act on and adds the accepted names.
 """
 
 import inspect
@@ -19,18 +19,18 @@ import modules
 from common.earlier_names import RENAMED
 
 _ROOTS = [f"{root}.class_path" for root in ("model", "data", "optimizer", "lr_scheduler")]
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def explain(message: str, known: Iterable[str]) -> str:
-    """One sentence for one of jsonargparse's messages (4.53 or newer; others are shortened to one line).
+    """Returns one sentence for a message of jsonargparse (4.53 or newer; others are shortened to one line).
 
     Args:
-        message: what the parser said.
-        known: the options that the command has, without dashes.
+        message: Message of the parser.
+        known: Options of the command, without dashes.
     """
     options = sorted(known)
-    # Lines such as "- Expected a <class 'NoneType'>" only say that the value could also have been left out.
+    # Lines such as "- Expected a <class 'NoneType'>" only mean that the value is optional.
     text = " ".join(re.sub(r"- Expected a <class 'NoneType'>", "", message).split())
     if match := re.search(r'^(?:Parser key|Problem with key) "([^"]+)"', text):
         return _explain_key(match[1], text)
@@ -38,21 +38,19 @@ def explain(message: str, known: Iterable[str]) -> str:
         wrong = match[1].split()[0]
         name = wrong.lstrip("-").partition("=")[0]
         if not wrong.startswith("-"):
-            return f"{wrong!r} belongs to no option; every setting is --key value or --key=value."
+            return f"{wrong!r} belongs to no option; write every setting as --key value or --key=value."
         return f"There is no option --{name}; {_suggest(name, options, '--')}"
     if match := re.search(r"does not accept option '([^']+)'", text):
         return f"The configuration has an unknown key {match[1]!r}; {_suggest(match[1], options + _ROOTS)}"
     if match := re.search(r"arguments are required: (?:\w+\.)?(\S+)", text):
-        return f"The configuration says nothing of {match[1]!r}; give --config with a topic, or --{match[1]} NAME."
+        return f"The configuration has no {match[1]!r}; set --config to a topic, or --{match[1]} to a class."
     if match := re.search(r"(?:Problems parsing config:|Unexpected config:)(.+)", text):
-        return (
-            f"The configuration file is not valid YAML with one setting a line ({match[1].strip()}); correct it there."
-        )
+        return f"The configuration file is not valid YAML with one setting a line ({match[1].strip()}); correct it."
     return f"{text.rstrip('.')}; see --help."
 
 
 def _explain_key(key: str, text: str) -> str:
-    """What is wrong with the value of one key, which is a class with settings of its own or a plain value."""
+    """Explains an invalid value of a key, which is a class with settings or a plain value."""
     path = re.search(r"given class_path '([^']+)'", text)
     name = path[1].rsplit(".", 1)[-1] if path else ""
     inner = re.search(r'Parser key "([^"]+)"', text[len(f'Parser key "{key}"') :])
@@ -69,15 +67,15 @@ def _explain_key(key: str, text: str) -> str:
     given = re.search(r"(?:Got value|Given value): (.+?)(?: Given value type|$| - Expected)", text)
     value = given[1].strip() if given else "something else"
     if match := re.search(r"Literal\[([^\]]+)\]", text):
-        return f"{option} is {value!r}; give one of {match[1]}."
+        return f"{option} is {value!r}; it must be one of {match[1]}."
     if kinds := re.findall(r"Expected an? <class '([^']+)'>", text):
-        return f"{option} is {value!r}; give {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}."
+        return f"{option} is {value!r}; it must be {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}."
     reason = re.search(r"Errors: - (.+?)(?: Given value|$)", text)
     return f"{option} can't be {value!r}" + (f" ({reason[1].strip()})" if reason else "") + "; see --help."
 
 
 def _classes(key: str) -> list[str]:
-    """Names that a key which takes a class accepts."""
+    """Returns the class names that a key accepts."""
     homes: dict[str, Any] = {
         "model": modules.__all__,
         "data": datamodules.__all__,
@@ -89,7 +87,7 @@ def _classes(key: str) -> list[str]:
 
 
 def _settings(class_path: str) -> list[str]:
-    """Names of a class's settings, those that it passes on to its base classes included."""
+    """Returns the names of a class's settings, including those that it passes to its base classes."""
     module, _, name = class_path.rpartition(".")
     names: list[str] = []
     for base in inspect.getmro(getattr(import_module(module), name)):
@@ -107,5 +105,5 @@ def _suggest(wrong: str, accepted: list[str], prefix: str = "") -> str:
     if near:
         return f"did you mean {prefix}{near[0]}?"
     if 0 < len(accepted) <= 20:
-        return f"give one of {', '.join(prefix + name for name in accepted)}."
+        return f"use one of {', '.join(prefix + name for name in accepted)}."
     return "see --help for what there is."

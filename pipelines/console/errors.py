@@ -1,4 +1,4 @@
-"""A user's mistake ends with one sentence and exit status 2, a mistake of ours with its traceback."""
+"""Error handling of the commands: a user's mistake prints one sentence and exits with 2, a bug its traceback."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ from traceback import extract_tb
 from common.errors import UserError
 
 
-def raised_on_purpose(error: BaseException | None) -> UserError | None:
-    """The first UserError among an error and those that it was raised from."""
+def find_user_error(error: BaseException | None) -> UserError | None:
+    """Returns the first UserError among an error and its causes."""
     while error is not None:
         if isinstance(error, UserError):
             return error
@@ -19,9 +19,9 @@ def raised_on_purpose(error: BaseException | None) -> UserError | None:
 
 
 def refused_by_library(error: BaseException) -> str | None:
-    """What a library said when it was asked for an object with values that it refuses, such as a learning rate of −1.
+    """Returns the message of a library that refuses a value, such as a learning rate of −1, or None.
 
-    For errors raised while the objects of a configuration are made. An error in our own code is none of these.
+    For errors raised while the objects of a configuration are created. Errors in the project's own code give None.
     """
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]  # the loop's condition
@@ -34,20 +34,22 @@ def refused_by_library(error: BaseException) -> str | None:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns errors that this project raised on purpose, and those of files and disks, into a sentence and status 2.
+    """Turns user errors, and errors of files and disks, into one sentence and exit status 2.
 
     A UserError says what was given, what is accepted and what to do. Any other exception is a bug, and its traceback
     is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
     """
     try:
         yield
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
-        misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's word for a user's mistake
-        on_purpose = isinstance(error, OSError) or misconfigured or raised_on_purpose(error) is error
-        if os.environ.get("LIGHTNING_231N_TRACEBACK") or not on_purpose:
+        misconfigured = (
+            type(error).__name__ == "MisconfigurationException"
+        )  # Lightning's exception for a user's mistake
+        users_mistake = isinstance(error, UserError | OSError) or misconfigured
+        if os.environ.get("LIGHTNING_231N_TRACEBACK") or not users_mistake:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
@@ -57,8 +59,8 @@ def user_errors() -> Iterator[None]:
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """Returns the message of an error on one line."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         problem = error.strerror[0].lower() + error.strerror[1:]
-        return f"{error.filename}: {problem}; make it usable or choose another place."
+        return f"{error.filename}: {problem}; make it usable or choose another path."
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Numbers, settings and times as a person reads them."""
+"""Formats numbers, settings, durations and counts for the terminal."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def figure(value: float | None) -> str:
-    """A metric's value with four decimals, or four digits where it is tiny or huge; "–" for None."""
+    """Formats a metric with four decimals, or four digits if it is tiny or huge; "–" for None."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -17,7 +17,7 @@ def figure(value: float | None) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting's value as one would type it, numbers to four digits, others as JSON; "–" for one that is not set."""
+    """Formats a setting as one would type it, numbers to four digits, other values as JSON; "–" for None."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -28,7 +28,7 @@ def setting(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Such as "12 s", "3 min 20 s", "1 h 05 min" or "2 d 03 h"."""
+    """Formats a duration, such as "12 s", "3 min 20 s", "1 h 05 min" or "2 d 03 h"."""
     if seconds is None:
         return "–"
     whole = round(seconds)
@@ -43,5 +43,5 @@ def duration(seconds: float | None) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Such as "1 run" or "1,200 runs"."""
+    """Formats a count with its noun, such as "1 run" or "1,200 runs"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""A command's options, for the pipelines that are no `LightningCLI`."""
+"""Argument parser of the commands that are not a `LightningCLI`."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from common.errors import UserError
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Raises its errors, so that they end in one sentence like all others. `prog` is `python -m pipelines.NAME`."""
+    """An argparse parser that raises `UserError`; `prog` is `python -m pipelines.NAME`."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # raises rather than exits
         command = " ".join(self.prog.split()[:3])  # without the name of a subcommand

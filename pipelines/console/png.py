@@ -1,24 +1,21 @@
-"""Writes a picture as a PNG file."""
+"""Writes pictures as PNG files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from common.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 def write_png(picture: "np.ndarray[Any, Any]", file: Path) -> None:
-    """Writes a picture so that the file is there whole or not at all, and replaces an older one.
+    """Writes a picture atomically, replacing an older file.
 
     Raises:
-        OSError: the folder can't be written.
+        OSError: If the folder is not writable.
     """
     from PIL import Image
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    try:
-        Image.fromarray(picture).save(part, format="PNG")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(file) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")

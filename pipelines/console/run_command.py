@@ -1,4 +1,4 @@
-"""What a command without subcommands does around its work: help, one sentence for a mistake, an exit status."""
+"""Runs a command without subcommands: help, error messages and exit status."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from pipelines.console.errors import user_errors
 def run_command(
     usage: Callable[[], str], work: Callable[[list[str]], bool | None], arguments: Sequence[str] | None
 ) -> None:
-    """Shows the help, or works; ends with status 2 and one sentence if the work can't be carried out.
+    """Prints the help, or runs the command; a user's mistake ends with one sentence and exit status 2.
 
     Args:
-        usage: what to show without arguments and with --help.
-        work: carries out a command line; False ends with status 1, for work that was done with a bad outcome.
-        arguments: the command line; None takes that of the process.
+        usage: Returns the help text, shown without arguments and with --help.
+        work: Runs the command; if it returns False, the exit status is 1.
+        arguments: Command line; None takes that of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or {"--help", "-h"} & set(given):

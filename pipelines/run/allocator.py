@@ -1,8 +1,8 @@
-"""Lets a CPU keep the memory of a step for the next one.
+"""Memory allocation for training on CPUs: freed memory is kept for the next step.
 
-Linux gives every large tensor fresh pages and takes them back when it is freed. A convolutional network allocates the
+Linux maps fresh pages for every large tensor and unmaps them when it is freed. A convolutional network allocates the
 same hundreds of megabytes at every step, and on a CPU the page faults take as long as the arithmetic. glibc's malloc
-can keep what is freed, and torch can ask for huge pages: `benchmarks/networks.py` measures what that gains.
+can keep freed memory, and torch can request huge pages; `benchmarks/networks.py` measures the gain.
 """
 
 import ctypes
@@ -13,9 +13,9 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # mallopt's names for its set
 
 
 def keep_freed_memory() -> None:
-    """Sets up malloc for training; call it before torch is imported. Does nothing where the C library is another.
+    """Configures glibc's malloc for training; call it before torch is imported. Does nothing with another C library.
 
-    A process then holds on to the most memory that it ever used.
+    The process then keeps its peak memory.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -23,6 +23,6 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc
         return
-    mallopt(_MMAP_MAX, 0)  # large blocks from the heap too, instead of pages of their own
-    mallopt(_TRIM_THRESHOLD, -1)  # and never back to the system
-    mallopt(_TOP_PAD, 256 * 2**20)  # bytes by which the heap grows: few large steps instead of many small ones
+    mallopt(_MMAP_MAX, 0)  # large blocks come from the heap too, not from mmap
+    mallopt(_TRIM_THRESHOLD, -1)  # freed memory is never returned to the system
+    mallopt(_TOP_PAD, 256 * 2**20)  # bytes by which the heap grows

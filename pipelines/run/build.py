@@ -1,4 +1,4 @@
-"""The model and data of a command line as `fit` begins with them: checked, built, and nothing written."""
+"""Creates model and data module of a command line, as `fit` does, without writing anything."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ from pipelines.run import cli
 
 
 class Untrained(cli.TopicCLI):
-    """Parses and builds as `pipelines.train` does, but neither makes a run folder nor trains."""
+    """Parses and instantiates as `pipelines.train` does, but creates no run folder and does not train."""
 
     def before_instantiate_classes(self) -> None:
-        mine = self.config[self.subcommand]
-        mine["trainer.logger"], mine["trainer.callbacks"] = False, None  # they may write files once they are built
+        settings = self.config[self.subcommand]
+        settings["trainer.logger"], settings["trainer.callbacks"] = False, None  # they may write files
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         return None
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing: what was built is all that is wanted."""
+        """Does nothing."""
 
 
 def build(arguments: list[str], topic: str) -> Untrained:
-    """Its `model` and `datamodule`, untrained, and its `config`, of a resolved command line.
+    """Returns the `model`, `datamodule` and `config` of a resolved command line.
 
     Raises:
-        ValueError: arguments that can't be understood, or values out of range.
+        ValueError: If an argument is unknown or a value is out of range.
     """
     cli.quiet()
     return Untrained(arguments, topic)

@@ -1,6 +1,5 @@
-"""Checkpoints that survive a kill or a full disk at any moment, are read without running code, and resume exactly."""
+"""Checkpoints: written atomically, read without running code, resumed exactly."""
 
-import os
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,32 +14,26 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from common.atomic_files import atomic_write
 from common.errors import UserError
 
 Checkpoint = dict[str, Any]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name beside its own and renames it when it is whole.
+    """Writes a checkpoint to a temporary file in the same folder and renames it when it is complete.
 
-    Lightning's own writes to the system's folder for temporary files and moves it; where that is another disk the move
-    is a copy, and a kill in the middle of it leaves neither the old checkpoint nor the new one.
+    Lightning's own writes to the system's temporary folder and moves the file; on another disk that is a copy, and a
+    kill during it leaves neither the old checkpoint nor the new one.
     """
 
     def save_checkpoint(self, checkpoint: Checkpoint, path: _PATH, storage_options: Any = None) -> None:
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with atomic_write(target, sync=True) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut after the rename leaves an empty file
-            temporary.replace(target)
-        except RuntimeError as error:  # torch's writer reports a full disk as a RuntimeError without its number
+        except RuntimeError as error:  # torch reports a full disk as a RuntimeError
             raise OSError(f"{target} can't be written ({str(error).splitlines()[0]}); is the disk full?") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self,
@@ -52,44 +45,44 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint on the CPU, tensors and plain values only.
+    """Reads a checkpoint on the CPU; it may hold tensors and plain values only.
 
     Raises:
-        ValueError: no such file, cut short or damaged, or not a checkpoint of this project.
+        ValueError: If the file is missing, truncated, damaged or not a checkpoint.
     """
     if not path.is_file():
-        raise UserError(f"There is no checkpoint at {path}; give the path of a .ckpt file or of a run's folder.")
+        raise UserError(f"There is no checkpoint at {path}; use the path of a .ckpt file or of a run's folder.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its reader stumbles over
+    except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(
-            f"{path} can't be read as a checkpoint: it is cut short, damaged or holds more than tensors and plain "
-            "values; take another checkpoint of the run."
+            f"{path} can't be read as a checkpoint: it is truncated, damaged or holds more than tensors and plain "
+            "values; use another checkpoint of the run."
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"{path} holds no training checkpoint; give one that `fit` has written.")
+        raise UserError(f"{path} is not a training checkpoint; use one that `fit` has written.")
     return checkpoint
 
 
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:
     """Compares a checkpoint's weights with a module's by name and shape.
 
-    A tensor of length 0 in the module takes any length from the checkpoint: what a model memorizes, it has not yet.
+    A tensor of length 0 in the module accepts any length: images that a model memorizes are not there yet.
 
     Raises:
-        ValueError: a weight that is missing, left over, or of another shape.
+        ValueError: If a weight is missing, unexpected or of another shape.
     """
     stored = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    if stored.keys() != wanted.keys():
-        name = min(stored.keys() ^ wanted.keys())
-        where = "the checkpoint lacks" if name in wanted else "the model lacks"
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if stored.keys() != expected.keys():
+        name = min(stored.keys() ^ expected.keys())
+        where = "the checkpoint lacks" if name in expected else "the model lacks"
         of = str(checkpoint.get("hyper_parameters", {}).get("_class_path", "another model")).rsplit(".", 1)[-1]
         raise UserError(
             f"{path} is a checkpoint of {of} and does not fit {type(module).__name__}: {where} {name}; use the "
             "configuration that the checkpoint was trained with."
         )
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         if shape[:1] == (0,) and stored[name][1:] == shape[1:]:
             continue
         if stored[name] != shape:
@@ -100,12 +93,12 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes `last.ckpt`, from which a run goes on, at the end of every epoch, and more often if asked to.
+    """Writes `last.ckpt`, from which a run resumes, at the end of every epoch and, if set, more often.
 
     Args:
-        dirpath: the run's folder of checkpoints; the command line sets it.
-        every_n_train_steps: write it after every so many steps too.
-        train_time_interval: or after every so much time, such as 00:10:00.
+        dirpath: Folder of the checkpoints; the command line sets it.
+        every_n_train_steps: Steps between additional checkpoints.
+        train_time_interval: Time between additional checkpoints, such as 00:10:00.
     """
 
     def __init__(
@@ -138,26 +131,26 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class RandomState(Callback):
-    """Keeps the random state of every process in the checkpoint, so that a resumed run draws what it would have drawn.
+    """Stores the random number generators of every rank in the checkpoint, so that a resumed run draws the same numbers.
 
-    Lightning stores none. The state is put back right before the first training step after a resume, since hooks and
-    data loaders in between may draw too.
+    Lightning stores none. They are restored right before the first training step after a resume, since hooks and data
+    loaders before it may draw numbers too.
     """
 
     def __init__(self) -> None:
         self._restored: list[Checkpoint] | None = None
 
     def state_dict(self) -> Checkpoint:
-        mine: Checkpoint = {"torch": torch.get_rng_state(), "python": random.getstate()}
+        state: Checkpoint = {"torch": torch.get_rng_state(), "python": random.getstate()}
         kind, keys, *rest = np.random.get_state(legacy=True)
-        mine["numpy"] = [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]
+        state["numpy"] = [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest]
         if torch.cuda.is_available():
-            mine["cuda"] = torch.cuda.get_rng_state()
-        everyone = [mine]
+            state["cuda"] = torch.cuda.get_rng_state()
+        of_ranks = [state]
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            everyone = [{} for _ in range(dist.get_world_size())]
-            dist.all_gather_object(everyone, mine)
-        return {"ranks": everyone}
+            of_ranks = [{} for _ in range(dist.get_world_size())]
+            dist.all_gather_object(of_ranks, state)
+        return {"ranks": of_ranks}
 
     def load_state_dict(self, state_dict: Checkpoint) -> None:
         self._restored = state_dict["ranks"]
@@ -165,17 +158,17 @@ class RandomState(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._restored is None:
             return
-        if len(self._restored) == trainer.world_size:  # with another number of processes there is no right state
-            mine = self._restored[trainer.global_rank]
-            torch.set_rng_state(mine["torch"])
-            random.setstate(_tuples(mine["python"]))
-            kind, keys, *rest = mine["numpy"]
+        if len(self._restored) == trainer.world_size:  # with another world size there is no right state
+            state = self._restored[trainer.global_rank]
+            torch.set_rng_state(state["torch"])
+            random.setstate(_tuples(state["python"]))
+            kind, keys, *rest = state["numpy"]
             np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-            if "cuda" in mine and torch.cuda.is_available():
-                torch.cuda.set_rng_state(mine["cuda"])
+            if "cuda" in state and torch.cuda.is_available():
+                torch.cuda.set_rng_state(state["cuda"])
         self._restored = None
 
 
 def _tuples(value: Any) -> Any:
-    """Lists back to the tuples that they were."""
+    """Converts nested lists back to tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

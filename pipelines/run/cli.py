@@ -1,4 +1,4 @@
-"""The command line proper: LightningCLI with the project's defaults, run folder, tracking and summary."""
+"""The command line of a run: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
 import logging
 import shutil
@@ -23,7 +23,7 @@ import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
 from pipelines.console.argument_errors import explain
-from pipelines.console.errors import raised_on_purpose, refused_by_library, sentence
+from pipelines.console.errors import find_user_error, refused_by_library, sentence
 from pipelines.run.checkpoints import (
     AtomicCheckpointIO,
     LastCheckpoint,
@@ -32,7 +32,7 @@ from pipelines.run.checkpoints import (
     read_checkpoint,
 )
 from pipelines.run.config_file import Parser, SaveConfig
-from pipelines.run.precision import PrecisionCheck, settle_precision
+from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.progress import ProgressBar
 from pipelines.run.run_folder import RunFolder
@@ -51,15 +51,15 @@ from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 
-_PATIENCE_SECONDS = 3.0  # for the other processes of a run that ended, and for W&B if the end is overdue
-_TOLD = ("input_shape", "num_classes", "vocabulary")  # what the data set says, the model is told, if it asks
+_PATIENCE_SECONDS = 3.0  # for the other processes of an ended run, and for W&B if ending takes too long
+_LINKED = ("input_shape", "num_classes", "vocabulary")  # attributes of the data set that models take as arguments
 
 
 def run(arguments: list[str], topic: str) -> "TopicCLI":
-    """Carries out a resolved command line.
+    """Runs a resolved command line.
 
     Raises:
-        ValueError: arguments that can't be understood, or values out of range.
+        ValueError: If an argument is unknown or a value is out of range.
     """
     quiet()
     cli = TopicCLI(arguments, topic)
@@ -68,8 +68,8 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
 
 
 def quiet() -> None:
-    """Silences what Lightning and torch say that a user can do nothing about; other warnings are a line each."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # not the line of code too
+    """Silences messages of Lightning and torch that a user can't act on; other warnings take one line each."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
@@ -82,8 +82,8 @@ class TopicCLI(LightningCLI):
     """One run of one topic.
 
     Args:
-        arguments: the command line after the program's name, every path spelled out.
-        topic: names the folder of a new run.
+        arguments: Command line after the program's name, with resolved paths.
+        topic: Name of the folder of new runs.
     """
 
     def __init__(self, arguments: list[str], topic: str) -> None:
@@ -91,7 +91,7 @@ class TopicCLI(LightningCLI):
         self.run_folder: RunFolder | None = None
         self.subcommand: str | None = None
         self._made_folder = False
-        self.resumed: dict[str, Any] | None = None  # the checkpoint that `fit` goes on from
+        self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
         self.trainer: Any = None
         self.status: StatusFile | None = None
         with StopSignals(self._give_up) as self.stop_signals:
@@ -99,22 +99,22 @@ class TopicCLI(LightningCLI):
                 self._run(arguments)
             except BaseException as error:
                 if self.stop_signals.signum is not None and isinstance(error, Exception):
-                    error = Stopped(self.stop_signals.signum)  # the signal reached a process that this one needs too
+                    error = Stopped(self.stop_signals.signum)  # the signal also reached a process that this one needs
                 self._end(error)
                 raise error
         if self.status is not None:
             self.status.end("finished")
 
     def _end(self, error: BaseException) -> None:
-        """Puts in order what a run leaves that came to no good end."""
+        """Ends a run after an error or a signal: messages, W&B, status, folder and other processes."""
         processes = take_over_processes(self.trainer)
         if isinstance(error, Stopped):
             fitting = self.run_folder if self.subcommand == "fit" else None
             print_stopped(error, fitting, self.trainer.global_step if self._begun else None)
             if not self.stop_signals.agreed:
-                end_processes(processes, 0)  # nobody told them, and they would complain when this one is gone
+                end_processes(processes, 0)  # they do not know of the signal and would fail when this process is gone
             if started_by_lightning(self.trainer):
-                error.code = 0  # Lightning kills process 0 as soon as one of the others ends with another status
+                error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
         finish_wandb(_wandb_exit_code(error))
         if self.status is not None:
             stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
@@ -128,7 +128,7 @@ class TopicCLI(LightningCLI):
     configure_optimizers = staticmethod(configure_optimizers)  # type: ignore[assignment]
 
     def _give_up(self, stopped: Stopped, patient: bool) -> None:
-        """What `_end` does, as far as it goes in a few seconds, or in none."""
+        """Does what `_end` does, within a few seconds or immediately."""
         processes = take_over_processes(self.trainer)
         if patient:
             finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
@@ -147,7 +147,7 @@ class TopicCLI(LightningCLI):
             trainer_defaults={
                 "enable_progress_bar": sys.stderr.isatty(),
                 "enable_model_summary": False,
-                "num_sanity_val_steps": 0,  # pipelines.check looks at a model before it is trained
+                "num_sanity_val_steps": 0,  # pipelines.check tests a model before training
             },
             seed_everything_default=0,
             parser_class=Parser,
@@ -159,15 +159,15 @@ class TopicCLI(LightningCLI):
         return self.trainer is not None and self.trainer.global_step > 0
 
     def _discard_unused_folder(self) -> None:
-        """Removes the folder of a new run that failed before its first step: there is nothing in it to keep."""
+        """Removes the folder of a new run that failed before its first step."""
         if self.run_folder is not None and self._made_folder and not self._begun:
             shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name in _TOLD:
-            # From the data as a whole: a link from an attribute that it lacks would build and print all its loaders.
-            said = partial(self._said_by, name)
-            parser.link_arguments("data", f"model.init_args.{name}", said, apply_on="instantiate")
+        for name in _LINKED:
+            # Linked to the whole data module: a link to a missing attribute would build and print all its loaders.
+            attribute = partial(self._attribute_of_data, name)
+            parser.link_arguments("data", f"model.init_args.{name}", attribute, apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -179,12 +179,12 @@ class TopicCLI(LightningCLI):
         )
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
-    def _said_by(self, name: str, data: Any) -> Any:
-        """What the data says of itself by this name; None where it says nothing and the model does not ask."""
+    def _attribute_of_data(self, name: str, data: Any) -> Any:
+        """Returns the data module's attribute of that name; None if neither the data has it nor the model takes it."""
         model = self.config[self.subcommand]["model.class_path"]
         if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
             raise UserError(
-                f"{model} asks for the {name} of its data, which {type(data).__name__} does not have; give a data set "
+                f"{model} needs the {name} of its data, which {type(data).__name__} does not have; use a data set "
                 f"of {'captions' if name == 'vocabulary' else 'classified images'}."
             )
         return getattr(data, name, None)
@@ -192,7 +192,7 @@ class TopicCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if "verbose" in self._subcommand_method_arguments[subcommand]:
-            parser.set_defaults({"verbose": False})  # the results are printed once, by `_print_metrics`
+            parser.set_defaults({"verbose": False})  # `print_metrics` prints the results
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults({"weights_only": True})
         if subcommand == "predict":
@@ -206,8 +206,8 @@ class TopicCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(explain(str(error), self._options(args[0]))) from None
         except UnicodeDecodeError as error:
-            raise UserError(f"The configuration file is not text in UTF-8 ({error}); give a YAML file.") from None
-        self.precision_changed = settle_precision(self.config[args[0]].trainer, args)
+            raise UserError(f"The configuration file is not UTF-8 text ({error}); use a YAML file.") from None
+        self.precision_changed = choose_precision(self.config[args[0]].trainer, args)
 
     def _options(self, subcommand: str) -> set[str]:
         parser = self._subcommand_parsers.get(subcommand)
@@ -215,7 +215,7 @@ class TopicCLI(LightningCLI):
         return {option.lstrip("-") for action in actions for option in action.option_strings}
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: the run's config.yaml describes the model, and settings on the command line must win over both."""
+        """Does nothing: config.yaml describes the model, and settings on the command line override it."""
 
     def before_instantiate_classes(self) -> None:
         config = self._get(self.config, "ckpt_path")
@@ -225,39 +225,41 @@ class TopicCLI(LightningCLI):
             self.run_folder = existing or RunFolder.new(self.topic)
             if getattr(rank_zero_only, "rank", 0) == 0:
                 self._made_folder = not self.run_folder.path.exists()
-                self.run_folder.path.mkdir(parents=True, exist_ok=True)  # fails here rather than after an epoch
+                self.run_folder.path.mkdir(
+                    parents=True, exist_ok=True
+                )  # so that it fails here instead of after an epoch
                 self.status = StatusFile(self.run_folder.path)
             self.resumed = read_checkpoint(checkpoint) if checkpoint else None
         else:
             self.run_folder = existing
-        mine: Namespace = self.config[self.subcommand]
+        settings: Namespace = self.config[self.subcommand]
         if self.run_folder is not None:
-            mine["trainer.default_root_dir"] = str(self.run_folder.path)
+            settings["trainer.default_root_dir"] = str(self.run_folder.path)
             for name in ("checkpoint", "last_checkpoint"):
-                mine[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
+                settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "predict":
-            mine["data.init_args.images"] = mine.pop("images")
-            self.predictions = PredictionsCSV(Path(mine.pop("out")))
+            settings["data.init_args.images"] = settings.pop("images")
+            self.predictions = PredictionsCSV(Path(settings.pop("out")))
 
     def instantiate_classes(self) -> None:
-        as_given, mine = self.config, self.config[self.subcommand]
-        sources = [key for key in ("pretrained", "checkpoint") if mine.get(f"model.init_args.{key}")]
-        if mine.get("ckpt_path") and sources:
-            # The checkpoint has all weights; the file or the network that they first came from may be gone.
-            self.config = as_given.clone()
+        configured, settings = self.config, self.config[self.subcommand]
+        sources = [key for key in ("pretrained", "checkpoint") if settings.get(f"model.init_args.{key}")]
+        if settings.get("ckpt_path") and sources:
+            # The checkpoint has all weights; the file or hub that they first came from may be gone.
+            self.config = configured.clone()
             for key in sources:
                 self.config[f"{self.subcommand}.model.init_args.{key}"] = None
         try:
             super().instantiate_classes()
         except Exception as error:
-            reason = raised_on_purpose(error) or refused_by_library(error)
+            reason = find_user_error(error) or refused_by_library(error)
             if reason is None:
                 raise
-            raise UserError(reason) from error  # jsonargparse buries it in a report of its own
+            raise UserError(reason) from error  # jsonargparse hides it in a long report
         for callback in self.trainer.callbacks if self.trainer is not None else []:
             if isinstance(callback, SaveConfig):
-                callback.config = as_given[self.subcommand]
-        self.config = as_given
+                callback.config = configured[self.subcommand]
+        self.config = configured
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
@@ -273,16 +275,16 @@ class TopicCLI(LightningCLI):
         return trainer
 
     def _loggers(self) -> list[Logger]:
-        """CSV always, beside it what `--trainer.logger` names: W&B if left alone, nothing if false."""
-        asked = self._get(self.config_init, "trainer")["logger"]
+        """Returns MetricsCSV, and the loggers of `--trainer.logger`: W&B by default, none if false."""
+        configured = self._get(self.config_init, "trainer")["logger"]
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
             return []
-        # A run that begins anew in the folder of one that came to no checkpoint has nothing to take over.
+        # A new run in the folder of one without a checkpoint has no rows to keep.
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         loggers: list[Logger] = [MetricsCSV(self.run_folder.path, resume_step)]
-        if asked not in (None, True, False):
-            loggers += asked if isinstance(asked, list) else [asked]
-        elif asked is not False and getattr(rank_zero_only, "rank", 0) == 0:
+        if configured not in (None, True, False):
+            loggers += configured if isinstance(configured, list) else [configured]
+        elif configured is not False and getattr(rank_zero_only, "rank", 0) == 0:
             self._dump_config()
             settings = flat_settings(self.config_dump)
             wandb_logger = start_wandb(self.run_folder.path, self.run_folder.run_id, self.run_folder.topic, settings)
@@ -297,7 +299,7 @@ class TopicCLI(LightningCLI):
         if checkpoint:
             stored = self.resumed or read_checkpoint(Path(checkpoint))
             check_weights_fit(stored, self.model, Path(checkpoint))
-            if subcommand == "test":  # its figures belong to the step of the checkpoint, not to step 0
+            if subcommand == "test":  # its metrics belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
@@ -305,25 +307,25 @@ class TopicCLI(LightningCLI):
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
-        """Prints what came out and how to go on."""
+        """Prints the result and the next commands."""
         if self.run_folder is not None and not self._fast_dev_run():
             print_fitted(self.model, self.trainer, self.run_folder)
 
     def after_test(self) -> None:
-        """Prints the figures."""
+        """Prints the metrics."""
         print_metrics(self.trainer, "test/")
 
     def after_validate(self) -> None:
-        """Prints the figures."""
+        """Prints the metrics."""
         print_metrics(self.trainer, "val/")
 
     def after_predict(self) -> None:
-        """Prints where the predictions are."""
+        """Prints the file of the predictions."""
         print_predicted(self.predictions)
 
 
 def _wandb_exit_code(error: BaseException) -> int:
-    """As W&B's client would report it: 255 is its sign for a run that was interrupted."""
+    """Returns the exit code for W&B, which uses 255 for interrupted runs."""
     if isinstance(error, KeyboardInterrupt | Stopped):
         return 255
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):

@@ -1,6 +1,5 @@
-"""How the command line and configuration files are read, and how a run keeps what came of them."""
+"""Reading of command line and configuration files, and the config.yaml of a run."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,15 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from common.atomic_files import atomic_write
 from common.earlier_names import current_config
 
 
 class Parser(LightningArgumentParser):
-    """Raises its errors, so that they can be explained in one sentence."""
+    """A parser that raises its errors, so that they can be explained in one sentence."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("allow_abbrev", False)  # or a misspelled option would pass as the short form of another
+        kwargs.setdefault("allow_abbrev", False)  # a misspelled option must not pass as the abbreviation of another
         super().__init__(*args, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
@@ -38,15 +38,13 @@ def with_current_names(content: str) -> str:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration into the run's folder, anew when a run is continued."""
+    """Writes the resolved configuration to config.yaml in the run's folder, again when a run is resumed."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
-        config.pop("ckpt_path", None)  # a run that goes on names its checkpoint itself
-        temporary = folder / f".config.{os.getpid()}.tmp"
-        temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))
-        temporary.replace(folder / "config.yaml")
+        config.pop("ckpt_path", None)  # a resumed run names its checkpoint itself
+        with atomic_write(folder / "config.yaml") as temporary:
+            temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))

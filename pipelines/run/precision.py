@@ -1,4 +1,4 @@
-"""The precision of a run: topics ask for half precision because it is faster, and not on every device it is."""
+"""Precision of a run: mixed precision falls back to float32 on CPUs where it is slower."""
 
 import torch
 from jsonargparse import Namespace
@@ -10,27 +10,28 @@ _OPTION = "--trainer.precision"
 _MIXED = {"16": "16-mixed", "16-mixed": "16-mixed", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}
 
 
-def settle_precision(trainer: Namespace, arguments: list[str]) -> str | None:
-    """Changes a configuration's mixed precision to one that the CPU is fast in.
+def choose_precision(trainer: Namespace, arguments: list[str]) -> str | None:
+    """Replaces a configuration's mixed precision by one that is fast on this CPU.
 
     Args:
-        trainer: the settings of the Trainer; `precision` is changed, so that the run's folder and its page in W&B tell
-            what the run computed in, and a run goes on as it began.
-        arguments: the command line; a precision given there is left as it is.
+        trainer: Settings of the Trainer; `precision` is changed in place, so that config.yaml and W&B record the
+        precision
+            used, and a resumed run keeps it.
+        arguments: Command line; a precision given there is kept.
 
     Returns:
-        What was changed and why, in a sentence; None if nothing was.
+        A sentence that says what was changed and why, or None.
     """
-    wanted = _MIXED.get(str(trainer.precision))
-    asked = any(argument.partition("=")[0] == _OPTION for argument in arguments)
-    if wanted is None or asked or not _on_cpu(trainer.accelerator):
+    mixed = _MIXED.get(str(trainer.precision))
+    explicit = any(argument.partition("=")[0] == _OPTION for argument in arguments)
+    if mixed is None or explicit or not _on_cpu(trainer.accelerator):
         return None
     fast = mixed_precision(torch.device("cpu"))
-    if fast == wanted:
+    if fast == mixed:
         return None
     trainer.precision = fast
-    lacking = "float16" if wanted == "16-mixed" else "bfloat16 instructions"
-    return f"{fast}, since this CPU has no {lacking} and {wanted} would be many times slower; {_OPTION} decides."
+    lacking = "float16" if mixed == "16-mixed" else "bfloat16 instructions"
+    return f"{fast}, since this CPU has no {lacking} and {mixed} would be many times slower; {_OPTION} overrides this."
 
 
 def _on_cpu(accelerator: object) -> bool:
@@ -38,19 +39,19 @@ def _on_cpu(accelerator: object) -> bool:
 
 
 class PrecisionCheck(Callback):
-    """Refuses a precision that the device can only imitate, once each process has its device.
+    """Refuses a precision that the device can only emulate, once each process has its device.
 
     Args:
-        precision: as it was asked for; Lightning takes another one by itself for float16 on a CPU.
+        precision: Precision in the configuration; Lightning itself replaces float16 on a CPU.
     """
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks at it before anything is computed.
+        """Checks the precision before anything is computed.
 
         Raises:
-            ValueError: bfloat16 on a GPU without it, or float16 on a CPU.
+            ValueError: If it is bfloat16 on a GPU without it, or float16 on a CPU.
         """
         check_precision(self.precision, trainer.strategy.root_device)

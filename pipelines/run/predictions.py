@@ -1,21 +1,22 @@
-"""Writes predictions as CSV: one image a row, with its class and the probability of every class, or its caption."""
+"""Predictions as CSV: a row for each image with its class and all class probabilities, or its caption."""
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from common.atomic_files import atomic_write
+
 
 class PredictionsCSV(Callback):
-    """Collects what `predict_step` returns, probabilities (B, K) or B captions, and writes it when all is there.
+    """Collects the outputs of `predict_step`, probabilities (B, K) or B captions, and writes them at the end.
 
-    The batches are those of a data module's `predict_dataloader`: images, and which of its `image_files` they are.
+    Batches are those of a data module's `predict_dataloader`: images and their indices in `image_files`.
 
     Args:
-        file: the CSV file to write; of several processes each writes its own images, the second to NAME.rank1.csv.
+        file: CSV file to write; rank 1 writes its images to NAME.rank1.csv, and so on.
     """
 
     def __init__(self, file: Path) -> None:
@@ -25,27 +26,24 @@ class PredictionsCSV(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
     ) -> None:
-        found = outputs if isinstance(outputs, list) else outputs.tolist()
-        self.rows += zip(batch[1].tolist(), found, strict=True)
+        predicted = outputs if isinstance(outputs, list) else outputs.tolist()
+        self.rows += zip(batch[1].tolist(), predicted, strict=True)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rank = trainer.global_rank
         file = self.file.with_suffix(f".rank{rank}{self.file.suffix}") if rank else self.file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        with temporary.open("w", newline="") as stream:
+        with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
             csv.writer(stream).writerows(self._table(data))
-        temporary.replace(file)
 
     def _table(self, data: Any) -> Iterator[list[Any]]:
-        """The header and a row for each image."""
+        """Yields the header and a row for each image."""
         captions = bool(self.rows) and isinstance(self.rows[0][1], str)
         yield ["image", "caption"] if captions else ["image", "class", "probability", *data.class_names]
-        for place, found in self.rows:
-            if isinstance(found, str):
-                yield [data.image_files[place], found]
+        for index, prediction in self.rows:
+            if isinstance(prediction, str):
+                yield [data.image_files[index], prediction]
                 continue
-            best = max(range(len(found)), key=found.__getitem__)
-            shares = [f"{share:.6f}" for share in found]
-            yield [data.image_files[place], data.class_names[best], shares[best], *shares]
+            best = max(range(len(prediction)), key=prediction.__getitem__)
+            probabilities = [f"{probability:.6f}" for probability in prediction]
+            yield [data.image_files[index], data.class_names[best], probabilities[best], *probabilities]

@@ -1,4 +1,4 @@
-"""A progress bar that costs nothing on fast steps and still moves on slow ones."""
+"""Progress bar that redraws at most five times a second."""
 
 from time import monotonic
 
@@ -8,7 +8,7 @@ _SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, redrawn by the clock: drawing it costs as much as a linear model's whole step."""
+    """Lightning's progress bar, redrawn by the clock: a redraw costs as much as a whole step of a linear model."""
 
     def __init__(self) -> None:
         super().__init__()

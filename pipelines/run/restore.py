@@ -1,4 +1,4 @@
-"""The model and data module of a checkpoint, as `fit` left them: weights and preprocessing; no data files are read."""
+"""Restores model and data module from a checkpoint, with weights and preprocessing but without data files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,22 @@ from pipelines.run.run_folder import RunFolder
 
 
 def untrained(run: RunFolder) -> tuple[Any, Any]:
-    """Model and data module as `fit` began with them."""
+    """Returns model and data module as `fit` created them, untrained."""
     built = build(["test", "--config", str(run.config)], run.topic)
     return built.model, built.datamodule
 
 
 def restore(model: Any, data: Any, checkpoint: Path) -> None:
-    """Gives a model and a data module, as `untrained` makes them, what a checkpoint holds; leaves the model evaluating.
+    """Loads a checkpoint into a model and data module of `untrained`, and sets the model to evaluation mode.
 
     Raises:
-        ValueError: a damaged checkpoint, or one that does not fit.
+        ValueError: If the checkpoint is damaged or does not fit.
     """
     stored = read_checkpoint(checkpoint)
     check_weights_fit(stored, model, checkpoint)
     model.on_load_checkpoint(stored)
     model.load_state_dict(stored["state_dict"])
     if type(data).__qualname__ not in stored:
-        raise UserError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; take one that `fit` wrote.")
+        raise UserError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; use one that `fit` wrote.")
     data.load_state_dict(stored[type(data).__qualname__])
     model.eval()

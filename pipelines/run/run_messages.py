@@ -1,4 +1,4 @@
-"""What a run says when it starts, stops or ends; of several processes the first one says it."""
+"""Messages of a run when it starts, stops or ends, printed by rank 0."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from pipelines.console.formatting import count
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.run_folder import RunFolder, as_typed
 from pipelines.run.stop_signals import Stopped
@@ -22,12 +23,12 @@ def print_started(
     seed: Any,
     run_folder: RunFolder | None,
 ) -> None:
-    """Model, data, devices, seed and folder, in one line."""
+    """Prints model, data, devices, seed and folder in one line."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    everything = sum(p.numel() for p in model.parameters())
-    of_all = f" of {everything:,}" if 0 < trained < everything else ""
+    total = sum(p.numel() for p in model.parameters())
+    of_total = f" of {total:,}" if 0 < trained < total else ""
     print(
-        f"{subcommand}: {type(model).__name__}, {trained:,}{of_all} parameters, on {type(data).__name__}; "
+        f"{subcommand}: {type(model).__name__}, {trained:,}{of_total} parameters, on {type(data).__name__}; "
         f"{trainer.world_size} × {trainer.strategy.root_device.type}, seed {seed}"
         + (f"; {as_typed(run_folder.path)}" if run_folder else "")
     )
@@ -35,33 +36,33 @@ def print_started(
 
 @rank_zero_only
 def print_precision(changed: str | None) -> None:
-    """That the run computes in another precision than its configuration asks for, if it does."""
+    """Prints that the run uses another precision than its configuration, if it does."""
     if changed is not None:
         print(f"precision: {changed}")
 
 
 @rank_zero_only
 def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
-    """By what a run was stopped, and how a `fit` goes on.
+    """Prints what stopped a run, and the command that continues a `fit`.
 
     Args:
-        stopped: what stopped it.
-        run_folder: of a `fit`; None of any other run.
-        step: at which it was stopped, if it had begun.
+        stopped: The signal that stopped it.
+        run_folder: Folder of a `fit`; None for other commands.
+        step: Step at which it stopped, if it had begun.
     """
     if run_folder is None:
         print(f"Stopped by {stopped.reason}.", file=sys.stderr)
     elif run_folder.last.is_file():
         at = "" if step is None else f" at step {step}"
-        go_on = f"python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)}"
-        print(f"Stopped{at} by {stopped.reason}; go on with: {go_on}", file=sys.stderr)
+        resume = f"python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)}"
+        print(f"Stopped{at} by {stopped.reason}; continue with: {resume}", file=sys.stderr)
     else:
         print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
 
 
 @rank_zero_only
 def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder) -> None:
-    """The best figure, where everything is, and the commands that come next."""
+    """Prints the best metric, the folder and the commands that come next."""
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
     if best.best_model_score is not None:
@@ -71,14 +72,14 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
         print(f"send it to W&B     wandb sync {as_typed(unsent)}")
     print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
     if not any(p.requires_grad for p in model.parameters()):
-        return  # it has memorized all there is
+        return  # a model that memorizes has nothing more to learn
     more = f"--trainer.max_epochs {2 * (trainer.max_epochs or 1)}"
     print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
 
 
 @rank_zero_only
 def print_metrics(trainer: Trainer, prefix: str) -> None:
-    """The figures whose names begin with `prefix`, one a line."""
+    """Prints the metrics whose names begin with `prefix`, one per line."""
     for name, value in trainer.callback_metrics.items():
         if name.startswith(prefix):
             print(f"{name:<28} {float(value):.4f}" if "images" not in name else f"{name:<28} {int(value):,}")
@@ -86,5 +87,5 @@ def print_metrics(trainer: Trainer, prefix: str) -> None:
 
 @rank_zero_only
 def print_predicted(predictions: PredictionsCSV) -> None:
-    """How many images are in which file."""
-    print(f"{len(predictions.rows):,} images predicted: {predictions.file}")
+    """Prints the number of predicted images and the file."""
+    print(f"{count(len(predictions.rows), 'image')} predicted: {predictions.file}")

@@ -1,4 +1,4 @@
-"""Tells a schedule that spans the run how long the run is, and steps it with every optimizer step."""
+"""Sets the length of schedules that span the run, and steps them after every optimizer step."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from modules.optimizers.schedules import RunLengthScheduler
 def configure_optimizers(
     module: LightningModule, optimizer: Optimizer, lr_scheduler: Any = None
 ) -> OptimizerLRScheduler:
-    """What Lightning is given: torch's schedules go on once an epoch, a schedule over the whole run once a step."""
+    """Configures Lightning to step torch's schedules once an epoch and `RunLengthScheduler`s once a step."""
     if isinstance(lr_scheduler, RunLengthScheduler):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": "step"}}
     configured: Any = LightningCLI.configure_optimizers(module, optimizer, lr_scheduler)
@@ -22,10 +22,10 @@ def configure_optimizers(
 
 
 class ScheduleLength(Callback):
-    """Begins the schedules when training starts, fresh or resumed.
+    """Calls `begin` of the schedules when training starts or resumes.
 
-    Not earlier: asking Lightning 2.6 for the number of steps makes it build the data loader, and one that is built
-    before a checkpoint is restored goes on at the start of an epoch.
+    Not earlier: `estimated_stepping_batches` of Lightning 2.6 builds the data loader, and a loader built before a
+    checkpoint is restored would continue at the start of an epoch.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -35,7 +35,7 @@ class ScheduleLength(Callback):
             steps = trainer.estimated_stepping_batches
             if steps == float("inf"):
                 raise UserError(
-                    f"{type(config.scheduler).__name__} spans the whole run, but its length is not known; give "
+                    f"{type(config.scheduler).__name__} spans the whole run, but its length is not known; set "
                     "--trainer.max_epochs or --trainer.max_steps."
                 )
             config.scheduler.begin(int(steps))

@@ -1,7 +1,7 @@
-"""What became of a run, as `status.json` in its folder: still running, finished, failed, stopped or killed.
+"""Status of a run, `status.json` in its folder: running, finished, failed, stopped or killed.
 
-A run that is killed writes nothing more, so its file still says "running". What tells the two apart is a lock on the
-file, which the system gives back when a process dies, however it dies.
+The file of a killed run still says "running". A lock on the file tells the two apart: the system releases it when the
+process ends, however it ends.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
+from common.atomic_files import atomic_write
 from common.errors import UserError
 
 State = Literal["running", "finished", "failed", "stopped", "killed", "unknown"]
@@ -22,17 +23,17 @@ State = Literal["running", "finished", "failed", "stopped", "killed", "unknown"]
 
 @dataclass
 class Status:
-    """One attempt at a run; a run that goes on after a kill starts another.
+    """Status of one attempt at a run; resuming starts another attempt.
 
     Attributes:
         state: "running" while it trains; "finished"; "failed" with an error; "stopped" by Ctrl-C, SIGTERM or a sweep;
-            "killed" if it ended without a word; "unknown" if the folder has no status.
-        reason: the error in one sentence, or what stopped it.
-        command: what was typed.
-        host: the machine's name.
-        pid: the process of rank 0.
-        started: ISO 8601 with time zone.
-        ended: likewise; None while it runs, or if it was killed.
+            "killed" if the process ended without writing a state; "unknown" if the folder has no status.
+        reason: Error message, or what stopped the run.
+        command: Command line.
+        host: Name of the machine.
+        pid: Process id of rank 0.
+        started: Start time, ISO 8601 with time zone.
+        ended: End time in the same format; None while it runs, or if it was killed.
     """
 
     state: State = "unknown"
@@ -45,10 +46,10 @@ class Status:
 
 
 class StatusFile:
-    """Writes a run's status and holds its lock until the process ends.
+    """Writes the status of a run and holds its lock until the process ends.
 
     Args:
-        folder: the run's folder, which exists.
+        folder: Existing folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,15 +57,15 @@ class StatusFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"The run in {folder} is still going; stop it first, or start another run.") from None
+            raise UserError(f"The run in {folder} is still running; stop it first, or start another run.") from None
         except OSError:
-            pass  # a file system without locks: the run goes on, and looks killed to readers until it ends
+            pass  # a file system without locks: readers take the run for killed until it ends
         command = shlex.join(["python", "-m", "pipelines.train", *sys.argv[1:]])
         self._status = Status("running", None, command, socket.gethostname(), os.getpid(), _now())
         self._write()
 
     def end(self, state: State, reason: str | None = None) -> None:
-        """Says how the run ended; only the first call counts."""
+        """Records how the run ended; only the first call has an effect."""
         if self._file.closed:
             return
         self._status.state, self._status.reason, self._status.ended = state, reason, _now()
@@ -79,14 +80,14 @@ class StatusFile:
 
 
 def read_status(folder: Path) -> Status:
-    """What became of the run in a folder; "unknown" where the file is missing or unreadable."""
+    """Returns the status of the run in a folder; "unknown" if the file is missing or unreadable."""
     try:
         with (folder / "status.json").open() as file:
             status = Status(**json.load(file))
             if status.state == "running":
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    status.state = "killed"  # nobody holds it any more
+                    status.state = "killed"  # no process holds the lock
                 except BlockingIOError:
                     pass
             return status
@@ -95,18 +96,17 @@ def read_status(folder: Path) -> Status:
 
 
 def give_reason(folder: Path, reason: str) -> None:
-    """Notes why a run ended, for whoever ended it from outside; the run itself only knows by which signal.
+    """Records why a run was ended from outside; the run itself only knows the signal.
 
     Args:
-        folder: the run's, whose process is gone; one without a readable status is left as it is.
-        reason: in a few words.
+        folder: Folder of the run, whose process has ended; left as it is if its status is unreadable.
+        reason: Reason in a few words.
     """
     status = read_status(folder)
     if status.state in ("stopped", "killed"):
         status.reason = reason
-        temporary = folder / f".status.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(asdict(status), indent=1))
-        temporary.replace(folder / "status.json")
+        with atomic_write(folder / "status.json") as temporary:
+            temporary.write_text(json.dumps(asdict(status), indent=1))
 
 
 def _now() -> str:

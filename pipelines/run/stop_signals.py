@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C end a run between two steps: its last checkpoint is written, its other processes go with it.
+"""SIGTERM and Ctrl-C end a run between two steps, with its last checkpoint written and its other processes ended.
 
-SIGTERM is what `wandb agent`, SLURM's `scancel` and Kubernetes send; each of them kills 30 seconds later.
+`wandb agent`, SLURM's `scancel` and Kubernetes send SIGTERM, and SIGKILL 30 seconds later.
 """
 
 import atexit
@@ -21,17 +21,17 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-_VALIDATION_SECONDS = 3.0  # a validation that ends by then is waited for: the epoch's checkpoint follows it
-_GRACE_SECONDS = 20.0  # for all that a clean end takes
-_SAME_SECONDS = 0.5  # a terminal and a launcher may both pass on one Ctrl-C
+_VALIDATION_SECONDS = 3.0  # a validation that ends within this time is finished: the epoch's checkpoint follows it
+_GRACE_SECONDS = 20.0  # for a clean end
+_SAME_SECONDS = 0.5  # a terminal and a launcher may both forward the same Ctrl-C
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(SystemExit):
-    """The run was told to end; the exit status is what a shell shows for a program that the signal ended.
+    """Ends the run because of a signal, with the exit status that shells use for it.
 
     Args:
-        signum: SIGINT or SIGTERM.
+        signum: Signal number, SIGINT or SIGTERM.
     """
 
     def __init__(self, signum: int) -> None:
@@ -43,19 +43,19 @@ class Stopped(SystemExit):
 
 
 class StopSignals(Callback):
-    """Turns the signals into `Stopped`: in training after a step that all processes agree on, elsewhere at once.
+    """Raises `Stopped` on a signal: in training after a step that all ranks agree on, elsewhere immediately.
 
-    Lightning's own handler for SIGTERM talks to the other processes from within the handler, in the middle of whatever
-    they are exchanging, and leaves them behind if the signal comes during validation.
+    Lightning's own SIGTERM handler communicates with the other ranks from within the handler, in the middle of other
+    collectives, and leaves them behind if the signal comes during validation.
 
     Args:
-        give_up: ends the run as well as it can be in a few seconds, if it is stuck or a second Ctrl-C comes; told
+        give_up: Ends the run within a few seconds if it is stuck or a second Ctrl-C comes; its second argument says
             whether it has those seconds.
 
     Attributes:
-        signum: the signal received, None so far.
-        agreed: whether all processes know and leave before the next step.
-        checkpoint: where the training's state is written before it ends; None for nowhere.
+        signum: Signal received, or None.
+        agreed: Whether all ranks know of the signal and stop before the next step.
+        checkpoint: File for the training state at the end; None writes none.
     """
 
     def __init__(self, give_up: Callable[[Stopped, bool], None]) -> None:
@@ -71,15 +71,15 @@ class StopSignals(Callback):
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is not threading.main_thread():
-            return self  # Python delivers signals to the main thread alone
-        atexit.register(self._die)  # now, since what is registered first runs last
+            return self  # Python delivers signals to the main thread only
+        atexit.register(self._die)  # early: handlers registered first run last
         self._previous = {
             number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN
         }
         self._listen()
-        self._ear, self._mouth = os.pipe()
-        os.set_blocking(self._mouth, False)
-        self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        self._wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         _active.append(self)
         threading.Thread(target=self._watch, name="stop-signals", daemon=True).start()
         return self
@@ -90,7 +90,7 @@ class StopSignals(Callback):
         _active.remove(self)
         signal.set_wakeup_fd(self._wakeup)
         self._over.set()
-        os.close(self._mouth)  # ends the thread
+        os.close(self._write_end)  # ends the thread
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if not isinstance(error, Stopped) or error.code == 0:
@@ -110,13 +110,13 @@ class StopSignals(Callback):
             self._end_now(patient=False)
 
     def _watch(self) -> None:
-        """Ends a run that is stuck; a thread, for a main thread that waits inside a library runs no handler."""
-        while (received := os.read(self._ear, 1)) and received[0] not in self._previous:
+        """Ends a run that is stuck, from a thread: a main thread that waits inside a library runs no Python handler."""
+        while (received := os.read(self._read_end, 1)) and received[0] not in self._previous:
             pass
         if received and not self._over.wait(_GRACE_SECONDS):
             self.signum = received[0]
             self._end_now(patient=True)
-        os.close(self._ear)
+        os.close(self._read_end)
 
     def _end_now(self, patient: bool) -> None:
         assert self.signum is not None
@@ -126,25 +126,25 @@ class StopSignals(Callback):
         os._exit(128 + self.signum)
 
     def _die(self) -> None:
-        """Ends by the signal itself: W&B's agent gives up after three failures, and takes an exit status for one."""
+        """Ends the process by the signal itself: W&B's agent gives up after three exit statuses other than 0."""
         assert self.signum is not None
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # a closed pipe
                 stream.flush()
         signal.signal(self.signum, signal.SIG_DFL)
-        os.kill(os.getpid(), self.signum)  # does nothing to process 1 of a container, which then exits with the status
+        os.kill(os.getpid(), self.signum)  # process 1 of a container ignores it and exits with the status
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._previous:
-            self._listen()  # again, since Lightning has put its own handler in front
+            self._listen()  # again: Lightning has installed its own handler
         if trainer.world_size > 1:
-            self._group = dist.new_group(backend="gloo")  # on the CPU, so that no step waits for the GPU
-            # Lightning asks all processes before each step whether process 0 got a SIGTERM; here they ask each other.
+            self._group = dist.new_group(backend="gloo")  # on the CPU, so that no step synchronizes with the GPU
+            # Lightning broadcasts before each step whether rank 0 got a SIGTERM; `_signal_received` replaces that.
             setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", lambda: None)  # noqa: B010
         self._training = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.agreed:  # one step later than decided, when the last one has been logged
+        if self.agreed:  # one step after the decision, when the last step has been logged
             assert self.signum is not None
             raise Stopped(self.signum)
 
@@ -153,10 +153,10 @@ class StopSignals(Callback):
     ) -> None:
         last = trainer.is_last_batch
         if not last and (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # half a step
-        if self._told(trainer) and not self.agreed:
+            return  # gradients are still accumulating
+        if self._signal_received(trainer) and not self.agreed:
             self.agreed = True
-            if not last and self.checkpoint is not None:  # the epoch's end writes one anyway
+            if not last and self.checkpoint is not None:  # the end of the epoch writes one anyway
                 trainer.save_checkpoint(self.checkpoint)
 
     def on_validation_batch_end(
@@ -168,7 +168,7 @@ class StopSignals(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        # Of several processes none may leave the others alone in the middle of a validation.
+        # With several ranks, none may leave the others in the middle of a validation.
         late = time.monotonic() - self._since > _VALIDATION_SECONDS
         if self._training and self.signum is not None and trainer.world_size == 1 and late:
             raise Stopped(self.signum)
@@ -179,20 +179,20 @@ class StopSignals(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._training = False
 
-    def _told(self, trainer: Trainer) -> bool:
+    def _signal_received(self, trainer: Trainer) -> bool:
         if self._group is not None:
             signums = torch.tensor(self.signum or 0)
             dist.all_reduce(signums, dist.ReduceOp.MAX, group=self._group)
             if not signums:
-                return False  # all together; one that came meanwhile counts after the next step
+                return False  # on all ranks; a signal that came meanwhile counts after the next step
             self.signum = int(signums)
         return self.signum is not None
 
 
 def take_over_processes(trainer: Trainer | None) -> list["subprocess.Popen[bytes]"]:
-    """The processes that Lightning started for the other devices, no longer watched by it.
+    """Returns the processes that Lightning started for the other devices and ends its monitoring of them.
 
-    Its watch would kill this process if one of them ended with an error, as they may once this one leaves.
+    Lightning would kill this process if one of them ended with an error, which can happen once this one stops.
     """
     launcher = getattr(getattr(trainer, "strategy", None), "launcher", None)
     watched: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
@@ -202,7 +202,7 @@ def take_over_processes(trainer: Trainer | None) -> list["subprocess.Popen[bytes
 
 
 def end_processes(processes: list["subprocess.Popen[bytes]"], seconds: float) -> None:
-    """Waits until they have ended, and kills those that haven't by then."""
+    """Waits for the processes to end, and kills those that have not ended after `seconds`."""
     deadline = time.monotonic() + seconds
     for process in processes:
         try:
@@ -213,7 +213,7 @@ def end_processes(processes: list["subprocess.Popen[bytes]"], seconds: float) ->
 
 
 def started_by_lightning(trainer: Trainer | None) -> bool:
-    """Whether this process is for another device than the first and Lightning's own, not torchrun's or SLURM's."""
+    """Returns whether Lightning, not torchrun or SLURM, started this process for a device other than the first."""
     environment = getattr(getattr(trainer, "strategy", None), "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and os.environ.get("LOCAL_RANK", "0") != "0"
 
@@ -222,7 +222,7 @@ _active: list[StopSignals] = []
 
 
 def _in_forked_child() -> None:
-    """Workers of a data loader end when their parent ends them, not by a Ctrl-C meant for it."""
+    """Makes data loader workers ignore Ctrl-C: their parent ends them."""
     if _active:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,10 +1,10 @@
-"""A run's configuration as one level of dotted keys: one vocabulary for command line, sweep and dashboard."""
+"""Flat configuration with dotted keys, the same on the command line, in sweeps and on the dashboard."""
 
 from typing import Any
 
 
 def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A configuration as one level of dotted keys, spelled as on the command line.
+    """Flattens a configuration to dotted keys, spelled as on the command line.
 
     {"model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}}} becomes {"model": "LinearSVM",
     "model.reg": 0.1}.

@@ -1,10 +1,9 @@
-"""Metrics as `metrics.csv` in the run's folder: readable without any tool, complete up to the last second of a kill.
+"""Logger that writes `metrics.csv` in the run's folder, row by row, so that a kill loses nothing.
 
-Lightning's CSVLogger deletes the file of a run that is continued, and keeps rows in memory between flushes.
+Lightning's CSVLogger deletes the file when a run is resumed, and keeps rows in memory between flushes.
 """
 
 import csv
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,15 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from common.atomic_files import atomic_write
+
 
 class MetricsCSV(Logger):
-    """One row a call, one column a metric; empty where a row has no such metric.
+    """Writes a row per call and a column per metric; cells without a value are empty.
 
     Args:
-        folder: the run's folder.
-        resume_step: when a run is continued from this step, rows of later steps (from before the kill) are dropped.
+        folder: Folder of the run.
+        resume_step: Step from which a run is resumed; later rows, from before a kill, are dropped.
     """
 
     def __init__(self, folder: Path, resume_step: int | None = None) -> None:
@@ -63,7 +64,7 @@ class MetricsCSV(Logger):
             csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def _open(self) -> None:
-        """Takes over the rows of the run that is continued, without those after the checkpoint or cut by the kill."""
+        """Keeps the rows of a resumed run, except those after the checkpoint or truncated by a kill."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._opened = True
         rows = self._read()
@@ -81,9 +82,7 @@ class MetricsCSV(Logger):
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.tmp")
-        with temporary.open("w", newline="") as file:
+        with atomic_write(self.file) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.file)

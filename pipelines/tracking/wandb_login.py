@@ -1,4 +1,4 @@
-"""Where W&B's server is, and whether the user is logged in there. It needs no import that takes time."""
+"""W&B server and login state, read without importing wandb, which is slow."""
 
 import netrc
 import os
@@ -14,17 +14,17 @@ Mode = Literal["online", "offline", "disabled"]
 
 
 def wandb_mode() -> Mode:
-    """What `WANDB_MODE` says; without it online if an API key is known for the server, offline otherwise."""
-    asked = os.environ.get("WANDB_MODE", "")
-    if asked in ("online", "offline", "disabled"):
-        return cast(Mode, asked)
-    if asked == "dryrun":  # wandb's older word
+    """Returns WANDB_MODE if it is set; otherwise online with an API key for the server, offline without."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("online", "offline", "disabled"):
+        return cast(Mode, mode)
+    if mode == "dryrun":  # wandb's former name
         return "offline"
     return "online" if logged_in() else "offline"
 
 
 def logged_in() -> bool:
-    """Whether there is an API key for the W&B server in use, in the environment or as `wandb login` leaves it."""
+    """Returns whether there is an API key for the server, in WANDB_API_KEY or where `wandb login` stores it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -34,12 +34,12 @@ def logged_in() -> bool:
 
 
 def server_name() -> str:
-    """W&B's host, or that of the company's own server."""
+    """Returns the host of W&B or of a self-hosted server."""
     return str(_server().netloc)
 
 
 def reachable() -> bool:
-    """Whether W&B's server, or the proxy before it, accepts a connection."""
+    """Returns whether the server, or the proxy in front of it, accepts a connection."""
     server = _server()
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if proxy:

@@ -1,7 +1,7 @@
-"""Tracks a run in Weights & Biases: online when the user is logged in, offline otherwise, not at all on request.
+"""Tracks a run in Weights & Biases: online if logged in, offline otherwise, off on request.
 
-A run never waits for the network: an unreachable server is noticed in seconds and the run goes on offline; a server
-that dies later costs at most `_FINISH_SECONDS` at the end. Whatever was not uploaded is sent by `wandb sync`.
+A run never waits for the network: an unreachable server is noticed within seconds and the run is tracked offline; a
+server that fails later costs at most `_FINISH_SECONDS` at the end. `wandb sync` sends what was not uploaded.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ _FINISH_SECONDS = 60  # for the last uploads
 
 
 def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -> WandbLogger | None:
-    """Starts the W&B run `run_id`, or continues it, with its files in `folder`; None if W&B is off.
+    """Starts or resumes the W&B run `run_id` with its files in `folder`; returns None if W&B is off.
 
     Args:
-        folder: the run's folder.
-        run_id: the run's name, the same on W&B and on disk.
-        group: the topic, by which the dashboard groups runs.
-        config: flat settings, such as {"model.reg": 0.001}.
+        folder: Folder of the run.
+        run_id: Id of the run, the same on W&B and on disk.
+        group: Topic, by which the dashboard groups runs.
+        config: Flat settings, such as {"model.reg": 0.001}.
     """
     mode = wandb_mode()
     if mode == "disabled":
         return None
     if mode == "online" and not reachable():
-        _say(f"W&B at {server_name()} can't be reached: this run is tracked offline.")
+        _print(f"W&B at {server_name()} can't be reached: this run is tracked offline.")
         mode = "offline"
-    os.environ.setdefault("WANDB_SILENT", "true")  # what matters is said in the summary of the run
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own summary says what matters
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry, when the server fails
     import wandb  # takes half a second
 
@@ -52,19 +52,19 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
         "group": os.environ.get("WANDB_RUN_GROUP", group),
         "id": run_id,
         "name": os.environ.get("WANDB_NAME", run_id),
-        "dir": str(folder.resolve()),  # a W&B service shared with a parent process runs in that one's folder
+        "dir": str(folder.resolve()),  # a W&B service shared with a parent process has another working folder
         "resume": "allow",
         "settings": settings,
     }
     try:
         run = wandb.init(mode=mode, **arguments)
-    except Exception as error:  # whatever the server does wrong, the training goes on
-        _say(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
+    except Exception as error:  # whatever the server does, the training continues
+        _print(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
         wandb.teardown()
         os.environ.pop("WANDB_SERVICE", None)  # a service shared with a parent process would still hold the run's id
         run = wandb.init(mode="offline", **arguments)
     if run.url:
-        _say(f"W&B: {run.url}")
+        _print(f"W&B: {run.url}")
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")
     run.config.update(config, allow_val_change=True)
@@ -76,21 +76,21 @@ def finish_wandb(exit_code: int) -> None:
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         # Without the option only runs that were tracked offline from the start are sent.
-        again = f"wandb sync --include-online {wandb.run.settings.sync_dir}"
+        sync = f"wandb sync --include-online {wandb.run.settings.sync_dir}"
         try:
             wandb.run.finish(exit_code=exit_code)
         except TimeoutError:
-            _say(f"W&B's server did not take everything in time; send the rest with: {again}")
+            _print(f"W&B's server did not take everything in time; send the rest with: {sync}")
         except ConnectionError:
             with contextlib.suppress(ConnectionError):
                 wandb.teardown()  # or wandb prints a traceback when this process ends
-            _say(f"W&B's service was ended by a signal; send what it has written with: {again}")
+            _print(f"W&B's service was ended by a signal; send what it has written with: {sync}")
 
 
 class _Logger(WandbLogger):
-    """Loses what is logged once W&B's service is dead: SLURM sends a job's signals to that process too.
+    """Drops what is logged after W&B's service has ended: SLURM sends a job's signals to that process too.
 
-    The training has yet to write its last checkpoint then, and the other processes wait for this one.
+    Training still has to write its last checkpoint then, and the other ranks wait for this one.
     """
 
     def log_metrics(self, *args: Any, **kwargs: Any) -> None:
@@ -103,9 +103,9 @@ class _Logger(WandbLogger):
 
 
 def _stop() -> None:
-    """The button "stop run" on the dashboard is no Ctrl-C."""
+    """Handles the dashboard's "stop run" like SIGTERM instead of Ctrl-C."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
-def _say(message: str) -> None:
+def _print(message: str) -> None:
     print(message, file=sys.stderr)

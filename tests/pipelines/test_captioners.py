@@ -41,8 +41,8 @@ def test_a_run_goes_on_with_its_own_words_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "data", "says"),
     [
-        ("svm", "ShapeCaptions", "asks for the num_classes of its data, which ShapeCaptions does not have"),
-        ("caption_rnn", "Digits", "asks for the vocabulary of its data, which Digits does not have"),
+        ("svm", "ShapeCaptions", "needs the num_classes of its data, which ShapeCaptions does not have"),
+        ("caption_rnn", "Digits", "needs the vocabulary of its data, which Digits does not have"),
     ],
 )
 def test_data_that_does_not_suit_the_model(config: str, data: str, says: str, tmp_path: Path) -> None:

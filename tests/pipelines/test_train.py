@@ -64,10 +64,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("fti", "There is no command 'fti'; give one of fit, validate, test, predict."),
-        ("fit", "Say what to run: --config with a topic"),
+        ("fti", "There is no command 'fti'; use one of fit, validate, test, predict."),
+        ("fit", "There is nothing to run; set --config to a topic"),
         ("fit --config sofmax", "There is no topic or file 'sofmax'; did you mean softmax?"),
-        ("test --config softmax", "test needs a trained model; give --ckpt_path"),
+        ("test --config softmax", "test needs a trained model; set --ckpt_path"),
         ("test --ckpt_path nothing.ckpt", "There is no checkpoint at nothing.ckpt;"),
         ("fit --config softmax --model.regg 1", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
         ("fit --config softmax --model.reg abc", "--model.reg is 'abc'; give a number."),
@@ -81,14 +81,14 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "fit --config softmax --data Digits --data.subset 5000",
             "subset is 5000, but there are 1293 training images",
         ),
-        ("fit --config softmax --data.preprocessing zca", "--data.preprocessing is 'zca'; give one of 'scale'"),
+        ("fit --config softmax --data.preprocessing zca", "--data.preprocessing is 'zca'; it must be one of 'scale'"),
         ("fit --config softmax --optimizer Adamm", "There is no class 'Adamm' for optimizer; did you mean Adam?"),
         ("fit --config softmax --optimizer.lrr 1", "SGD has no setting 'lrr'; did you mean lr?"),
         (
             "fit --config softmax --trainer.max_epoch 3",
             "There is no option --trainer.max_epoch; did you mean --trainer.max_",
         ),
-        ("fit --config softmax --trainer.max_epochs 1.5", "--trainer.max_epochs is '1.5'; give a whole number."),
+        ("fit --config softmax --trainer.max_epochs 1.5", "--trainer.max_epochs is '1.5'; it must be an integer."),
         ("fit --config softmax --checkpoint.mode best", "`mode` can be min, max but got best"),
         ("fit --config softmax --data Digits --optimizer.lr=-1", "Invalid learning rate: -1.0; change that setting"),
         ("fit --config softmax --data Digits --trainer.accelerator abacus", "You selected an invalid accelerator name"),
@@ -108,7 +108,7 @@ def test_mistakes_on_the_command_line(arguments: str, sentence: str, capsys: pyt
             "modle:\n  class_path: modules.LinearSVM\n",
             "The configuration has an unknown key 'modle.class_path'; did you",
         ),
-        ("data: Digits\n", "The configuration says nothing of 'model'"),
+        ("data: Digits\n", "The configuration has no 'model'"),
         ("[1, 2]", "The configuration file is not valid YAML"),
         ("trainer:\n  max_epoch: 1\n", "The configuration has an unknown key 'trainer.max_epoch'; did you mean"),
         (
@@ -270,7 +270,7 @@ def test_a_checkpoint_cut_short(
     Path("cut.ckpt").write_bytes(content[: int(share * len(content))])
     for command in ("fit", "test"):
         said = fails([command, *DIGITS[1:], "--ckpt_path", "cut.ckpt"], capsys)
-        assert said.startswith("cut.ckpt can't be read as a checkpoint: it is cut short, damaged")
+        assert said.startswith("cut.ckpt can't be read as a checkpoint: it is truncated, damaged")
     assert not Path("logs").exists() or not any(Path("logs").rglob("*.*"))
 
 

@@ -263,7 +263,7 @@ def test_stopped_and_continued(uninterrupted: Path, tmp_path: Path, signum: int,
     run = only_run(tmp_path)
     go_on = f"python -m pipelines.train fit --ckpt_path {run.relative_to(tmp_path)}"
     reason = "SIGTERM" if signum == signal.SIGTERM else "Ctrl-C"
-    assert stopped.err == f"Stopped at step {step} by {reason}; go on with: {go_on}\n"
+    assert stopped.err == f"Stopped at step {step} by {reason}; continue with: {go_on}\n"
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
     continued = run_pipeline("train", [*go_on.split()[3:], "--trainer.callbacks", "[TrainingHealth]"], tmp_path)
@@ -297,7 +297,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
     reason = "Ctrl-C" if to_all else "SIGTERM"
     if not launcher:  # torchrun has an exit status of its own
         assert training.returncode == -(signal.SIGINT if to_all else signal.SIGTERM), said
-    assert said.count("Stopped at step") == 1 and f" by {reason}; go on with: python -m" in said
+    assert said.count("Stopped at step") == 1 and f" by {reason}; continue with: python -m" in said
     _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
     run = only_run(tmp_path)
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
@@ -413,7 +413,7 @@ def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer,
     launcher.send_signal(signal.SIGINT)
     said = launcher.communicate(timeout=_DEADLINE_SECONDS)[1]
     assert launcher.returncode == 130, said
-    assert said == "The runs here are stopped; the sweep stays open for agents.\nStopped.\n"
+    assert said == "The runs on this machine were stopped; other agents can continue the sweep.\nStopped.\n"
     _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
     for run_id in ("trial0", "trial1"):
         assert (read_status(runs / run_id).state, read_status(runs / run_id).reason) == ("stopped", "Ctrl-C")
@@ -423,7 +423,7 @@ def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer,
 def test_what_can_t_be_run_is_said_in_a_sentence(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"A W&B agent ended with status 1 .*us/lightning-231n/none not found"):
         run_on_wandb("us/lightning-231n/none")
-    with pytest.raises(ValueError, match=r"'none' is no sweep; give a sweep file, or ENTITY/PROJECT/ID"):
+    with pytest.raises(ValueError, match=r"'none' is not a W&B sweep; give a sweep file, or ENTITY/PROJECT/ID"):
         run_on_wandb("none")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match=r"W&B at 127.0.0.1:9 can't be reached; try again later, .*--engine local"):

@@ -8,7 +8,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
-from pipelines.run.precision import settle_precision
+from pipelines.run.precision import choose_precision
 from pipelines.train import main
 
 OLD, NEW = {"avx2": True, "avx512_bf16": False}, {"avx2": True, "avx512_bf16": True}
@@ -26,7 +26,7 @@ def settled(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, bool], precisio
     """The precision of a run on a CPU with these instructions; a sentence says of each change what it was and is."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: names, raising=False)
     trainer = Namespace(precision=precision, accelerator="cpu")
-    sentence = settle_precision(trainer, ["fit", *given])
+    sentence = choose_precision(trainer, ["fit", *given])
     changed = str(trainer.precision) not in (str(precision), f"{precision}-mixed")
     assert changed == (sentence is not None)
     if sentence is not None:
@@ -56,11 +56,11 @@ def test_a_gpu_is_none_of_the_cpus_concern(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     for accelerator in "auto", "gpu":
         trainer = Namespace(precision="bf16-mixed", accelerator=accelerator)
-        assert settle_precision(trainer, ["fit"]) is None
+        assert choose_precision(trainer, ["fit"]) is None
         assert trainer.precision == "bf16-mixed"
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     trainer = Namespace(precision="bf16-mixed", accelerator="auto")
-    assert settle_precision(trainer, ["fit"]) is not None
+    assert choose_precision(trainer, ["fit"]) is not None
 
 
 def test_a_run_tells_what_it_computes_in_and_goes_on_in_it(

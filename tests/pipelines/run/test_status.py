@@ -69,7 +69,7 @@ def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     running = StatusFile(folder)
     finished = run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine")
-    assert finished.code == 2 and "mine is still going; stop it first" in finished.err
+    assert finished.code == 2 and "mine is still running; stop it first" in finished.err
     assert read_status(folder).state == "running"
     running.end("finished")
 
