@@ -1,1 +1,1 @@
-"""Interpretation: saliency, Grad-CAM, fooling images, class visualization and feature extraction."""
+"""Interpretation: saliency, Grad-CAM, fooling images, class visualization, feature extraction, receptive fields."""
