@@ -72,8 +72,8 @@ def test_a_collapse_stops_training(settings: dict[str, Any], step: int, tmp_path
     data = digits()
     model = simclr(data.input_shape)
     with torch.no_grad():
-        model.projector[-1].weight.zero_()
-        model.projector[-1].bias.zero_()
+        for parameter in model.projector[-1].parameters():
+            parameter.zero_()
     trainer = trainer_of(tmp_path, **settings)
     with pytest.raises(ValueError, match=r"^128 of 128 projections have the length 0.* give a smaller learning rate"):
         trainer.fit(model, data)
