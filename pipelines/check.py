@@ -1,10 +1,10 @@
-"""Checks a topic's model and data before they are trained: initial loss, gradients, overfitting, splits.
+"""Checks a topic's model and data before training: initial loss, gradients, overfitting, splits.
 
 python -m pipelines.check --config svm --data.preprocessing whiten
 
-It takes what `pipelines.train fit` takes, builds the same model and data, and writes nothing. It ends with status 0 if
-all is well, 1 if a check failed, 2 if the command line can't be carried out. `sanity.py` explains the checks of a
-classifier, `caption_sanity.py` those of a captioner.
+It takes the options of `pipelines.train fit`, builds the same model and data, and writes no files. Exit status 0 means
+that all checks passed, 1 that a check failed, 2 that the command line is wrong. `checks/classifier_checks.py` describes
+the checks of a classifier, `checks/caption_checks.py` those of a captioner.
 """
 
 import shutil
@@ -19,25 +19,26 @@ _VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
 
 
 def usage() -> str:
-    """The help that needs no topic."""
-    lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--KEY VALUE ...]", "", "topics:"]
-    lines += [f"  {name:<10} {text}" for name, text in topics().items()]
+    """Returns the help text."""
+    lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--KEY VALUE ...]", ""]
+    lines += ["Checks the initial loss, the gradients, overfitting of 50 images and the splits before training."]
+    lines += ["", "topics:", *(f"  {name:<19} {text}" for name, text in topics().items())]
     return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
 
 
 def check(arguments: list[str]) -> bool:
-    """Builds the model and data of a command line, prints a line for each check, and says whether all are well.
+    """Builds the model and data of a command line, prints a line per check and returns whether all checks passed.
 
     Raises:
-        ValueError: a command line that can't be understood, or a model or data that can't be checked.
+        ValueError: If the command line is wrong, or the model or data can't be checked.
     """
     given = {argument.partition("=")[0] for argument in arguments}
     if "--ckpt_path" in given:
-        raise UserError("--ckpt_path was given, but check looks at models before training; give --config alone.")
+        raise UserError("--ckpt_path is set, but check is for models before training; set --config alone.")
     if not given & {"--config", "-c"}:
-        raise UserError(f"Say what to check: --config with a topic ({', '.join(topics())}) or a YAML file.")
+        raise UserError(f"There is nothing to check; set --config to a topic ({', '.join(topics())}) or a YAML file.")
     resolved, topic = resolve(["fit", *arguments])
-    # They import torch and Lightning: four seconds that a typing error need not wait for.
+    # These import torch and Lightning, which takes four seconds; a typing error is reported before.
     from callbacks.generated_captions import WritesCaptions
     from pipelines.checks.caption_checks import run_caption_checks
     from pipelines.checks.classifier_checks import read_splits, run_checks
@@ -46,11 +47,11 @@ def check(arguments: list[str]) -> bool:
 
     built = build(resolved, topic)
     model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
-    writes = isinstance(model, WritesCaptions)
-    if not writes and not isinstance(model, SanityCheckable):
+    is_captioner = isinstance(model, WritesCaptions)
+    if not is_captioner and not isinstance(model, SanityCheckable):
         raise UserError(
-            f"{type(model).__name__} has no loss(logits, labels) and expected_initial_loss() that could be checked; "
-            "give a topic that classifies or captions images, or add both to the model."
+            f"{type(model).__name__} lacks loss(logits, labels) and expected_initial_loss(), which the checks need; "
+            "use a topic that classifies or captions images, or add both to the model."
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
@@ -58,7 +59,7 @@ def check(arguments: list[str]) -> bool:
         flush=True,
     )
     passed = True
-    if writes:
+    if is_captioner:
         results = run_caption_checks(model, data, _progress)
     else:
         results = run_checks(model, read_splits(data), lambda batch: data.on_after_batch_transfer(batch, 0), _progress)
@@ -70,14 +71,14 @@ def check(arguments: list[str]) -> bool:
 
 
 def _progress(text: str = "") -> None:
-    """Shows how far a check is, on a line that the next one overwrites; nothing if nobody looks."""
+    """Shows the progress of a check on a line of its own, overwritten by the next one; only in a terminal."""
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line; ends with status 1 if a check failed, 2 and one sentence if it can't be carried out."""
+    """Runs a command line; exit status 1 if a check failed, 2 after a user's mistake."""
     run_command(usage, check, arguments)
 
 

@@ -1,1 +1,1 @@
-"""The course's sanity checks of a model before it is trained."""
+"""The course's sanity checks of a model before training."""

@@ -1,11 +1,11 @@
-"""What the course checks of a captioner before it is trained: gradients, parameters, and 50 captions learned by heart.
+"""Sanity checks of a captioner before training: gradients, parameters, and overfitting 50 captions.
 
-    gradients      backpropagation against central differences, as for a classifier (`sanity.py`)
-    parameters     each of them is reached by a finite gradient that is not all zero
-    overfitting    50 captions are learned to a loss below 0.03, and greedy decoding gives them back word by word
+    gradients      backpropagation against central differences, as for a classifier (`classifier_checks.py`)
+    parameters     every parameter receives a finite, nonzero gradient
+    overfitting    the loss of 50 captions falls below 0.03, and greedy decoding reproduces them word for word
 
-The last needs every part of a captioner: an image that arrives, words that are shifted by one, masks that hide what is
-to come, and decoding that reads what it wrote as training read what was true.
+Overfitting exercises every part of a captioner: image features that reach the decoder, targets shifted by one word,
+causal masks, and decoding that feeds back its own words as teacher forcing feeds the true ones.
 
 Source: https://cs231n.github.io/assignments2024/assignment3/ (overfitting a captioner on a small data set)
 
@@ -22,28 +22,29 @@ from torch import Tensor
 from common.vocabulary import UNK, decode_caption
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import Report, Result, training_loss, without_regularization
+from pipelines.console.formatting import count
 
 _CAPTIONS = 50
-_LOSS = 0.03  # the course asks for 0.1 of the RNN, 0.05 of the LSTM and 0.03 of the Transformer
+_LOSS = 0.03  # the course requires 0.1 for the RNN, 0.05 for the LSTM and 0.03 for the Transformer
 _REPRODUCED = 0.98
 _STEPS = 600  # for each of these learning rates
 _RATES = (2e-3, 5e-4)
-_LOOK_EVERY = 10  # steps
+_DECODE_EVERY = 10  # steps
 
 
-def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Report = lambda _: None) -> Result:
-    """Learns captions by heart with Adam on all of them at once, then writes them greedily.
+def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report: Report = lambda _: None) -> Result:
+    """Overfits a few captions with Adam on the full batch, then generates them greedily.
 
     Args:
-        model: a captioner as built; it is left as it is.
-        inputs: (B, ...), preprocessed, no two alike.
-        words: (B, T + 1), START first, then END and PAD.
-        report: told the loss as it falls.
+        model: Untrained captioner; it is not changed.
+        inputs: Preprocessed inputs (B, ...), all different.
+        words: Captions (B, T + 1): START, the words, END and PAD.
+        report: Called with the loss after each step.
     """
     plain: Any = without_regularization(model)
     plain.label_smoothing = 0.0
-    longest = words.shape[1]
-    wanted = [decode_caption(row, plain.vocabulary) for row in words.tolist()]
+    max_length = words.shape[1]
+    references = [decode_caption(row, plain.vocabulary) for row in words.tolist()]
     best = ""
     for rate in _RATES:
         learner = deepcopy(plain)
@@ -55,33 +56,32 @@ def check_learned_by_heart(model: Any, inputs: Tensor, words: Tensor, report: Re
             torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
             optimizer.step()
             value = float(loss.detach())
-            report(f"loss {value:.3f} after {step} steps at learning rate {rate:g}")
-            if step < _STEPS and (value >= _LOSS or step % _LOOK_EVERY):
+            report(f"loss {value:.3f} after {count(step, 'step')} at learning rate {rate:g}")
+            if step < _STEPS and (value >= _LOSS or step % _DECODE_EVERY):
                 continue
-            said = learner.caption(inputs, beam_size=1, max_length=longest)
-            right = sum(mine == its for mine, its in zip(said, wanted, strict=True))
-            best = f"loss {value:.4f}, {right} of {len(wanted)} captions reproduced word for word"
-            if value < _LOSS and right >= _REPRODUCED * len(wanted):
+            captions = learner.caption(inputs, beam_size=1, max_length=max_length)
+            correct = sum(caption == reference for caption, reference in zip(captions, references, strict=True))
+            best = f"loss {value:.4f}, {correct} of {len(references)} captions reproduced word for word"
+            if value < _LOSS and correct >= _REPRODUCED * len(references):
                 return Result("overfitting", True, f"{best} after {step} steps of Adam, learning rate {rate:g}")
     return Result("overfitting", False, f"{best} (limits {_LOSS} and {_REPRODUCED:.0%})")
 
 
 def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -> Iterable[Result]:
-    """All checks, one after the other, each result as soon as it is known, on the first training images.
+    """Runs all checks on the first training images and yields each result as soon as it is available.
 
     Args:
-        model: untrained; it is left as it is.
-        data: a data module of captions.
-        report: told which check is under way and how far it is.
+        model: Untrained captioner; it is not changed.
+        data: Caption data module.
+        report: Called with the current check and its progress.
     """
     data.prepare_data()
     data.setup("fit")
-    count = min(_CAPTIONS, len(data.captions("train")))
-    data.batch_size = count
+    data.batch_size = min(_CAPTIONS, len(data.captions("train")))
     inputs, words, _ = data.on_after_batch_transfer(next(iter(data.evaluation_dataloader("train"))), 0)
     yield check_gradients(model, inputs[:10], words[:10], lambda text: report(f"gradients: {text}"))
     report("parameters")
     yield check_parameters(model, inputs, words)
-    # A word that the vocabulary lacks is never said, so a caption with one can't be reproduced.
+    # UNK is never generated, so a caption with a word outside the vocabulary can't be reproduced.
     known = (words != UNK).all(1)
-    yield check_learned_by_heart(model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"))
+    yield check_caption_overfitting(model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"))

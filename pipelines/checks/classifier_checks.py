@@ -1,10 +1,10 @@
-"""What the course teaches to look at before a classifier is trained, each as one check with its figures.
+"""Sanity checks of a classifier before training, as the course teaches them.
 
-    initial loss   what `expected_initial_loss` predicts for logits near 0: ln K for softmax, (K − 1) Δ for the hinge
-    gradients      backpropagation against central differences in float64: `gradient_checks.py`
-    parameters     each of them is reached by a finite gradient that is not all zero: there, too
-    overfitting    a few training images can be learned by heart
-    splits         validation and test images are not training images too
+    initial loss   `expected_initial_loss` for logits near 0: ln K for softmax, (K − 1) Δ for the hinge loss
+    gradients      backpropagation against central differences in float64 (`gradient_checks.py`)
+    parameters     every parameter receives a finite, nonzero gradient (`gradient_checks.py`)
+    overfitting    the model can overfit 50 training images
+    splits         validation and test images are not in the training split
 
 Sources: https://cs231n.github.io/neural-networks-3/#gradcheck and https://cs231n.github.io/neural-networks-3/#sanitycheck
 
@@ -30,22 +30,25 @@ from pipelines.checks.sanity_checkable import (
     training_loss,
     without_regularization,
 )
+from pipelines.console.formatting import count
 
-_LOSS_TOLERANCE = 0.05  # share by which the initial loss may be off
+_LOSS_TOLERANCE = 0.05  # relative error of the initial loss
 _OVERFIT_ACCURACY = 0.98
 _OVERFIT_STEPS = 300  # for each of these learning rates
 _OVERFIT_RATES = (1e-3, 1e-2, 1e-4)
-_OVERLAP_TOLERANCE = 0.01  # share of a split; published data sets hold a few duplicates
+_OVERLAP_TOLERANCE = 0.01  # fraction of a split; published data sets contain a few duplicates
 
 
 def check_initial_loss(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
-    """Compares the data loss of an untrained model with the one it expects: images (B, ...), labels (B,)."""
+    """Compares the data loss of an untrained model with its expected initial loss: images (B, ...), labels (B,)."""
     expected = model.expected_initial_loss()
     model = without_regularization(model)
     with torch.no_grad():
         loss = float(model.loss(model(images), labels))
     if expected is None:
-        return Result("initial loss", None if isfinite(loss) else False, f"{loss:.4f}; the model expects none")
+        return Result(
+            "initial loss", None if isfinite(loss) else False, f"{loss:.4f}; the model gives no expected value"
+        )
     off = abs(loss - expected) / abs(expected) if expected else abs(loss)
     figures = f"{loss:.4f}, expected {expected:.4f}: {off:.1%} off (limit {_LOSS_TOLERANCE:.0%})"
     return Result("initial loss", off <= _LOSS_TOLERANCE, figures)
@@ -54,13 +57,13 @@ def check_initial_loss(model: SanityCheckable, images: Tensor, labels: Tensor) -
 def check_overfitting(
     model: SanityCheckable, images: Tensor, labels: Tensor, report: Report = lambda _: None
 ) -> Result:
-    """Learns a few images by heart with Adam on all of them at once, without augmentation or regularization.
+    """Overfits a few images with Adam on the full batch, without augmentation or regularization.
 
     Args:
-        model: as built; it is left as it is.
-        images: (B, ...), preprocessed.
-        labels: (B,).
-        report: told the accuracy after each step.
+        model: Untrained model; it is not changed.
+        images: Preprocessed images (B, ...).
+        labels: Labels (B,).
+        report: Called with the accuracy after each step.
     """
     plain = without_regularization(model)
     if not any(p.requires_grad for p in plain.parameters()):
@@ -74,7 +77,7 @@ def check_overfitting(
                 correct = int((learner(images).argmax(1) == labels).sum())
             if correct > best:
                 best, best_step, best_rate = correct, step, rate
-            report(f"{correct} of {len(labels)} images after {step} steps at learning rate {rate:g}")
+            report(f"{correct} of {len(labels)} images after {count(step, 'step')} at learning rate {rate:g}")
             loss = training_loss(learner, (images, labels))
             if best == len(labels) or not loss.requires_grad or not bool(loss.isfinite()):
                 break
@@ -84,25 +87,28 @@ def check_overfitting(
         if best >= _OVERFIT_ACCURACY * len(labels):
             break
     passed = best >= _OVERFIT_ACCURACY * len(labels)
-    how = f"in {best_step} steps of Adam, learning rate {best_rate:g}" if passed else f"(limit {_OVERFIT_ACCURACY:.0%})"
-    figures = f"{best} of {len(labels)} training images learned by heart {how}"
-    return Result("overfitting", passed, figures)
+    figures = f"overfit {best} of {len(labels)} training images"
+    if passed:
+        return Result(
+            "overfitting", True, f"{figures} in {count(best_step, 'step')} of Adam, learning rate {best_rate:g}"
+        )
+    return Result("overfitting", False, f"{figures} (limit {_OVERFIT_ACCURACY:.0%})")
 
 
 def check_splits(splits: Mapping[str, Split]) -> Result:
-    """Counts images that are in two splits, by their contents: `train`, `val` and `test`, images (N, ...)."""
+    """Counts identical images in two of the splits `train`, `val` and `test`, images (N, ...)."""
     digests = {name: [_digest(image) for image in images] for name, (images, _) in splits.items()}
-    passed, counts = True, []
+    passed, overlaps = True, []
     for name, within in (("val", "train"), ("test", "train"), ("test", "val")):
         if not digests.get(name) or not digests.get(within):
             continue
         known = set(digests[within])
         shared = sum(digest in known for digest in digests[name])
         passed &= shared <= _OVERLAP_TOLERANCE * len(digests[name])
-        counts.append(f"{shared:,} of {len(digests[name]):,} {name} in {within}")
-    if not counts:
-        return Result("splits", None, "there is one split alone")
-    return Result("splits", passed, f"{', '.join(counts)} (limit {_OVERLAP_TOLERANCE:.0%})")
+        overlaps.append(f"{shared:,} of {len(digests[name]):,} {name} in {within}")
+    if not overlaps:
+        return Result("splits", None, "there is only one split")
+    return Result("splits", passed, f"{', '.join(overlaps)} (limit {_OVERLAP_TOLERANCE:.0%})")
 
 
 def _digest(image: Tensor) -> bytes:
@@ -110,10 +116,10 @@ def _digest(image: Tensor) -> bytes:
 
 
 def read_splits(data: Any) -> dict[str, Split]:
-    """All splits of a datamodule, in memory, unaugmented and before its preprocessing: `train`, `val`, `test`.
+    """Returns the splits `train`, `val` and `test` of a data module, unaugmented and before preprocessing.
 
     Raises:
-        ValueError: the datamodule keeps no splits in memory.
+        ValueError: If the data module does not keep its splits in memory.
     """
     data.prepare_data()
     for stage in ("fit", "test"):
@@ -121,8 +127,8 @@ def read_splits(data: Any) -> dict[str, Split]:
     splits = getattr(data, "splits", None)
     if not isinstance(splits, dict) or "train" not in splits:
         raise UserError(
-            f"{type(data).__name__} keeps no images in `splits`, so they can't be compared; give data that does, such "
-            "as CIFAR10, MNIST, Digits or Shapes."
+            f"{type(data).__name__} does not keep its images in memory (`splits`), which the checks need; use a data "
+            "set that does, such as CIFAR10, MNIST, Digits or Shapes."
         )
     return splits
 
@@ -133,13 +139,13 @@ def run_checks(
     preprocess: Callable[[Split], Split],
     report: Report = lambda _: None,
 ) -> Iterable[Result]:
-    """All checks, one after the other, each result as soon as it is known. They run on the CPU, so all see one result.
+    """Runs all checks and yields each result as soon as it is available; on the CPU, for the same results everywhere.
 
     Args:
-        model: untrained; it is left as it is.
-        splits: `train`, and `val` and `test` if there are any: images (N, ...), labels (N,) int64.
-        preprocess: what turns images of a split into the model's.
-        report: told which check is under way and how far it is.
+        model: Untrained model; it is not changed.
+        splits: `train`, and `val` and `test` if they exist: images (N, ...), labels (N,) int64.
+        preprocess: Function from a batch of a split to the model's input.
+        report: Called with the current check and its progress.
     """
     images, labels = splits["train"]
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(torch.initial_seed()))

@@ -1,7 +1,7 @@
-"""Two checks of a model's gradients before it is trained.
+"""Gradient checks of a model before training.
 
     gradients      backpropagation against central differences (L(w + h) − L(w − h)) / 2h in float64
-    parameters     each of them is reached by a finite gradient that is not all zero
+    parameters     every parameter receives a finite, nonzero gradient
 
 Source: https://cs231n.github.io/neural-networks-3/#gradcheck
 
@@ -23,29 +23,29 @@ from pipelines.checks.sanity_checkable import (
     without_regularization,
 )
 
-_GRADIENT_TOLERANCE = 1e-4  # relative error; the course calls 1e-2 wrong, and 1e-4 fine for losses with kinks
+_GRADIENT_TOLERANCE = 1e-4  # relative error; by the course 1e-2 is wrong, and 1e-4 acceptable for losses with kinks
 _STEP = 1e-5  # h of the central differences
-_SMALL_GRADIENT = 1e-5  # below this, times the loss, a difference of float64 losses over h is mostly rounding
-_ALL_COORDINATES = 200  # shared among the parameters, so that a deep network takes no longer than a shallow one
-_NOISE = 1e-2  # standard deviation of what moves the parameters off the zeros that they start from
-_GRADIENT_STEPS = 3  # a layer behind a scale that starts at 0 is reached only after the scale has moved
+_SMALL_GRADIENT = 1e-5  # times the loss; below it, central differences in float64 are mostly rounding error
+_ALL_COORDINATES = 200  # over all parameters, so that a deep network takes no longer than a shallow one
+_NOISE = 1e-2  # standard deviation of the noise added to the parameters, some of which are initialized with zeros
+_GRADIENT_STEPS = 3  # a layer before a scale initialized with 0 gets a gradient only after the scale has changed
 
 
 def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, report: Report = lambda _: None) -> Result:
     """Compares backpropagation with central differences at random coordinates of every parameter.
 
-    It is done for the whole loss and for the loss without regularization, since either may drown an error in the other.
-    A model as built may sit on kinks: a residual block that starts with a scale of 0 hands exact zeros to its ReLU, and
-    a hinge whose margins are all violated never shows its flat side. So it is done at a random point close by. Where
-    that lies on a kink too there is no gradient, and another coordinate is drawn.
+    Checks the full loss and the loss without regularization, because either can hide an error of the other.
+    The initial parameters may lie on kinks: a residual block whose scale is initialized with 0 passes exact zeros to
+    its ReLU, and a hinge loss with all margins violated never reaches its flat part. So noise is added to the
+    parameters first. A coordinate that still lies on a kink has no gradient and is replaced by another one.
 
     Args:
-        model: as built; it is left as it is.
-        images: (B, ...), a small batch, preprocessed.
-        labels: (B,).
-        report: told the parameter that is looked at.
+        model: Untrained model; it is not changed.
+        images: Small batch of preprocessed images (B, ...).
+        labels: Labels (B,).
+        report: Called with the name of each parameter when its check starts.
     """
-    worst, where, compared, kinks = 0.0, "", 0, 0
+    worst, worst_name, compared, kinks = 0.0, "", 0, 0
     for variant in [model, without_regularization(model)][: 2 if getattr(model, "reg", 0) else 1]:
         loss_of = _Loss(deepcopy(variant).double().train(), (images.double(), labels))
         parameters = loss_of.trainable
@@ -56,33 +56,34 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
             return Result("gradients", None, "the model has no parameters to train")
         loss = loss_of.backward()
         if loss.dtype != torch.float64:
-            precision = str(loss.dtype).removeprefix("torch.")
-            return Result("gradients", False, f"the loss of a float64 model is {precision}: a cast hides the digits")
-        wanted = max(2, min(10, _ALL_COORDINATES // len(parameters)))
+            dtype = str(loss.dtype).removeprefix("torch.")
+            return Result("gradients", False, f"the loss of a float64 model is {dtype}: a cast loses the precision")
+        per_parameter = max(2, min(10, _ALL_COORDINATES // len(parameters)))
         for name, parameter in parameters.items():
             report(name)
-            found = 0
-            for i in torch.randperm(parameter.numel())[: 5 * wanted].tolist():
+            smooth = 0  # coordinates that do not lie on a kink
+            for i in torch.randperm(parameter.numel())[: 5 * per_parameter].tolist():
                 error = _relative_error(loss_of, parameter, i, float(loss.detach()))
                 if error is None:
                     kinks += 1
                     continue
-                found += 1
+                smooth += 1
                 if error > worst or not isfinite(error):
-                    worst, where = error, f" in {name}"
-                if found == wanted or not isfinite(worst):
+                    worst, worst_name = error, name
+                if smooth == per_parameter or not isfinite(worst):
                     break
-            if not found:
-                return Result("gradients", False, f"every coordinate of {name} sits on a kink: nothing was compared")
-            compared += found
-    figures = f"relative error {worst:.1e}{where}, worst of {compared} coordinates, {kinks} on kinks"
+            if not smooth:
+                return Result("gradients", False, f"every tried coordinate of {name} lies on a kink; none was compared")
+            compared += smooth
+    in_name = f" in {worst_name}" if worst_name else ""
+    figures = f"largest relative error {worst:.1e}{in_name}, of {compared} coordinates; {kinks} more on kinks"
     # Few kinks are met by chance; where most coordinates look like one, the loss itself jumps.
     passed = worst <= _GRADIENT_TOLERANCE and kinks <= compared
     return Result("gradients", passed, f"{figures} (limit {_GRADIENT_TOLERANCE:.0e})")
 
 
 class _Loss:
-    """The training loss of one batch as a function of the parameters; random layers draw the same each time."""
+    """The training loss of one batch as a function of the parameters, with the same random numbers at every call."""
 
     def __init__(self, model: SanityCheckable, batch: Split) -> None:
         self.model, self.batch = model, batch
@@ -94,16 +95,16 @@ class _Loss:
             return training_loss(self.model, self.batch)
 
     def backward(self) -> Tensor:
-        """The loss, after its gradients were put into the parameters."""
+        """Computes the gradients of the parameters and returns the loss."""
         loss = self()
-        if loss.requires_grad:  # a model that is cut off from its parameters fails by its figures, not by a traceback
+        if loss.requires_grad:  # a loss that does not depend on the parameters fails the check, without a traceback
             loss.backward()
         return loss
 
 
 @torch.no_grad()
 def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float) -> float | None:
-    """|analytic − numeric| / larger of the two at coordinate `i` of a parameter; None on a kink."""
+    """Returns |analytic − numeric| / max(|analytic|, |numeric|) at coordinate `i` of a parameter, None on a kink."""
     gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
     values, analytic = parameter.clone(), float(gradient.flatten()[i])
     losses = []
@@ -117,18 +118,18 @@ def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float
     typical = float(gradient.square().mean().sqrt())
     error = difference / max(abs(analytic), abs(numeric), 1e-3 * typical, _SMALL_GRADIENT * max(1.0, abs(here)))
     right, left = (losses[0] - here) / _STEP, (here - losses[1]) / _STEP
-    # On a kink backpropagation gives a slope between those on its two sides; a wrong gradient lies outside of them.
+    # On a kink, backpropagation gives a slope between the left and the right one; a wrong gradient lies outside.
     if error > _GRADIENT_TOLERANCE and difference <= abs(right - left):
         return None
     return error
 
 
 def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
-    """Looks whether every parameter gets a finite gradient that is not all zero: images (B, ...), labels (B,)."""
+    """Checks that every parameter receives a finite, nonzero gradient: images (B, ...), labels (B,)."""
     loss_of = _Loss(deepcopy(model).train(), (images, labels))
     if not loss_of.trainable:
-        return Result("parameters", None, "the model has none to train")
-    norms = dict.fromkeys(loss_of.trainable, 0.0)  # the largest of the steps
+        return Result("parameters", None, "the model has no parameters to train")
+    norms = dict.fromkeys(loss_of.trainable, 0.0)  # the largest over the steps
     optimizer = torch.optim.Adam(loss_of.trainable.values(), lr=1e-3)
     for _ in range(_GRADIENT_STEPS):
         optimizer.zero_grad()
@@ -141,9 +142,9 @@ def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> 
         if all(norms.values()):
             break
         optimizer.step()
-    unreached = [name for name, norm in norms.items() if not norm]
-    if unreached:
-        names = ", ".join(unreached[:3]) + (", …" if len(unreached) > 3 else "")
-        return Result("parameters", False, f"{len(unreached)} of {len(norms)} get no gradient: {names}")
-    figures = f"all {len(norms)} get gradients, of norm {min(norms.values()):.1e} to {max(norms.values()):.1e}"
+    without = [name for name, norm in norms.items() if not norm]
+    if without:
+        names = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
+        return Result("parameters", False, f"{len(without)} of {len(norms)} get no gradient: {names}")
+    figures = f"all {len(norms)} get gradients, with norms from {min(norms.values()):.1e} to {max(norms.values()):.1e}"
     return Result("parameters", True, figures)

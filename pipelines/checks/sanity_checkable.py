@@ -1,4 +1,4 @@
-"""What the checks of `sanity.py` and `caption_sanity.py` share: the model as they see it, and what they find.
+"""Interface of a model that can be checked before training, and the result of a check.
 
 Shapes: B images in a batch, K classes.
 """
@@ -11,24 +11,24 @@ from typing import Any, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 
 Split = tuple[Tensor, Tensor]  # images (N, ...), labels (N,) int64
-Report = Callable[[str], None]  # told how far a long check is
+Report = Callable[[str], None]  # called with the progress of a check
 
 
 @runtime_checkable
 class SanityCheckable(Protocol):
-    """What the checks ask of a model; `modules.Classifier` has all of it."""
+    """A model that the checks can run on, such as every `modules.Classifier`."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, K) and labels (B,) to a scalar."""
+        """Returns the scalar loss of logits (B, K) and labels (B,)."""
 
     def expected_initial_loss(self) -> float | None:
-        """What `loss` should be before training, without regularization; None if nothing is known."""
+        """Returns the `loss` expected before training, without regularization; None if it is unknown."""
 
     def training_step(self, batch: Split, batch_idx: int) -> Any:
-        """The loss that training minimizes, or a mapping with it as `loss`."""
+        """Returns the training loss, or a mapping with the key `loss`."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, ...) to logits (B, K)."""
+        """Returns the logits (B, K) of images (B, ...)."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -43,12 +43,12 @@ class SanityCheckable(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        name: of the check.
-        passed: None if there was nothing to check.
-        figures: the numbers behind it, in words.
+        name: Name of the check.
+        passed: Whether it passed; None if there was nothing to check.
+        figures: The measured values and limits, as text.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Result:
 
 
 def without_regularization(model: SanityCheckable) -> SanityCheckable:
-    """A copy of a model in training mode that neither penalizes its weights (`reg`) nor drops anything out."""
+    """Returns a copy of a model in training mode, without weight penalty (`reg`) and dropout."""
     copy = deepcopy(model).train()
     if hasattr(copy, "reg"):
         copy.reg = 0.0
@@ -70,7 +70,7 @@ def without_regularization(model: SanityCheckable) -> SanityCheckable:
 
 
 def training_loss(model: SanityCheckable, batch: Split) -> Tensor:
-    """What `training_step` returns, as the scalar that training minimizes."""
+    """Returns the scalar loss of `training_step`."""
     output = model.training_step(batch, 0)
     loss: Tensor = output["loss"] if isinstance(output, Mapping) else output
     return loss

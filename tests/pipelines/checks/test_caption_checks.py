@@ -10,8 +10,8 @@ from torch import Tensor
 from datamodules import ShapeCaptions
 from modules import CaptionLSTM, CaptionRNN
 from modules.captioning.decoding import Memory, State
-from pipelines.checks import caption_checks as caption_sanity
-from pipelines.checks.caption_checks import check_learned_by_heart, run_caption_checks
+from pipelines.checks import caption_checks
+from pipelines.checks.caption_checks import check_caption_overfitting, run_caption_checks
 from tests.command_line import run_pipeline
 
 VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", *"abcdefgh"]
@@ -59,12 +59,12 @@ def some_captions() -> tuple[Tensor, Tensor]:
     ],
 )
 def test_captions_are_learned_by_heart(model: Any, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_sanity, "_RATES", (1e-2,))
-    monkeypatch.setattr(caption_sanity, "_STEPS", 250)
+    monkeypatch.setattr(caption_checks, "_RATES", (1e-2,))
+    monkeypatch.setattr(caption_checks, "_STEPS", 250)
     torch.manual_seed(0)
     untrained = model((6,), VOCABULARY, width=32, dropout=0.5, label_smoothing=0.1)
     before = {name: value.clone() for name, value in untrained.state_dict().items()}
-    result = check_learned_by_heart(untrained, *some_captions())
+    result = check_caption_overfitting(untrained, *some_captions())
     assert result.passed is passes, result.figures
     if passes:
         assert "12 of 12 captions reproduced word for word" in result.figures
