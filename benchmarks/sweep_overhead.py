@@ -48,7 +48,7 @@ def overhead(method: str, trials: int, root: Path) -> float:
     search = Search.create(read_sweep(file), root / "logs", run_cap=_FINISHED)
     search.join()
     for number in range(_FINISHED):
-        search.next()
+        search.next_trial()
         search.report(number, [number / _FINISHED])
         search.finish(number, "finished", None, 0.0)
     search.leave()

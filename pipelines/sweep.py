@@ -1,11 +1,11 @@
-"""Searches hyperparameters by a W&B sweep file: led by W&B, or without it, on one machine or several.
+"""Searches hyperparameters as a W&B sweep file describes: with W&B's service or without it, on one or more machines.
 
 python -m pipelines.sweep run sweeps/softmax.yaml --engine local --parallel 2
 python -m pipelines.sweep run sweeps/softmax.yaml --engine wandb
 python -m pipelines.sweep run sweeps/softmax.yaml --engine ray --address HOST:6379 --gpus-per-trial 1
-python -m pipelines.sweep resume logs/sweeps/SWEEP      # goes on where it stopped, or helps one that runs
-python -m pipelines.sweep show logs/sweeps/SWEEP        # the trials, best first, live while it runs
-python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial, ready to paste
+python -m pipelines.sweep resume logs/sweeps/SWEEP      # continue where it stopped, or share the work
+python -m pipelines.sweep show logs/sweeps/SWEEP        # the trials, best first, updated while it runs
+python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial's settings and command
 """
 
 import argparse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Returns the parser of the command line."""
     top = OptionParser(
         prog="python -m pipelines.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,30 +36,56 @@ def parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("auto", "local", "ray", "wandb"),
         default="auto",
-        help="local: Optuna chooses the points, for this machine; ray: the same for a Ray cluster; wandb: W&B chooses "
-        "them; auto: wandb if you are logged in, else local (default)",
+        help="local: Optuna chooses the points, trials run on this machine; ray: Optuna chooses them, trials run on a "
+        "Ray cluster; wandb: W&B chooses them; auto: wandb if you are logged in, else local (default: auto)",
     )
-    run.add_argument("--sampler", choices=("tpe", "gp"), help="not with wandb: for the method bayes (default: tpe)")
-    run.add_argument("--seed", type=int, help="not with wandb: of the search (default: 0)")
+    run.add_argument(
+        "--sampler",
+        choices=("tpe", "gp"),
+        help="sampler of the method bayes: tree-structured Parzen estimator or Gaussian process; not with wandb "
+        "(default: tpe)",
+    )
+    run.add_argument("--seed", type=int, metavar="N", help="seed of the search; not with wandb (default: 0)")
     run.add_argument(
         "--run-cap",
         type=_positive,
-        help="how many trials at most (default: the file's run_cap); with W&B, how many on this machine",
+        metavar="N",
+        help="largest number of trials; with wandb, of those on this machine (default: run_cap of the file)",
     )
     run.add_argument(
-        "--time-limit", type=_seconds, help="not with wandb: seconds after which a trial fails (default: none)"
+        "--time-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="time after which a trial is stopped and fails; not with wandb (default: none)",
     )
-    resume = commands.add_parser("resume", help="go on with a sweep, or help one that runs")
-    resume.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
+    resume = commands.add_parser("resume", help="continue a sweep, or share the work of a running one")
+    resume.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: trials run on this machine; ray: trials run on a Ray cluster (default: local)",
+    )
     for command in (run, resume):
         command.add_argument(
-            "--parallel", type=_positive, help="trials at a time (default: as there are GPUs, or cores)"
+            "--parallel",
+            type=_positive,
+            metavar="N",
+            help="number of trials at a time (default: as many as there are GPUs, else cores)",
         )
-        command.add_argument("--gpus-per-trial", type=_positive, help="(default: 1 where there are any)")
-        command.add_argument("--address", help="ray: HOST:PORT of the cluster's head (default: this machine alone)")
-        command.add_argument("--cpus-per-trial", type=_positive, help="ray: cores for each trial (default: 1)")
-    show = commands.add_parser("show", help="the trials, best first, live while the sweep runs")
-    best = commands.add_parser("best", help="the best trial's settings and command")
+        command.add_argument(
+            "--gpus-per-trial",
+            type=_positive,
+            metavar="N",
+            help="number of GPUs of each trial (default: 1 on a machine with GPUs)",
+        )
+        command.add_argument(
+            "--address", metavar="HOST:PORT", help="ray: head of the cluster (default: a cluster of this machine alone)"
+        )
+        command.add_argument(
+            "--cpus-per-trial", type=_positive, metavar="N", help="ray: number of cores of each trial (default: 1)"
+        )
+    show = commands.add_parser("show", help="print the trials, best first, updated while the sweep runs")
+    best = commands.add_parser("best", help="print the best trial's settings and command")
     for command in (resume, show, best):
         command.add_argument("folder", type=Path, help="the sweep's folder, logs/sweeps/SWEEP")
     return top
@@ -67,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
 
 
@@ -77,89 +103,91 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds greater than 0")
     return seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
     with user_errors():
-        given = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-        for option in ("address", "cpus_per_trial"):
-            if getattr(given, option, None) is not None and given.engine != "ray":
-                raise UserError(f"--{option.replace('_', '-')} is for a Ray cluster; add --engine ray.")
-        if getattr(given, "engine", None) == "ray":
+        options = parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        for name in ("address", "cpus_per_trial"):
+            if getattr(options, name, None) is not None and options.engine != "ray":
+                raise UserError(f"--{name.replace('_', '-')} is for a Ray cluster; add --engine ray.")
+        if getattr(options, "engine", None) == "ray":
             from pipelines.search.ray_cluster import check_ray
 
-            check_ray(given.address)
-        if given.command == "run":
-            _run(given)
+            check_ray(options.address)
+        if options.command == "run":
+            _run(options)
         else:
-            _existing(given)
+            _open(options)
 
 
-def _run(given: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     from pipelines.search.parameter_check import check_parameters
     from pipelines.search.search import Search
     from pipelines.search.sweep_file import read_sweep
 
-    sweep = read_sweep(given.file)
-    led_by_wandb = given.engine == "wandb" or (given.engine == "auto" and wandb_mode() == "online")
-    for option in ("sampler", "seed", "time_limit"):
-        if led_by_wandb and getattr(given, option) is not None:
-            raise UserError(f"W&B leads this sweep and takes no --{option.replace('_', '-')}; add --engine local.")
-    print(f"checking {given.file}", flush=True)  # takes some seconds
+    sweep = read_sweep(options.file)
+    with_wandb = options.engine == "wandb" or (options.engine == "auto" and wandb_mode() == "online")
+    for name in ("sampler", "seed", "time_limit"):
+        if with_wandb and getattr(options, name) is not None:
+            raise UserError(f"W&B controls this sweep and takes no --{name.replace('_', '-')}; add --engine local.")
+    print(f"checking {options.file}", flush=True)  # takes some seconds
     check_parameters(sweep)
-    if led_by_wandb:
+    if with_wandb:
         from pipelines.search.wandb_engine import run_on_wandb  # imports Lightning
 
-        run_on_wandb(given.file, given.parallel, given.gpus_per_trial or 1, given.run_cap)
+        run_on_wandb(options.file, options.parallel, options.gpus_per_trial or 1, options.run_cap)
         return
     search = Search.create(
-        sweep, Path("logs"), given.sampler or "tpe", given.seed or 0, given.run_cap, given.time_limit
+        sweep, Path("logs"), options.sampler or "tpe", options.seed or 0, options.run_cap, options.time_limit
     )
     if search.run_cap is None and sweep.size == float("inf"):
-        print("This sweep has no run_cap: it goes on until you stop it with Ctrl-C.", file=sys.stderr)
-    _work_on(search, given)
+        print("This sweep has no run_cap: it continues until you stop it with Ctrl-C.", file=sys.stderr)
+    _launch(search, options)
 
 
-def _existing(given: argparse.Namespace) -> None:
+def _open(options: argparse.Namespace) -> None:
+    """Runs `resume`, `show` or `best`."""
     from pipelines.search.search import Search
-    from pipelines.search.trial_table import best, show
+    from pipelines.search.trial_table import best_trial, print_trials
 
-    search = Search(given.folder)
-    if given.command == "resume":
-        _work_on(search, given)
-    elif given.command == "show":
-        show(search)
+    search = Search(options.folder)
+    if options.command == "resume":
+        _launch(search, options)
+    elif options.command == "show":
+        print_trials(search)
     else:
-        print(best(search))
+        print(best_trial(search))
 
 
-def _work_on(search: "Search", given: argparse.Namespace) -> None:
-    from pipelines.search.launcher import line, run_search
+def _launch(search: "Search", options: argparse.Namespace) -> None:
+    """Runs trials until none is left to start, and prints the commands that read the sweep."""
+    from pipelines.search.launcher import run_search, trial_line
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # it raises KeyboardInterrupt, as Ctrl-C does
     folder = as_typed(search.folder)
     print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:
-        if given.engine == "ray":
+        if options.engine == "ray":
             from pipelines.search.ray_cluster import run_on_ray
 
-            run_on_ray(search, given.address, given.parallel, given.gpus_per_trial, given.cpus_per_trial or 1)
+            run_on_ray(search, options.address, options.parallel, options.gpus_per_trial, options.cpus_per_trial or 1)
         else:
-            run_search(search, given.parallel, given.gpus_per_trial or 1)
+            run_search(search, options.parallel, options.gpus_per_trial or 1)
     except (KeyboardInterrupt, ConnectionError):
-        engine = " --engine ray" if given.engine == "ray" else ""
-        address = f" --address {given.address}" if given.address else ""
-        print(f"go on with         python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)
+        engine = " --engine ray" if options.engine == "ray" else ""
+        address = f" --address {options.address}" if options.address else ""
+        print(f"continue with      python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)
         raise
     trials = [trial for trial in search.trials() if trial.best is not None and trial.state != "failed"]
     if trials:
-        print(f"best: {line(search, trials[0])}")
+        print(f"best: {trial_line(search, trials[0])}")
     print(f"all trials         python -m pipelines.sweep show {folder}")
-    print(f"the best to paste  python -m pipelines.sweep best {folder}")
-    print(f"look at them       python -m pipelines.compare {folder}")
+    print(f"the best trial     python -m pipelines.sweep best {folder}")
+    print(f"compare them       python -m pipelines.compare {folder}")
 
 
 if __name__ == "__main__":

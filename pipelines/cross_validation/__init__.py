@@ -1,1 +1,1 @@
-"""k-fold cross-validation: what is tried, what came out, its picture, and the final run."""
+"""k-fold cross-validation: its plan, its results and their plot, and the final run."""

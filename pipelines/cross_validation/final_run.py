@@ -1,7 +1,7 @@
-"""The best setting trained once on all training images, and tested once on the test images.
+"""Trains the best setting once on all training images, and tests it once on the test images.
 
-Nothing is held out then, so no validation figure says which epoch was best: it is the last checkpoint that is tested.
-Both commands run as a sweep's trials do, in processes of their own that are followed and never left behind.
+No images are held out, so there is no validation metric to choose an epoch by: the last checkpoint is tested. Both
+commands run like a sweep's trials, each in a process of its own that never outlives this one.
 """
 
 import os
@@ -14,7 +14,7 @@ from pipelines.cross_validation.plan import Plan
 from pipelines.cross_validation.results import Result
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import read_status
-from pipelines.search.local_machine import LocalMachine, shares
+from pipelines.search.local_machine import LocalMachine, trial_environments
 from pipelines.search.search import Search
 from pipelines.search.trial_command import trial_command
 from pipelines.search.trial_process import Job, Outcome
@@ -24,27 +24,27 @@ _ALL_IMAGES = {"data.val_fraction": 0, "data.num_folds": None, "data.fold": None
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The final run.
+class FinalResult:
+    """Result of the final run.
 
     Attributes:
-        run: its folder; None if it never came to one.
-        metric: such as "test/accuracy".
-        figure: on the test images; None if something failed.
-        reason: what failed.
+        run: Folder of the run; None if there is none.
+        metric: Test metric, such as "test/accuracy".
+        score: Its value; None if training or the test failed.
+        reason: What failed; None if nothing did.
     """
 
     run: Path | None
     metric: str
-    figure: float | None
+    score: float | None
     reason: str | None
 
 
-def train_and_test(plan: Plan, search: Search, best: Result) -> Tested:
-    """Does what of it an earlier call has not done yet.
+def train_and_test(plan: Plan, search: Search, best: Result) -> FinalResult:
+    """Trains and tests the best setting, except for what an earlier call has done.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; by then no process is left.
+        KeyboardInterrupt: After Ctrl-C, when the process has ended.
     """
     run_id = f"{search.folder.name}-final"
     metric = f"test/{plan.metric.removeprefix('val/')}"
@@ -55,28 +55,27 @@ def train_and_test(plan: Plan, search: Search, best: Result) -> Tested:
         if run is not None and run.last.is_file():
             command += ["--ckpt_path", str(run.path.relative_to(search.root))]
         elif run is not None:
-            shutil.rmtree(run.path)  # it never came to a checkpoint
+            shutil.rmtree(run.path)  # no checkpoint to continue from
         outcome = _run(search, run_id, command, "train/loss")
         run = _find(search, run_id)
         if outcome.exit_code != 0 or run is None:
-            return Tested(run.path if run else None, metric, None, f"training failed: {outcome.reason}")
-    figure = _figure(run, metric)
-    if figure is None:
+            return FinalResult(run.path if run else None, metric, None, f"training failed: {outcome.reason}")
+    score = _score(run, metric)
+    if score is None:
         last = str(run.last.relative_to(search.root))
         command = ["/usr/bin/env", "python", "-m", "pipelines.train", "test", "--ckpt_path", last]
         outcome = _run(search, run_id, command, metric)
-        figure = _figure(run, metric)
-        if outcome.exit_code != 0 or figure is None:
-            return Tested(run.path, metric, None, f"the test failed: {outcome.reason}")
-    return Tested(run.path, metric, figure, None)
+        score = _score(run, metric)
+        if outcome.exit_code != 0 or score is None:
+            return FinalResult(run.path, metric, None, f"the test failed: {outcome.reason}")
+    return FinalResult(run.path, metric, score, None)
 
 
 def _run(search: Search, run_id: str, command: list[str], metric: str) -> Outcome:
-    """Carries out one command; the launcher's lock says to others that this cross-validation is at work."""
-    (places, *_) = shares(1, 1)
+    """Runs one command as a launcher of the sweep."""
+    (resources, *_) = trial_environments(1, 1)
     lock = search.join()
-    assert search.launcher is not None
-    machine = LocalMachine([places], search.launcher, lock)
+    machine = LocalMachine([resources], lock.launcher, lock.fileno())
     environment = {
         "WANDB_RUN_ID": run_id,
         "WANDB_RUN_GROUP": search.folder.name,
@@ -99,7 +98,7 @@ def _find(search: Search, run_id: str) -> RunFolder | None:
     return None if folder is None else RunFolder(folder)
 
 
-def _figure(run: RunFolder, metric: str) -> float | None:
+def _score(run: RunFolder, metric: str) -> float | None:
     file = run.path / "metrics.csv"
     curves = read_curves(file) if file.is_file() else {}
     return curves[metric].last.value if metric in curves else None

@@ -1,6 +1,7 @@
-"""What came out of a cross-validation: each setting's figures on the folds, their mean and standard deviation.
+"""Results of a cross-validation: the scores of each setting on the folds, their mean and standard deviation.
 
-A fold's figure is that of its run's last epoch. The best epoch's would be chosen by the very images it is measured on.
+A fold's score is the metric after the last epoch. That of the best epoch would be selected on the very images on which
+it is measured, and so be too optimistic.
 
     mean = Σ x_i / n,    standard deviation = √(Σ (x_i − mean)² / (n − 1))    over the n folds
 """
@@ -24,16 +25,16 @@ class Fold:
     """One setting on one fold.
 
     Attributes:
-        number: from 0.
-        run_id: its run's name; other settings may share it.
-        figure: the metric after the last epoch; None if the run failed.
-        state: of its run, as a sweep calls it.
-        reason: why there is no figure.
+        number: Index of the fold, from 0.
+        run_id: Id of its run, which several settings may share.
+        score: Metric after the last epoch; None if the run failed.
+        state: State of the run as a trial of the sweep.
+        reason: Why there is no score; None if there is one.
     """
 
     number: int
     run_id: str
-    figure: float | None
+    score: float | None
     state: str
     reason: str | None
 
@@ -43,49 +44,49 @@ class Result:
     """One setting on all folds.
 
     Attributes:
-        values: the setting, by dotted name.
-        folds: in order; fewer than were asked for where runs have not begun.
+        values: Values of the grid's settings by dotted name.
+        folds: Folds in order, without those whose runs have not begun.
     """
 
     values: dict[str, Any]
     folds: list[Fold]
 
     @property
-    def figures(self) -> list[float]:
-        return [fold.figure for fold in self.folds if fold.figure is not None]
+    def scores(self) -> list[float]:
+        return [fold.score for fold in self.folds if fold.score is not None]
 
     @property
     def mean(self) -> float:
-        return mean(self.figures) if self.figures else math.nan
+        return mean(self.scores) if self.scores else math.nan
 
     @property
     def deviation(self) -> float:
-        """Sample standard deviation; nan for fewer than two figures."""
-        return stdev(self.figures) if len(self.figures) > 1 else math.nan
+        """Sample standard deviation; nan for fewer than two scores."""
+        return stdev(self.scores) if len(self.scores) > 1 else math.nan
 
     @property
-    def named(self) -> str:
-        """Such as "optimizer.lr=0.01  model.reg=0.1"."""
+    def label(self) -> str:
+        """The setting as text, such as "optimizer.lr=0.01  model.reg=0.1"."""
         return "  ".join(f"{name}={setting(value)}" for name, value in self.values.items())
 
 
-def collect(plan: Plan, search: Search) -> list[Result]:
-    """All settings, best mean first; those that lack a fold are last, whatever the others gave."""
+def collect_results(plan: Plan, search: Search) -> list[Result]:
+    """Returns the results of all settings, best mean first; settings without a score on every fold are last."""
     trials = sorted(search.trials(), key=lambda trial: trial.values["data.fold"])
     results = []
     for values in plan.settings:
-        mine = [trial for trial in trials if plan.searched(values).items() <= trial.values.items()]
-        results.append(Result(values, [_fold(search, trial, plan.metric_of(values)) for trial in mine]))
+        own_trials = [trial for trial in trials if plan.searched(values).items() <= trial.values.items()]
+        results.append(Result(values, [_fold(search, trial, plan.metric_of(values)) for trial in own_trials]))
     sign = -1 if plan.goal == "maximize" else 1
     return sorted(
         results,
-        key=lambda result: (not complete(plan, result), sign * result.mean if result.figures else math.inf),
+        key=lambda result: (not is_complete(plan, result), sign * result.mean if result.scores else math.inf),
     )
 
 
-def complete(plan: Plan, result: Result) -> bool:
-    """Whether there is a figure for every fold, so that the setting may be chosen."""
-    return len(result.figures) == plan.folds
+def is_complete(plan: Plan, result: Result) -> bool:
+    """Returns whether a setting has a score on every fold, so that it may be selected."""
+    return len(result.scores) == plan.folds
 
 
 def _fold(search: Search, trial: Trial, metric: str) -> Fold:
@@ -101,33 +102,34 @@ def _fold(search: Search, trial: Trial, metric: str) -> Fold:
     return Fold(trial.values["data.fold"], trial.run_id, value, trial.state, reason)
 
 
-def table(plan: Plan, results: list[Result]) -> str:
-    """A line for each setting, and one for each fold that has no figure."""
+def results_table(plan: Plan, results: list[Result]) -> str:
+    """Formats the results: a line for each setting, and one for each fold without a score."""
     lines = [f"{plan.metric} after the last epoch, mean ± standard deviation (n − 1) over {plan.folds} folds"]
     for result in results:
-        told = _mean_and_deviation(result) if result.figures else "–"
-        if not complete(plan, result):
-            told += f" over {len(result.figures)} of {plan.folds} folds only"
-        lines.append(f"  {told}  {result.named}".rstrip())
+        score = _mean_and_deviation(result) if result.scores else "–"
+        if not is_complete(plan, result):
+            score += f" over {len(result.scores)} of {plan.folds} folds only"
+        lines.append(f"  {score}  {result.label}".rstrip())
         lines += [
-            f"    fold {fold.number} {'failed' if fold.reason else fold.state}: {fold.reason or 'no figure'}"
+            f"    fold {fold.number} {'failed' if fold.reason else fold.state}: {fold.reason or 'no score'}"
             for fold in result.folds
-            if fold.figure is None
+            if fold.score is None
         ]
     return "\n".join(lines)
 
 
 def _mean_and_deviation(result: Result) -> str:
-    told = figure(result.mean)
-    return f"{told} ± {figure(result.deviation) if 'e' in told else format(result.deviation, '.4f')}"
+    average = figure(result.mean)
+    return f"{average} ± {figure(result.deviation) if 'e' in average else format(result.deviation, '.4f')}"
 
 
 def write_csv(plan: Plan, results: list[Result], file: Path) -> None:
-    """One row a fold of a setting, best setting first: its values, fold, figure, run, state and reason."""
+    """Writes a row for each fold of each setting, best setting first: values, fold, score, run, state and reason."""
     with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow([*plan.grid, "fold", plan.metric, "run", "state", "reason"])
         for result in results:
             for fold in result.folds:
-                told = ["" if fold.figure is None else fold.figure, fold.run_id, fold.state, fold.reason or ""]
-                writer.writerow([*result.values.values(), fold.number, *told])
+                score = "" if fold.score is None else fold.score
+                row = [*result.values.values(), fold.number, score, fold.run_id, fold.state, fold.reason or ""]
+                writer.writerow(row)

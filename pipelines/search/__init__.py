@@ -1,1 +1,1 @@
-"""Hyperparameter search: sweep files as W&B takes them, and engines that carry them out."""
+"""Hyperparameter search with W&B sweep files: locally with Optuna, on a Ray cluster, or by W&B's service."""

@@ -1,9 +1,10 @@
-"""The distributions that a W&B sweep file may name for a parameter, as Optuna sees them.
+"""The distributions of W&B sweep files, translated to those that Optuna samples from.
 
-Optuna knows uniform, log-uniform and integer ranges and categories. Every other distribution is searched by its
-quantile u, uniform on [0, 1], from which the value follows by the inverse of the distribution function; so it is drawn
-exactly, and a sampler that learns does so on an axis where the prior is flat. Names, keys and defaults are those of
-https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+Optuna has uniform, log-uniform and integer ranges and categories. Every other distribution is searched by its quantile
+u, uniform on [0, 1], and the value is F⁻¹(u), the inverse of the cumulative distribution function. So samples have
+exactly that distribution, and a sampler that learns (TPE, Gaussian process) works on an axis with a flat prior.
+
+Names, keys and defaults: https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
 import json
@@ -12,17 +13,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from common.errors import UserError
 
 _RANGE = ("min", "max")
-_KEYS: dict[str, tuple[str, ...]] = {  # what each distribution asks for
+_KEYS: dict[str, tuple[str, ...]] = {  # required by each distribution
     "constant": ("value",),
     "categorical": ("values",),
     "categorical_w_probabilities": ("values", "probabilities"),
@@ -48,11 +44,11 @@ _LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
 
 @dataclass(frozen=True)
 class Distribution:
-    """One parameter's distribution.
+    """Distribution of one parameter.
 
     Attributes:
-        name: as W&B calls it, such as "log_uniform_values".
-        settings: its keys: `value`, `values` with `probabilities`, `min` and `max`, `mu` and `sigma`, `a` and `b`, `q`.
+        name: W&B's name, such as "log_uniform_values".
+        settings: Its keys: `value`, `values` with `probabilities`, `min` and `max`, `mu` and `sigma`, `a` and `b`, `q`.
     """
 
     name: str
@@ -60,7 +56,7 @@ class Distribution:
 
     @property
     def optuna(self) -> BaseDistribution:
-        """What Optuna samples from: the values themselves where it can, else the quantile in [0, 1]."""
+        """The distribution that Optuna samples from: of the values where it has one, else of the quantile in [0, 1]."""
         low: Any = self.settings.get("min")
         high: Any = self.settings.get("max")
         match self.name:
@@ -78,17 +74,17 @@ class Distribution:
                 return FloatDistribution(0.0, 1.0)
 
     def value(self, sampled: Any) -> Any:
-        """The parameter's value for what Optuna sampled from `optuna`."""
+        """Returns the parameter's value for a sample from `optuna`."""
         match self.name:
             case "categorical":
                 return json.loads(sampled)
             case "int_uniform" | "uniform" | "log_uniform_values" | "inv_log_uniform_values" | "log_uniform":
                 return sampled
             case "categorical_w_probabilities":
-                reached = 0.0
+                cumulative = 0.0
                 for value, probability in zip(self.settings["values"], self.settings["probabilities"], strict=True):
-                    reached += probability
-                    if sampled < reached:
+                    cumulative += probability
+                    if sampled < cumulative:
                         return value
                 return self.settings["values"][-1]
         x = self._from_quantile(min(max(sampled, 1e-12), 1 - 1e-12))
@@ -96,10 +92,10 @@ class Distribution:
             return x
         q = self.settings.get("q", _DEFAULTS["q"])
         rounded = round(x / q) * q
-        return rounded if isinstance(q, int) else round(rounded, 12)  # 0.30000000000000004 is 0.3
+        return rounded if isinstance(q, int) else round(rounded, 12)  # 0.3, not 0.30000000000000004
 
     def _from_quantile(self, u: float) -> float:
-        """The inverse distribution function, before rounding to multiples of q."""
+        """Inverse of the cumulative distribution function, before rounding to multiples of q."""
         setting = {**_DEFAULTS, **self.settings}
         match self.name.removeprefix("q_"):
             case "uniform":
@@ -122,10 +118,10 @@ class Distribution:
         raise AssertionError(self.name)
 
     def grid(self) -> list[Any]:
-        """All values in order, for a grid search.
+        """Returns all values in order, for a grid search.
 
         Raises:
-            ValueError: the distribution is continuous.
+            ValueError: If the distribution is continuous.
         """
         low: Any = self.settings.get("min")
         high: Any = self.settings.get("max")
@@ -141,22 +137,22 @@ class Distribution:
                 first, last = round(low / q), round(high / q)
                 return [k * q if isinstance(q, int) else round(k * q, 12) for k in range(first, last + 1)]
         raise UserError(
-            f"has the continuous distribution {self.name}, which a grid can't cover; give values, or int_uniform or "
-            "q_uniform, or another method."
+            f"has the continuous distribution {self.name}, which a grid can't cover; give values, int_uniform or "
+            "q_uniform, or use another method."
         )
 
     @property
     def as_categorical(self) -> "Distribution":
-        """The same values as a list, which is what a grid goes through.
+        """The categorical distribution of the same values, for a grid search.
 
         Raises:
-            ValueError: the distribution is continuous.
+            ValueError: If the distribution is continuous.
         """
         return self if self.name == "constant" else Distribution("categorical", {"values": self.grid()})
 
     @property
     def examples(self) -> list[Any]:
-        """Values that between them meet every category and both ends of a range."""
+        """Every category, or both ends of the range."""
         if "values" in self.settings:
             return list(self.settings["values"])
         if self.name == "constant":
@@ -167,13 +163,13 @@ class Distribution:
 
 
 def read_distribution(settings: dict[str, Any]) -> Distribution:
-    """A parameter's entry in a sweep file; without `distribution` the keys decide, as W&B does.
+    """Reads a parameter's entry in a sweep file; without `distribution` the keys imply it, as in W&B.
 
     Raises:
-        ValueError: an unknown distribution, missing or unknown keys, or values out of range, in words that go on
-            after the parameter's name.
+        ValueError: If the distribution is unknown, or keys are missing, unknown or out of range. The message continues
+            a sentence that begins with the parameter's name.
     """
-    name = settings.get("distribution") or _implied(settings)
+    name = settings.get("distribution") or _implied_name(settings)
     if name not in _KEYS:
         raise UserError(f"has the unknown distribution {name!r}; give one of {', '.join(_KEYS)}.")
     rest = {key: value for key, value in settings.items() if key != "distribution"}
@@ -184,13 +180,13 @@ def read_distribution(settings: dict[str, Any]) -> Distribution:
     known = (*_KEYS[name], *optional, *(("q",) if name.startswith("q_") else ()))
     unknown = [key for key in rest if key not in known]
     if unknown:
-        takes = ", ".join(known)
-        raise UserError(f"has the key {unknown[0]!r}, which the distribution {name} does not take; it takes {takes}.")
-    _check_ranges(name, rest)
+        accepted = ", ".join(known)
+        raise UserError(f"has the key {unknown[0]!r}, unknown for the distribution {name}; give only {accepted}.")
+    _check_settings(name, rest)
     return Distribution(name, rest)
 
 
-def _implied(settings: dict[str, Any]) -> str:
+def _implied_name(settings: dict[str, Any]) -> str:
     if "value" in settings:
         return "constant"
     if "values" in settings:
@@ -200,53 +196,55 @@ def _implied(settings: dict[str, Any]) -> str:
         return "int_uniform" if whole else "uniform"
     if "mu" in settings or "sigma" in settings:
         return "normal"
-    raise UserError("says neither value, values, min and max, nor a distribution; give one of them.")
+    raise UserError("has none of value, values, min and max, and distribution; give one of them.")
 
 
-def _check_ranges(name: str, settings: dict[str, Any]) -> None:
+def _check_settings(name: str, settings: dict[str, Any]) -> None:
     for key in ("min", "max", "mu", "sigma", "a", "b", "q"):
         if key in settings and (isinstance(settings[key], bool) or not isinstance(settings[key], int | float)):
-            raise UserError(f"has {key} {settings[key]!r}, which is no number{_as_number(settings[key])}.")
+            raise UserError(f"has {key} {settings[key]!r}, which is not a number{_yaml_hint(settings[key])}.")
         if key in settings and not math.isfinite(settings[key]):
-            raise UserError(f"has {key} {settings[key]}; give a finite number.")
+            raise UserError(f"has {key} {settings[key]}; it must be finite.")
     if "values" in settings:
         values = settings["values"]
         if not isinstance(values, list) or not values:
-            raise UserError(f"has values {values!r}; give a list with at least one value.")
+            raise UserError(f"has values {values!r}; it must be a list with at least one value.")
         for value in values:
-            if isinstance(value, str) and _as_number(value):
-                raise UserError(f"has the value {value!r}, which is text{_as_number(value)}.")
+            if isinstance(value, str) and _yaml_hint(value):
+                raise UserError(f"has the value {value!r}, which is text{_yaml_hint(value)}.")
         if len({json.dumps(value) for value in values}) < len(values):
-            raise UserError(f"has values {values} with a repetition; give each once.")
+            raise UserError(f"has values {values}, with duplicates; give each value once.")
     if "probabilities" in settings:
-        shares = settings["probabilities"]
-        numbers = isinstance(shares, list) and all(isinstance(share, int | float) and share >= 0 for share in shares)
-        if not numbers or len(shares) != len(settings["values"]) or abs(sum(shares) - 1) > 1e-6:
-            raise UserError(f"has probabilities {shares}; give one for each value, which sum to 1.")
+        probabilities = settings["probabilities"]
+        valid = isinstance(probabilities, list) and all(isinstance(p, int | float) and p >= 0 for p in probabilities)
+        if not valid or len(probabilities) != len(settings["values"]) or abs(sum(probabilities) - 1) > 1e-6:
+            raise UserError(f"has probabilities {probabilities}; give one for each value, and let them sum to 1.")
     low, high = settings.get("min"), settings.get("max")
     if low is not None and high is not None:
         if low >= high:
             raise UserError(f"has min {low} and max {high}; min must be smaller than max.")
         if name == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
-            raise UserError(f"has min {low} and max {high}; int_uniform takes whole numbers.")
+            raise UserError(f"has min {low} and max {high}; both must be whole numbers for int_uniform.")
         if name.endswith("_values") and low <= 0:
-            raise UserError(f"has min {low}; {name} takes numbers above 0.")
+            raise UserError(f"has min {low}; it must be greater than 0 for {name}.")
         if "log_uniform" in name and not name.endswith("_values") and max(abs(low), abs(high)) > _LARGEST_EXPONENT:
-            raise UserError(f"has min {low} and max {high}, which are exponents of e; log_uniform_values takes values.")
+            raise UserError(
+                f"has min {low} and max {high}, which are exponents of e; use log_uniform_values to give values."
+            )
     for key in ("sigma", "a", "b", "q"):
         if key in settings and settings[key] <= 0:
-            raise UserError(f"has {key} {settings[key]}; give a number above 0.")
+            raise UserError(f"has {key} {settings[key]}; it must be greater than 0.")
 
 
-def _as_number(text: Any) -> str:
-    """How YAML wants a number that it read as text, such as 1e-4."""
+def _yaml_hint(text: Any) -> str:
+    """How to write a number that YAML reads as text, such as 1e-4; empty for any other value."""
     try:
         number = float(text) if isinstance(text, str) else math.nan
     except ValueError:
         return ""
-    return "" if math.isnan(number) else f" to YAML: write {_spelled(number)}"
-
-
-def _spelled(number: float) -> str:
+    if math.isnan(number):
+        return ""
     mantissa, _, exponent = f"{number:g}".partition("e")
-    return f"{mantissa if '.' in mantissa or not exponent else mantissa + '.0'}{'e' + exponent if exponent else ''}"
+    if exponent:
+        exponent, mantissa = f"e{exponent}", mantissa if "." in mantissa else f"{mantissa}.0"
+    return f" to YAML: write {mantissa}{exponent}"

@@ -1,51 +1,49 @@
-"""Carries out a sweep: starts its trials, follows them, stops the poor ones, and notes what became of each."""
+"""Runs a sweep: starts its trials, reads their metrics, stops the poor ones early and records how each ended."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.run.status import give_reason
-from pipelines.search.local_machine import LocalMachine, shares
-from pipelines.search.search import Search, Trial
+from pipelines.search.local_machine import LocalMachine, trial_environments
+from pipelines.search.search import EndState, Search, Trial
 from pipelines.search.trial_command import train_arguments, trial_command
 from pipelines.search.trial_process import Job, Outcome, TrialProcess
 
 
 def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:
-    """Works on a sweep until nothing is left to start, together with whoever else works on it.
+    """Runs trials of a sweep on this machine until none is left to start; other launchers may share the work.
 
     Args:
-        search: the sweep.
-        parallel: how many trials at a time; None for one a GPU group, or one a core.
-        gpus_per_trial: on a machine with GPUs.
+        search: The sweep.
+        parallel: Number of trials at a time, ≥ 1; None for one per `gpus_per_trial` GPUs, or one per core without GPUs.
+        gpus_per_trial: Number of GPUs of each trial on a machine with GPUs, ≥ 1.
 
     Raises:
-        ValueError: fewer GPUs than a trial asks for, or a metric that no run logs.
-        KeyboardInterrupt: Ctrl-C; by then no trial is left, and those that ran are up for adoption.
+        ValueError: If the machine has fewer GPUs than a trial needs, or no run logs the sweep's metric.
+        KeyboardInterrupt: After Ctrl-C, when all trials of this launcher have ended; other launchers may adopt them.
     """
-    places = shares(parallel, gpus_per_trial)
+    environments = trial_environments(parallel, gpus_per_trial)
     lock = search.join()
-    assert search.launcher is not None
-    machine = LocalMachine(places, search.launcher, lock)
+    machine = LocalMachine(environments, lock.launcher, lock.fileno())
     try:
-        _work(search, machine)
+        _run_trials(search, machine)
     finally:
         machine.close()
         search.leave()
 
 
-def _work(search: Search, machine: LocalMachine) -> None:
+def _run_trials(search: Search, machine: LocalMachine) -> None:
     running = 0
-    more = True
-    stopped: set[int] = set()  # poor trials that are asked to end
+    exhausted = False
+    stopped: set[int] = set()  # numbers of poor trials that were asked to end
     while True:
-        while more and machine.has_room:
-            trial = search.next()
-            more = trial is not None
+        while not exhausted and machine.has_room:
+            trial = search.next_trial()
+            exhausted = trial is None
             if trial is not None:
                 machine.start(_job(search, trial))
                 running += 1
@@ -53,8 +51,8 @@ def _work(search: Search, machine: LocalMachine) -> None:
             return
         for process, outcome in machine.poll():
             number = process.job.number
-            poor = search.report(number, process.metric)
-            if poor and outcome is None and number not in stopped:
+            is_poor = search.report(number, process.metric)
+            if is_poor and outcome is None and number not in stopped:
                 stopped.add(number)
                 process.stop()
             if outcome is not None:
@@ -63,7 +61,7 @@ def _work(search: Search, machine: LocalMachine) -> None:
 
 
 def _job(search: Search, trial: Trial) -> Job:
-    """What to start for a trial; one that was interrupted goes on from its last checkpoint, if it got that far."""
+    """The process to start for a trial; an interrupted one continues from its last checkpoint if it has one."""
     command = trial_command(
         search.sweep.command,
         search.sweep.nested(trial.values),
@@ -74,7 +72,7 @@ def _job(search: Search, trial: Trial) -> Job:
         if (earlier / "checkpoints" / "last.ckpt").is_file() and train_arguments(command) is not None:
             command += ["--ckpt_path", str(earlier.relative_to(search.root))]
         else:
-            shutil.rmtree(earlier)  # it never came to a checkpoint
+            shutil.rmtree(earlier)  # no checkpoint to continue from
     environment = {
         "WANDB_RUN_ID": trial.run_id,
         "WANDB_RUN_GROUP": search.folder.name,
@@ -92,7 +90,7 @@ def _job(search: Search, trial: Trial) -> Job:
 
 
 def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
-    state: Literal["finished", "pruned", "failed"] = "pruned" if outcome.state == "stopped" else outcome.state
+    state: EndState = "pruned" if outcome.state == "stopped" else outcome.state
     number = process.job.number
     search.finish(number, state, outcome.reason, outcome.seconds)
     trials = search.trials()
@@ -102,17 +100,17 @@ def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
         give_reason(run, "the sweep: other trials did better")
     elif run is not None and outcome.reason is not None:
         give_reason(run, outcome.reason)
-    print(line(search, trial), flush=True)
+    print(trial_line(search, trial), flush=True)
     if outcome.exit_code == 0 and not process.metric and process.logged and not any(trial.metric for trial in trials):
         raise UserError(
-            f"No run logs {search.sweep.metric!r}, the sweep's metric; what the first one logged is "
-            f"{', '.join(process.logged)}. Give metric.name one of them, and start the sweep anew."
+            f"No run logs {search.sweep.metric!r}, the sweep's metric; the first one logged "
+            f"{', '.join(process.logged)}. Set metric.name to one of them and start a new sweep."
         )
 
 
-def line(search: Search, trial: Trial) -> str:
-    """A trial in one line: what was tried and what came out."""
+def trial_line(search: Search, trial: Trial) -> str:
+    """Formats a trial as one line: number, best metric, parameters, duration, and how it ended if not finished."""
     values = "  ".join(f"{name}={setting(trial.values[name])}" for name in search.sweep.searched)
-    told = "" if trial.state == "finished" else f"  {trial.state}" + (f": {trial.reason}" if trial.reason else "")
+    state = "" if trial.state == "finished" else f"  {trial.state}" + (f": {trial.reason}" if trial.reason else "")
     result = f"{search.sweep.metric} {figure(trial.best)}"
-    return f"trial {trial.number:>3}  {result}  {values}  {duration(trial.seconds)}{told}"
+    return f"trial {trial.number:>3}  {result}  {values}  {duration(trial.seconds)}{state}"

@@ -1,4 +1,4 @@
-"""Trials as processes on this machine, so many at a time, each with its share of the cores or GPUs."""
+"""Runs trials as processes of this machine, several at a time, each with its share of the cores or GPUs."""
 
 import os
 import time
@@ -13,49 +13,52 @@ _POLL_SECONDS = 0.02
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that trials may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the GPUs that trials may use, as named in CUDA_VISIBLE_DEVICES."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     if not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
         return []  # importing torch takes two seconds
     import torch
 
-    return [str(place) for place in range(torch.cuda.device_count())]
+    return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def shares(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
-    """The environment of each trial that runs at the same time: which GPUs and how many threads it has.
+def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
+    """Divides this machine's GPUs and cores among the trials that run at the same time.
 
     Args:
-        parallel: how many at a time; None for one per `gpus_per_trial` GPUs, or one a core on a machine without.
-        gpus_per_trial: 1 or more; it counts on a machine with GPUs.
+        parallel: Number of trials at a time, ≥ 1; None for one per `gpus_per_trial` GPUs, or one per core without GPUs.
+        gpus_per_trial: Number of GPUs of each trial, ≥ 1; ignored on a machine without GPUs.
+
+    Returns:
+        Environment variables of each of them: its GPUs and its number of threads.
 
     Raises:
-        ValueError: fewer GPUs than a trial asks for.
+        ValueError: If the machine has fewer GPUs than one trial needs.
     """
     gpus = visible_gpus()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if gpus and gpus_per_trial > len(gpus):
-        raise UserError(f"--gpus-per-trial is {gpus_per_trial}, but this machine shows {len(gpus)} GPUs; give fewer.")
+        raise UserError(f"--gpus-per-trial is {gpus_per_trial}, but this machine has {len(gpus)} GPUs; give fewer.")
     groups = len(gpus) // gpus_per_trial
     count = parallel or groups or cores
     environments = []
-    for place in range(count):
+    for index in range(count):
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
         if groups:
-            first = (place % groups) * gpus_per_trial  # more trials than groups share them
+            first = (index % groups) * gpus_per_trial  # trials beyond the number of groups share GPUs
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + gpus_per_trial])
         environments.append(environment)
     return environments
 
 
 class LocalMachine:
-    """Runs trials here, and leaves no process behind even if it is killed.
+    """Runs trials on this machine, and leaves no process behind even if the launcher is killed.
 
     Args:
-        environments: one for each trial at a time.
-        mark: names the launcher.
-        lock: descriptor of the launcher's lock, held until its last trial is dead.
+        environments: Environment variables of each trial that runs at the same time.
+        mark: Name of the launcher, which marks the processes of its trials.
+        lock: File descriptor of the launcher's lock, held until its last trial has ended.
     """
 
     def __init__(self, environments: list[dict[str, str]], mark: str, lock: int) -> None:
@@ -69,23 +72,23 @@ class LocalMachine:
         return bool(self._free)
 
     def start(self, job: Job) -> None:
-        """Starts a trial in a free place."""
+        """Starts a trial with the next free environment."""
         environment = self._free.pop(0)
         marked = {**job.environment, **environment, MARK: f"{self._mark}/{job.number}"}
         self._running.append((TrialProcess(replace(job, environment=marked)), environment))
 
     def poll(self) -> list[tuple[TrialProcess, Outcome | None]]:
-        """Where each running trial stands; one with an outcome is gone afterwards."""
+        """Returns each running trial with its outcome, None if it still runs; those with one are not returned again."""
         time.sleep(_POLL_SECONDS)
-        standing = [(process, process.poll(), environment) for process, environment in self._running]
-        for process, outcome, environment in standing:
+        polled = [(process, process.poll(), environment) for process, environment in self._running]
+        for process, outcome, environment in polled:
             if outcome is not None:
                 self._running.remove((process, environment))
                 self._free.append(environment)
-                if outcome.state != "finished":  # what it started may hold a GPU
+                if outcome.state != "finished":  # its child processes may hold a GPU
                     kill_marked(f"{self._mark}/{process.job.number}")
-        return [(process, outcome) for process, outcome, _ in standing]
+        return [(process, outcome) for process, outcome, _ in polled]
 
     def close(self) -> None:
-        """Kills what still runs, and waits until it is dead."""
+        """Kills all running trials and waits until they have ended."""
         self._watchdog.close()

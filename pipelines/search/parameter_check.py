@@ -1,7 +1,7 @@
-"""Checks a sweep's parameters against the real command line before anything is started.
+"""Checks a sweep's parameters with the parser of `pipelines.train` before any trial is started.
 
-It runs in a process of its own, `python -m pipelines.search.parameter_check`, since it imports torch and Lightning: command
-lines in on standard input, JSON, and the first complaint out on standard output.
+The check runs in a process of its own, `python -m pipelines.search.parameter_check`, because it imports torch and
+Lightning. It reads command lines from standard input and writes the first error to standard output, both as JSON.
 """
 
 import json
@@ -17,12 +17,12 @@ from pipelines.search.trial_command import train_arguments, trial_command
 
 
 def check_parameters(sweep: SweepFile) -> None:
-    """Parses command lines that between them have every category and both ends of every range.
+    """Parses command lines that together contain every category and both ends of every range.
 
-    A command that does not start `pipelines.train` is left unchecked: only that program knows what it takes.
+    A command that starts another program than `pipelines.train` is not checked.
 
     Raises:
-        ValueError: the command line does not know a parameter, or does not take one of its values.
+        ValueError: If the command line has no such parameter, or does not accept one of its values.
     """
     if train_arguments(sweep.command) is None:
         return
@@ -40,29 +40,31 @@ def check_parameters(sweep: SweepFile) -> None:
         )
     if answer.returncode:
         raise RuntimeError(answer.stderr)
-    complaint = json.loads(answer.stdout.splitlines()[-1])
-    if complaint is not None:
-        raise UserError(f"{sweep.path}: {complaint}")
+    error = json.loads(answer.stdout.splitlines()[-1])
+    if error is not None:
+        raise UserError(f"{sweep.path}: {error}")
 
 
 def _points(sweep: SweepFile) -> list[dict[str, Any]]:
+    """The first example of every parameter, and each further example with the others at their first."""
     examples = {name: distribution.examples for name, distribution in sweep.parameters.items()}
     first = {name: values[0] for name, values in examples.items()}
     others = [{**first, name: value} for name, values in examples.items() for value in values[1:]]
     return [first, *others]
 
 
-def _first_complaint(lines: list[list[str]]) -> str | None:
+def _first_error(lines: list[list[str]]) -> str | None:
+    """Parses command lines; returns the message of the first error, or None."""
     from pipelines.run.cli import TopicCLI, quiet
     from pipelines.train import resolve
 
     class Parsed(Exception):
-        """Nothing was wrong; there is nothing left to do."""
+        """The command line was parsed without an error."""
 
     class ParsingOnly(TopicCLI):
-        """The command line proper, up to the point where it would make something."""
+        """The command line of `pipelines.train`, stopped before it instantiates any class."""
 
-        built: ClassVar[dict[str, Any]] = {}  # by the first line for all, since it takes two thirds of the time
+        built: ClassVar[dict[str, Any]] = {}  # shared by all command lines: building it takes two thirds of the time
 
         def setup_parser(self, *arguments: Any) -> None:
             if not self.built:
@@ -86,4 +88,4 @@ def _first_complaint(lines: list[list[str]]) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_first_complaint(json.load(sys.stdin))))
+    print(json.dumps(_first_error(json.load(sys.stdin))))

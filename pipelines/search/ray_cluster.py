@@ -1,8 +1,8 @@
-"""Spreads a sweep over a Ray cluster: Ray places launchers, each with a trial's share of a machine.
+"""Distributes a sweep over a Ray cluster: each launcher is a Ray task with the GPUs and cores of one trial.
 
-The launchers work on one folder just as those of several machines without Ray do, so what a sweep is, what survives a
-kill and what `show`, `best` and `compare` read is the same. Ray decides where a launcher runs, holds its GPUs and
-cores, and starts it anew elsewhere when its machine is lost.
+The launchers share one sweep folder, just as those of several machines without Ray do, so `show`, `best`, `compare` and
+what survives a kill are the same. Ray decides where a launcher runs, reserves its GPUs and cores, and restarts it
+elsewhere if its machine is lost.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from pipelines.search.launcher import line, run_search
+from pipelines.search.launcher import run_search, trial_line
 from pipelines.search.search import Search, Trial
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 5.0
-_LOST_SECONDS = 30.0  # without an answer from the head; Ray itself would end this process after 60
-_END_SECONDS = 15.0  # for launchers to end their trials after Ctrl-C
+_LOST_SECONDS = 30.0  # without an answer the head counts as lost; Ray itself would end this process after 60
+_END_SECONDS = 15.0  # that launchers have to end their trials after Ctrl-C
 
 
 def check_ray(address: str | None) -> None:
-    """Finds at once what would keep Ray from working; Ray itself takes minutes.
+    """Checks within seconds that Ray is installed and its cluster answers; Ray's own check takes minutes.
 
     Args:
-        address: HOST:PORT of a cluster's head, or None.
+        address: HOST:PORT of a cluster's head; None for a cluster of this machine alone.
 
     Raises:
-        ValueError: Ray is not installed, or nothing listens at the address.
+        ValueError: If Ray is not installed, or nothing listens at the address.
     """
     if find_spec("ray") is None:
         raise UserError(
@@ -53,45 +53,45 @@ def run_on_ray(
     gpus_per_trial: int | None = None,
     cpus_per_trial: int = 1,
 ) -> None:
-    """Works on a sweep with the machines of a Ray cluster until nothing is left to start.
+    """Runs trials of a sweep on a Ray cluster until none is left to start.
 
     All machines must see the sweep's folder and this project under the same paths.
 
     Args:
-        search: the sweep.
-        address: HOST:PORT of the cluster's head; None for a cluster of this machine alone, started and ended here,
-            that listens on loopback.
-        parallel: how many trials at a time; None for as many as the cluster has room for now. More than that wait in
-            Ray's queue, which makes a cluster that grows by itself grow.
-        gpus_per_trial: None for one where the cluster has GPUs.
-        cpus_per_trial: 1 or more.
+        search: The sweep.
+        address: HOST:PORT of the cluster's head; None starts a cluster of this machine alone, which listens on loopback
+            and ends with the sweep.
+        parallel: Number of trials at a time, ≥ 1; None for as many as fit on the cluster now. Those that do not fit
+            wait in Ray's queue, so that an autoscaler adds machines for them.
+        gpus_per_trial: Number of GPUs of each trial, ≥ 1; None for 1 if the cluster has GPUs, else 0.
+        cpus_per_trial: Number of cores of each trial, ≥ 1.
 
     Raises:
-        ValueError: no connection, a cluster with too little of something, a machine that does not see the folder, or a
-            metric that no run logs.
-        ConnectionError: the cluster's head is gone; trials that ran are up for adoption.
-        KeyboardInterrupt: Ctrl-C; likewise.
+        ValueError: If Ray can't be used, no machine has the GPUs and cores of one trial, a machine does not see the
+            folder, or no run logs the metric.
+        ConnectionError: If the cluster's head is lost; its trials can be adopted.
+        KeyboardInterrupt: After Ctrl-C; likewise.
     """
     with _connected(address):
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         gpus = gpus_per_trial if gpus_per_trial is not None else int("GPU" in ray.cluster_resources())
-        room = _room(gpus, cpus_per_trial)
-        if not room:
+        capacity = _capacity(gpus, cpus_per_trial)
+        if not capacity:
             raise UserError(
-                f"No machine of this Ray cluster has {cpus_per_trial} cores and {gpus} GPUs, which --cpus-per-trial "
-                "and --gpus-per-trial ask for; give less."
+                f"No machine of this Ray cluster has {cpus_per_trial} cores and {gpus} GPUs, as --cpus-per-trial "
+                "and --gpus-per-trial require; give less."
             )
-        # As an argument, for Ray shows a runtime_env, and these may hold a key.
+        # As an argument rather than in a runtime_env, which Ray displays: they may contain an API key.
         settings = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-        # A machine that is lost takes its launcher along: a new one adopts its trial.
-        place = ray.remote(num_cpus=cpus_per_trial, num_gpus=gpus, max_retries=-1)(_launch)
-        launchers = [place.remote(search.folder, max(gpus, 1), settings) for _ in range(parallel or room)]
+        # max_retries: a launcher whose machine is lost is restarted elsewhere, and adopts the trial.
+        launch = ray.remote(num_cpus=cpus_per_trial, num_gpus=gpus, max_retries=-1)(_launch)
+        launchers = [launch.remote(search.folder, max(gpus, 1), settings) for _ in range(parallel or capacity)]
         try:
             _follow(search, launchers)
         except RayTaskError as error:
-            if isinstance(error.cause, ValueError):  # a launcher's own sentence
+            if isinstance(error.cause, ValueError):  # a UserError of the launcher
                 raise UserError(str(error.cause)) from error
             raise
         except RayError as error:
@@ -102,10 +102,10 @@ def run_on_ray(
 
 
 def _launch(folder: Path, gpus_per_trial: int, settings: dict[str, str]) -> None:
-    """What runs on the cluster's machines."""
+    """Runs a launcher of one trial at a time, on a machine of the cluster."""
     if not folder.is_dir():
         raise UserError(
-            f"{os.uname().nodename} does not see {folder}; give the cluster's machines a folder that they share."
+            f"{os.uname().nodename} does not see {folder}; start the sweep in a folder that all machines share."
         )
     os.environ.update(settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -114,11 +114,11 @@ def _launch(folder: Path, gpus_per_trial: int, settings: dict[str, str]) -> None
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Within it Ray is connected; every connection must prove that it knows the cluster's token."""
+    """Connects to Ray, with token authentication, for the duration of the context."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's own way to have it listen on loopback alone
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's setting to listen on loopback alone
     import ray
 
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -134,27 +134,27 @@ def _connected(address: str | None) -> Iterator[None]:
         if address is None:
             raise UserError(f"Ray did not start ({reason}); search with --engine local.") from error
         raise UserError(
-            f"Ray at {address} can't be used ({reason}); RAY_AUTH_TOKEN must be the token with which the cluster was "
+            f"Ray at {address} can't be used ({reason}); set RAY_AUTH_TOKEN to the token with which the cluster was "
             "started."
         ) from error
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own, which ends the process without a word
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler ends the process without a message
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _room(gpus: int, cpus: int) -> int:
-    """How many trials fit on the cluster's machines at a time."""
+def _capacity(gpus: int, cpus: int) -> int:
+    """Returns how many trials fit on the cluster's machines at a time."""
     import ray
 
-    room = 0
+    capacity = 0
     for node in ray.nodes():
         if node["Alive"]:
             resources = node["Resources"]
             fits = int(resources.get("CPU", 0) // cpus)
-            room += min(fits, int(resources.get("GPU", 0) // gpus)) if gpus else fits
-    return room
+            capacity += min(fits, int(resources.get("GPU", 0) // gpus)) if gpus else fits
+    return capacity
 
 
 def _answers(address: str) -> bool:
@@ -167,33 +167,33 @@ def _answers(address: str) -> bool:
 
 
 def _follow(search: Search, launchers: list[Any]) -> None:
-    """Prints each trial that ends, until all launchers have; raises what one of them raises."""
+    """Prints each trial that ends until all launchers have ended; raises an exception of any of them."""
     import ray
 
-    told = {trial.number for trial in _ended(search)}
+    printed = {trial.number for trial in _ended_trials(search)}
     waiting = launchers
     head = ray.get_runtime_context().gcs_address
-    heard = time.monotonic()
+    last_answer = time.monotonic()
     while waiting:
         ended, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=_POLL_SECONDS)
-        if time.monotonic() - heard > _ANSWER_SECONDS and _answers(head):
-            heard = time.monotonic()
-        if time.monotonic() - heard > _LOST_SECONDS:
-            raise ConnectionError("The Ray cluster's head is gone. No trial is lost: start it again, then resume.")
-        for trial in _ended(search):
-            if trial.number not in told:
-                told.add(trial.number)
-                print(line(search, trial), flush=True)
+        if time.monotonic() - last_answer > _ANSWER_SECONDS and _answers(head):
+            last_answer = time.monotonic()
+        if time.monotonic() - last_answer > _LOST_SECONDS:
+            raise ConnectionError("The Ray cluster's head is gone. No trial is lost: restart the head, then resume.")
+        for trial in _ended_trials(search):
+            if trial.number not in printed:
+                printed.add(trial.number)
+                print(trial_line(search, trial), flush=True)
         ray.get(ended)
 
 
-def _ended(search: Search) -> list[Trial]:
+def _ended_trials(search: Search) -> list[Trial]:
     ended = [trial for trial in search.trials() if trial.state not in ("running", "interrupted")]
     return sorted(ended, key=lambda trial: trial.number)
 
 
 def _cancel(launchers: list[Any]) -> None:
-    """Has the launchers end as by Ctrl-C; what is left after a while ends with the connection."""
+    """Interrupts the launchers as Ctrl-C does and waits for them; any that remain end with the connection."""
     import ray
 
     for launcher in launchers:

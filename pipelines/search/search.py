@@ -1,48 +1,47 @@
-"""A sweep on disk: `logs/sweeps/<sweep id>/` with the sweep file as it was given and Optuna's journal of its trials.
+"""A sweep on disk: `logs/sweeps/<sweep id>/` with a copy of the sweep file and Optuna's journal of its trials.
 
-Everything that must survive a kill is in the journal, and each change is one line of it. A trial that runs is in the
-hands of a launcher, which holds a lock while it lives; a trial whose launcher is gone is up for adoption. So launchers
-may come and go, several at a time and on several machines that share the folder, and no point is tried twice.
+Everything that must survive a kill is in the journal. Each running trial belongs to a launcher, a process that holds a
+lock as long as it lives. When a launcher ends, its trials count as interrupted, and another launcher adopts them. So
+launchers may start and end at any time, several at once and on several machines that share the folder, and no point is
+tried twice.
 """
 
-import fcntl
-import json
 import math
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO, cast
+from typing import Any, Literal, cast
 
 import optuna
 from optuna.pruners import NopPruner, SuccessiveHalvingPruner
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from common.errors import UserError
+from pipelines.search.journal import check_journal, open_journal
+from pipelines.search.locks import FileLock, LauncherLock, is_alive
 from pipelines.search.sampling import SamplerName, point_values, propose
 from pipelines.search.sweep_file import SweepFile, read_sweep
 
-_ADOPTIONS = 5  # of one trial; one that takes its launcher down each time is given up
+_MAX_ADOPTIONS = 5  # of one trial; after that it counts as the cause of its launchers' deaths, and fails
 
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
+EndState = Literal["finished", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a sweep and what became of it.
+    """One point of a sweep and its result.
 
     Attributes:
-        number: from 0.
-        run_id: its run's name, on disk and on W&B.
-        values: its parameters by dotted name, constants included.
-        state: "interrupted" if its launcher is gone and no other has adopted it yet.
-        metric: the metric's values as they were logged.
-        best: the best of them; None without any.
-        reason: why it failed.
-        seconds: how long it took, so far if it runs.
+        number: Index in the sweep, from 0.
+        run_id: Id of its run, on disk and on W&B.
+        values: Its parameters by dotted name, constants included.
+        state: State of the trial; "interrupted" if its launcher is gone and no other has adopted it yet.
+        metric: Values of the sweep's metric in the order in which they were logged.
+        best: Best of them; None if there are none.
+        reason: Why it failed; None if it did not.
+        seconds: Duration, up to now if it is running; None if it is unknown.
     """
 
     number: int
@@ -55,58 +54,35 @@ class Trial:
     seconds: float | None
 
 
-class _Lock:
-    """A lock that the system takes back from a killed process at once; Optuna's own ones wait half a minute."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def acquire(self) -> bool:
-        self._file = self._path.open("a")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
 class Search:
-    """A sweep, as one launcher or a reader sees it.
+    """A sweep in its folder, opened to read its trials, or to launch some after `join`.
 
     Args:
-        folder: `<logs>/sweeps/<sweep id>`, made by `create`.
+        folder: Folder `<logs>/sweeps/<sweep id>` that `create` made.
 
     Raises:
-        ValueError: the folder holds no sweep, or its journal is damaged.
+        ValueError: If the folder is not a sweep folder, or its journal is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         if not (folder / "sweep.yaml").is_file() or not (folder / "journal.log").is_file():
-            raise UserError(f"{folder} is no sweep; give a folder under logs/sweeps/, as `sweep run` made it.")
+            raise UserError(
+                f"{folder} is not a sweep folder; give one under logs/sweeps/, where `sweep run` makes them."
+            )
         self.sweep: SweepFile = read_sweep(folder / "sweep.yaml")
-        _check_journal(folder / "journal.log")
-        backend = JournalFileBackend(str(folder / "journal.log"), lock_obj=cast(Any, _Lock(folder / "journal.lock")))
+        check_journal(folder)
         try:
-            self._storage = JournalStorage(backend)
+            self._storage = open_journal(folder)
             self._study = optuna.load_study(study_name=None, storage=self._storage, pruner=_pruner(self.sweep))
-        except Exception as error:  # whatever Optuna trips over in lines that are JSON but not its own
-            raise UserError(f"{folder / 'journal.log'} is no journal of a sweep ({error}); restore the file.") from None
+        except Exception as error:  # any that Optuna raises for lines that are JSON, but not its own
+            raise UserError(f"{folder / 'journal.log'} is not a sweep's journal ({error}); restore the file.") from None
         attributes = self._study.user_attrs
         self._sampler: SamplerName = attributes["sampler"]
         self._seed: int = attributes["seed"]
         self.run_cap: int | None = attributes["run_cap"]
         self.time_limit: float | None = attributes["time_limit"]
-        self.launcher: str | None = None
-        self._launcher_lock: TextIO | None = None
+        self._lock: LauncherLock | None = None
 
     @classmethod
     def create(
@@ -121,108 +97,110 @@ class Search:
         """Makes the folder of a new sweep.
 
         Args:
-            sweep: what to search.
-            logs: where runs live.
-            sampler: for the method bayes.
-            seed: of the search, not of the runs.
-            run_cap: overrides the sweep file's.
-            time_limit: seconds after which a trial fails; None for no limit.
+            sweep: The sweep file.
+            logs: Folder of all runs.
+            sampler: Sampler of the method bayes.
+            seed: Seed of the search; the runs have seeds of their own.
+            run_cap: Largest number of trials; None for the sweep file's.
+            time_limit: Seconds after which a trial is stopped and fails; None for no limit.
         """
         folder = logs / "sweeps" / f"{sweep.path.stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         (folder / "trials").mkdir(parents=True)
         (folder / "launchers").mkdir()
-        backend = JournalFileBackend(str(folder / "journal.log"), lock_obj=cast(Any, _Lock(folder / "journal.lock")))
-        study = optuna.create_study(storage=JournalStorage(backend), study_name=folder.name, direction=sweep.goal)
+        study = optuna.create_study(storage=open_journal(folder), study_name=folder.name, direction=sweep.goal)
         options = {"sampler": sampler, "seed": seed, "run_cap": run_cap or sweep.run_cap, "time_limit": time_limit}
         for name, value in options.items():
             study.set_user_attr(name, value)
-        (folder / "sweep.yaml").write_text(sweep.text)  # last: a folder without it is no sweep
+        (folder / "sweep.yaml").write_text(sweep.text)  # last: a folder without it is not a sweep folder
         return cls(folder)
 
     @property
     def root(self) -> Path:
-        """The directory that holds `logs`, in which the trials are started."""
+        """The parent folder of `logs`, in which the trials are started."""
         return self.folder.parents[2]
 
     def run_folder(self, trial: Trial) -> Path | None:
-        """Where a trial's run keeps its files, once it has made the folder."""
+        """Returns the folder of a trial's run; None if the run has not made it yet."""
         return next(self.folder.parents[1].glob(f"*/{trial.run_id}/"), None)
 
-    def join(self) -> int:
-        """Takes part as a launcher from now on.
+    def join(self) -> LauncherLock:
+        """Registers this process as a launcher of the sweep.
 
         Returns:
-            The descriptor of this launcher's lock: a process that inherits it keeps the launcher alive to others.
+            The launcher's lock; a process that inherits its file descriptor keeps the launcher alive.
         """
-        self.launcher = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._launcher_lock = (self.folder / "launchers" / self.launcher).open("w")
-        fcntl.flock(self._launcher_lock, fcntl.LOCK_EX)
-        return self._launcher_lock.fileno()
+        self._lock = LauncherLock(self.folder / "launchers")
+        return self._lock
 
     def leave(self) -> None:
-        """Takes part no longer; trials of this launcher that still run are up for adoption."""
-        assert self.launcher is not None and self._launcher_lock is not None
-        (self.folder / "launchers" / self.launcher).unlink(missing_ok=True)
-        self._launcher_lock.close()
+        """Unregisters the launcher; other launchers may adopt its trials that have not ended."""
+        assert self._lock is not None
+        self._lock.release()
 
-    def next(self) -> Trial | None:
-        """The next trial, now in this launcher's hands: an interrupted one if there is any, else a new point.
+    def next_trial(self) -> Trial | None:
+        """Assigns the next trial to this launcher: an interrupted one if there is any, else a new point.
 
         Returns:
-            None if there is nothing left to start.
+            The trial; None if none is left to start.
         """
-        assert self.launcher is not None, "join first"
-        with _Lock(self.folder / "choose.lock"):  # one launcher at a time chooses what to start
-            frozen = self._frozen()
-            for trial in frozen:
-                if trial.state == TrialState.RUNNING and not self._alive(trial.user_attrs["launcher"]):
-                    if trial.user_attrs.get("adoptions", 0) < _ADOPTIONS:
-                        adoptions = trial.user_attrs.get("adoptions", 0) + 1
-                        self._storage.set_trial_user_attr(trial._trial_id, "adoptions", adoptions)
-                        self._storage.set_trial_user_attr(trial._trial_id, "launcher", self.launcher)
+        assert self._lock is not None, "join first"
+        launcher = self._lock.launcher
+        with FileLock(self.folder / "choose.lock"):  # one launcher at a time chooses what to start
+            optuna_trials = self._optuna_trials()
+            for trial in optuna_trials:
+                if trial.state == TrialState.RUNNING and not self._is_alive(trial.user_attrs["launcher"]):
+                    adoptions = trial.user_attrs.get("adoptions", 0)
+                    if adoptions < _MAX_ADOPTIONS:
+                        self._storage.set_trial_user_attr(trial._trial_id, "adoptions", adoptions + 1)
+                        self._storage.set_trial_user_attr(trial._trial_id, "launcher", launcher)
                         return self._trial(self._storage.get_trial(trial._trial_id))
-                    self.finish(trial.number, "failed", f"its launcher died {_ADOPTIONS + 1} times while it ran", 0.0)
-            if self.run_cap is not None and len(frozen) >= self.run_cap:
+                    reason = f"its launcher died {_MAX_ADOPTIONS + 1} times while it ran"
+                    self.finish(trial.number, "failed", reason, 0.0)
+            if self.run_cap is not None and len(optuna_trials) >= self.run_cap:
                 return None
-            params = propose(self.sweep, frozen, self._sampler, self._seed)
+            params = propose(self.sweep, optuna_trials, self._sampler, self._seed)
             if params is None:
                 return None
             space = {name: distribution.optuna for name, distribution in self.sweep.searched.items()}
             template = create_trial(
-                state=TrialState.RUNNING, params=params, distributions=space, user_attrs={"launcher": self.launcher}
+                state=TrialState.RUNNING, params=params, distributions=space, user_attrs={"launcher": launcher}
             )
             trial_id = self._storage.create_new_trial(self._study._study_id, template)
             return self._trial(self._storage.get_trial(trial_id))
 
     def report(self, number: int, metric: list[float]) -> bool:
-        """Notes the metric's values, all finite, of a running trial; true if others do better and it should stop."""
-        trial_id = self._id(number)
-        known = len(self._storage.get_trial(trial_id).intermediate_values)
-        for place in range(known, len(metric)):
-            self._storage.set_trial_intermediate_value(trial_id, place + 1, metric[place])
+        """Records the metric of a running trial.
+
+        Args:
+            number: Number of the trial.
+            metric: All values logged so far, finite.
+
+        Returns:
+            Whether the trial should stop, because others do better (early termination).
+        """
+        trial_id = self._trial_id(number)
+        recorded = len(self._storage.get_trial(trial_id).intermediate_values)
+        for step, value in enumerate(metric[recorded:], recorded + 1):
+            self._storage.set_trial_intermediate_value(trial_id, step, value)
             if self._study.pruner.prune(self._study, self._storage.get_trial(trial_id)):
                 return True
         return False
 
-    def finish(
-        self, number: int, state: Literal["finished", "pruned", "failed"], reason: str | None, seconds: float
-    ) -> None:
-        """Notes how a trial ended."""
-        trial_id = self._id(number)
+    def finish(self, number: int, state: EndState, reason: str | None, seconds: float) -> None:
+        """Records how a trial ended."""
+        trial_id = self._trial_id(number)
         trial = self._storage.get_trial(trial_id)
         self._storage.set_trial_user_attr(trial_id, "seconds", seconds)
         if reason:
             self._storage.set_trial_user_attr(trial_id, "reason", reason)
         values = [value for _, value in sorted(trial.intermediate_values.items())]
-        best = self._best(values)
+        best = None if state == "failed" else self._best(values)
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        self._storage.set_trial_state_values(
-            trial_id, states[state], None if best is None or state == "failed" else [best]
-        )
+        self._storage.set_trial_state_values(trial_id, states[state], None if best is None else [best])
 
     def trials(self) -> list[Trial]:
-        """All trials, best first, those without a value last."""
-        trials = [self._trial(trial) for trial in self._frozen()]
+        """Returns all trials, best first; then those without a value, then failed ones."""
+        trials = [self._trial(trial) for trial in self._optuna_trials()]
         sign = -1 if self.sweep.goal == "maximize" else 1
         rank = {"finished": 0, "pruned": 0, "running": 0, "interrupted": 0, "failed": 1}
         return sorted(
@@ -234,7 +212,7 @@ class Search:
         metric = [value for _, value in sorted(trial.intermediate_values.items())]
         states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
         state = states.get(trial.state) or (
-            "running" if self._alive(trial.user_attrs.get("launcher", "")) else "interrupted"
+            "running" if self._is_alive(trial.user_attrs.get("launcher", "")) else "interrupted"
         )
         seconds = trial.user_attrs.get("seconds")
         if seconds is None and state == "running" and trial.datetime_start is not None:
@@ -254,48 +232,19 @@ class Search:
         better = max if self.sweep.goal == "maximize" else min
         return better(values, default=None)
 
-    def _frozen(self) -> list[FrozenTrial]:
+    def _optuna_trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _id(self, number: int) -> int:
+    def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
-    def _alive(self, launcher: str) -> bool:
-        if launcher == self.launcher:
-            return True
-        try:
-            with (self.folder / "launchers" / launcher).open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+    def _is_alive(self, launcher: str) -> bool:
+        own = self._lock.launcher if self._lock is not None else None
+        return launcher == own or is_alive(self.folder / "launchers", launcher)
 
 
 def _pruner(sweep: SweepFile) -> optuna.pruners.BasePruner:
-    """Hyperband as W&B does it: one bracket, asynchronous (Li et al., "ASHA", MLSys 2020, arXiv 1810.05934)."""
+    """Hyperband as in W&B: one bracket, asynchronous (Li et al., "ASHA", MLSys 2020, arXiv 1810.05934)."""
     if sweep.early_terminate is None:
         return NopPruner()
     return SuccessiveHalvingPruner(min_resource=sweep.early_terminate.first, reduction_factor=sweep.early_terminate.eta)
-
-
-def _check_journal(file: Path) -> None:
-    """Finds a damaged line before Optuna does; a last line that a kill cut short is dropped, for it never happened.
-
-    Raises:
-        ValueError: the number of the first damaged line, and what to do.
-    """
-    with _Lock(file.with_name("journal.lock")):
-        content = file.read_bytes()
-        whole, _, rest = content.rpartition(b"\n")
-        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
-            try:
-                json.loads(line)
-            except ValueError:
-                raise UserError(
-                    f"{file} is damaged in line {number}; delete that line or restore the file, then resume."
-                ) from None
-        if rest:
-            with file.open("r+b") as journal:
-                journal.truncate(len(content) - len(rest))

@@ -1,6 +1,6 @@
-"""Sweep files: YAML exactly as `wandb sweep` takes it, read and checked before anything is started.
+"""Reads and checks sweep files: the same YAML as for `wandb sweep`.
 
-Keys and meaning: https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+Keys and their meaning: https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
 import math
@@ -24,11 +24,11 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class EarlyTermination:
-    """Hyperband: a run is stopped after `first`, first × eta, first × eta² … values unless it is among the best 1/eta.
+    """Hyperband: a run is stopped after first, first × eta, first × eta², … values unless it is among the best 1/eta.
 
     Attributes:
-        first: how many values of the metric a run logs before it is judged for the first time.
-        eta: which share 1/eta goes on.
+        first: Number of values of the metric after which a run is compared for the first time, ≥ 1.
+        eta: Reduction factor: the best 1/eta of the runs continue, ≥ 2.
     """
 
     first: int
@@ -40,16 +40,16 @@ class SweepFile:
     """A checked sweep file.
 
     Attributes:
-        path: where it was read.
-        text: the file as it is.
-        name: the sweep's name, by default the file's.
+        path: Path of the file.
+        text: Its content.
+        name: Name of the sweep; by default the file's stem.
         method: "grid", "random" or "bayes".
-        metric: the name that the search looks at, such as "val/accuracy".
+        metric: Name of the metric that the search optimizes, such as "val/accuracy".
         goal: "maximize" or "minimize".
-        parameters: by dotted name, in the file's order, constants included.
-        command: words of the command, macros such as ${args_json_file} still in them.
-        run_cap: how many runs at most; None for no limit.
-        early_terminate: when a poor run is stopped, if at all.
+        parameters: Distribution of each parameter by dotted name, in the file's order, constants included.
+        command: Words of the command, with macros such as ${args_json_file} not yet replaced.
+        run_cap: Largest number of runs; None for no limit.
+        early_terminate: When a poor run is stopped early; None for never.
     """
 
     path: Path
@@ -70,14 +70,14 @@ class SweepFile:
 
     @property
     def size(self) -> float:
-        """How many different points there are; infinite with a continuous parameter."""
+        """Number of distinct points; infinite with a continuous parameter."""
         try:
             return math.prod(len(distribution.grid()) for distribution in self.searched.values())
         except ValueError:
             return math.inf
 
     def nested(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Values by dotted name in the shape that W&B hands to a run: nested where the file nests."""
+        """Converts values by dotted name to the form that W&B passes to a run: nested where the file is nested."""
         content = yaml.safe_load(self.text)["parameters"]
         return _nest(content, values, "")
 
@@ -86,20 +86,22 @@ def read_sweep(path: Path) -> SweepFile:
     """Reads and checks a sweep file.
 
     Raises:
-        ValueError: the file is missing, no YAML, or says something that no engine can do, in one sentence.
+        ValueError: If the file is missing or not YAML, or a key or value is not valid.
     """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError):
         known = sorted(str(file) for file in Path("sweeps").glob("*.yaml"))
-        meant = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
-        raise UserError(f"There is no sweep file {path}; {meant}.") from None
+        hint = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
+        raise UserError(f"There is no sweep file {path}; {hint}.") from None
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f"line {where.line + 1}, column {where.column + 1}: " if where else ""
-        raise UserError(f"{path} is not valid YAML ({place}{getattr(error, 'problem', error)}); correct it.") from None
+        mark = getattr(error, "problem_mark", None)
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(
+            f"{path} is not valid YAML ({position}{getattr(error, 'problem', error)}); correct it."
+        ) from None
     try:
         return _read(path, text, content)
     except ValueError as error:
@@ -108,17 +110,17 @@ def read_sweep(path: Path) -> SweepFile:
 
 def _read(path: Path, text: str, content: Any) -> SweepFile:
     if not isinstance(content, dict):
-        raise UserError("a sweep file has keys such as method, metric and parameters; this one has none.")
+        raise UserError("it has no keys; a sweep file needs method, metric, parameters and a command.")
     for key in content:
         if key not in _KEYS:
             near = get_close_matches(str(key), _KEYS, 1)
             raise UserError(
-                f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"W&B knows {', '.join(_KEYS)}.")
+                f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"give one of {', '.join(_KEYS)}.")
             )
     method = content.get("method")
     if method not in METHODS:
-        given = f"the method {method!r} is unknown" if method else "there is no method"
-        raise UserError(f"{given}; give one of {', '.join(METHODS)}.")
+        problem = f"the method {method!r} is unknown" if method else "there is no method"
+        raise UserError(f"{problem}; give one of {', '.join(METHODS)}.")
     metric, goal = _read_metric(content.get("metric"))
     parameters = _read_parameters(content.get("parameters"))
     if method == "grid":
@@ -129,7 +131,7 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
                 raise UserError(f"parameter {name} {error}") from None
     run_cap = content.get("run_cap")
     if run_cap is not None and (not isinstance(run_cap, int) or isinstance(run_cap, bool) or run_cap < 1):
-        raise UserError(f"run_cap is {run_cap!r}; give a whole number above 0.")
+        raise UserError(f"run_cap is {run_cap!r}; it must be a whole number, at least 1.")
     return SweepFile(
         path=path,
         text=text,
@@ -146,21 +148,21 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
 
 def _read_metric(metric: Any) -> tuple[str, Goal]:
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise UserError("there is no metric; give metric: {name: val/accuracy, goal: maximize}, say.")
+        raise UserError("there is no metric; give one such as metric: {name: val/accuracy, goal: maximize}.")
     goal = metric.get("goal", "minimize")
     if goal not in ("maximize", "minimize"):
-        raise UserError(f"the metric's goal is {goal!r}; give maximize or minimize.")
+        raise UserError(f"the metric's goal is {goal!r}; it must be maximize or minimize.")
     return metric["name"], cast(Goal, goal)
 
 
 def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{prefix or 'the file has no parameters'}; give at least one parameter.")
-    found: dict[str, Distribution] = {}
+    parameters: dict[str, Distribution] = {}
     for key, settings in content.items():
         name = f"{prefix}{key}"
         if not isinstance(settings, dict):
-            raise UserError(f"parameter {name} is {settings!r}; a fixed one is written value: {settings}.")
+            raise UserError(f"parameter {name} is {settings!r}; write a constant as value: {settings}.")
         if "parameters" in settings:
             inner = _read_parameters(settings["parameters"], f"{name}.")
         else:
@@ -168,18 +170,18 @@ def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
                 inner = {name: read_distribution(settings)}
             except ValueError as error:
                 raise UserError(f"parameter {name} {error}") from None
-        twice = sorted(found.keys() & inner.keys())
-        if twice:
-            raise UserError(f"parameter {twice[0]} is there twice; keep one.")
-        found |= inner
-    return found
+        duplicates = sorted(parameters.keys() & inner.keys())
+        if duplicates:
+            raise UserError(f"parameter {duplicates[0]} is defined twice; keep one of them.")
+        parameters |= inner
+    return parameters
 
 
 def _read_command(content: dict[str, Any]) -> tuple[str, ...]:
     command = content.get("command")
     if command is None:
         if not isinstance(content.get("program"), str):
-            raise UserError("there is neither a command nor a program; give the command that a run starts.")
+            raise UserError("there is neither a command nor a program; give the command that starts a run.")
         command = ["${env}", "${interpreter}", "${program}", "${args}"]
     if not isinstance(command, list) or not command:
         raise UserError(f"the command is {command!r}; give a list of words.")
@@ -190,19 +192,19 @@ def _read_early_termination(content: Any) -> EarlyTermination | None:
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("type") != "hyperband":
-        raise UserError("early_terminate has no type hyperband, the only one there is; give type: hyperband.")
+        raise UserError("early_terminate is not of type hyperband, the only type; give type: hyperband.")
     numbers = {key: content[key] for key in ("min_iter", "max_iter", "s", "eta") if key in content}
     for key, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise UserError(f"early_terminate has {key} {number!r}; give a whole number above 0.")
+            raise UserError(f"early_terminate has {key} {number!r}; it must be a whole number, at least 1.")
     eta = numbers.get("eta", 3)
     if eta < 2:
-        raise UserError(f"early_terminate has eta {eta}; give 2 or more.")
+        raise UserError(f"early_terminate has eta {eta}; it must be at least 2.")
     if "min_iter" in numbers:
         return EarlyTermination(numbers["min_iter"], eta)
     if "max_iter" in numbers and "s" in numbers:
         return EarlyTermination(max(1, round(numbers["max_iter"] / eta ** numbers["s"])), eta)
-    raise UserError("early_terminate has neither min_iter nor both max_iter and s; give one of the two.")
+    raise UserError("early_terminate has neither min_iter nor both max_iter and s; give one of these.")
 
 
 def _nest(content: dict[str, Any], values: dict[str, Any], prefix: str) -> dict[str, Any]:

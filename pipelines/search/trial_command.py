@@ -1,4 +1,4 @@
-"""The command line of one trial, word for word what a W&B agent would start.
+"""Builds the command line of a trial, word for word the one that a W&B agent starts.
 
 Macros: https://docs.wandb.ai/models/sweeps/define-sweep-configuration#command-macros.
 """
@@ -16,15 +16,15 @@ _VARIABLE = re.compile(r"\$\{envvar:(\w+)\}")
 
 
 def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path) -> list[str]:
-    """Fills in the macros.
+    """Replaces the macros of a sweep file's command.
 
     Args:
-        template: the sweep file's command.
-        values: the trial's parameters as W&B hands them over, nested where the file nests.
-        file: where ${args_json_file} is written, if the command asks for it.
+        template: Command of the sweep file, word by word.
+        values: Parameters of the trial as W&B passes them, nested where the file is nested.
+        file: Path at which the values are written if the command contains ${args_json_file}.
 
     Raises:
-        ValueError: a macro that is none.
+        ValueError: If a macro is unknown.
     """
     flags = {name: f"{name}={value}" for name, value in values.items()}
     macros: dict[str, list[str]] = {
@@ -50,7 +50,7 @@ def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path)
         word = _VARIABLE.sub(lambda match: os.environ.get(match[1], match[1]), word)
         if word.startswith("${") and word.endswith("}"):
             if word[2:-1] not in macros:
-                raise UserError(f"The command has the macro {word}, which is none of ${{{'}, ${'.join(macros)}}}.")
+                raise UserError(f"The command has the unknown macro {word}; use one of ${{{'}, ${'.join(macros)}}}.")
             words += macros[word[2:-1]]
         else:
             words.append(word)
@@ -58,10 +58,10 @@ def trial_command(template: tuple[str, ...], values: dict[str, Any], file: Path)
 
 
 def train_arguments(command: Sequence[str]) -> list[str] | None:
-    """Returns what a command hands to `pipelines.train`, or None if it starts another program.
+    """Returns the arguments that a command passes to `pipelines.train`, or None if it starts another program.
 
-    The three ways to start it are `python -m pipelines.train`, `python pipelines/train.py` (the program of a sweep that
-    W&B's page makes) and `l231n`.
+    The three ways to start it are `python -m pipelines.train`, `python pipelines/train.py` (the program of a sweep made
+    on W&B's page) and `l231n`.
     """
     for position, word in enumerate(command):
         path = Path(word)

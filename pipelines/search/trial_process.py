@@ -1,4 +1,4 @@
-"""One trial as a process: started, watched through the metrics that its run writes, and ended with all its children."""
+"""Runs one trial as a process: starts it, follows the metrics that its run writes, and ends it with its children."""
 
 import contextlib
 import math
@@ -13,21 +13,21 @@ from typing import Literal
 from pipelines.tracking.curves import read_curves
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
-_LOOK_SECONDS = 0.5  # between two looks at a trial's metrics
+_READ_SECONDS = 0.5  # between two readings of a trial's metrics
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to start.
+    """The command of a trial, and how to run it.
 
     Attributes:
-        number: the trial's.
-        command: its words.
-        root: where it is started.
-        environment: what it gets on top of this process's environment; WANDB_RUN_ID names its run.
-        log: the file for what it prints.
-        metric: whose values are followed.
-        time_limit: seconds; None for no limit.
+        number: Number of the trial.
+        command: Words of the command.
+        root: Folder in which it is started.
+        environment: Environment variables in addition to this process's; WANDB_RUN_ID is the id of its run.
+        log: File for its output.
+        metric: Name of the metric to follow.
+        time_limit: Seconds after which it is stopped; None for no limit.
     """
 
     number: int
@@ -44,10 +44,10 @@ class Outcome:
     """How a trial's process ended.
 
     Attributes:
-        state: "stopped" if this launcher stopped it.
-        reason: what went wrong, in a few words.
-        seconds: from start to end.
-        exit_code: as the system gave it; negative is a signal.
+        state: "stopped" if the launcher stopped it early.
+        reason: Why it failed; None if it did not.
+        seconds: Duration.
+        exit_code: Exit status; a negative one is the signal that ended it.
     """
 
     state: Literal["finished", "failed", "stopped"]
@@ -57,21 +57,21 @@ class Outcome:
 
 
 class TrialProcess:
-    """Starts a trial in a process group of its own.
+    """A trial's process, started in a process group of its own.
 
     Args:
-        job: what to start.
+        job: The command to start.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.metric: list[float] = []
-        self.logged: list[str] = []  # names of all metrics
-        self._started = self._looked = time.monotonic()
-        self._stopping: tuple[str, float] | None = None  # why, and when it is killed
+        self.logged: list[str] = []  # names of all metrics that the run logs
+        self._started = self._last_read = time.monotonic()
+        self._stopping: tuple[str, float] | None = None  # the reason, and the time at which it is killed
         self._not_finite: str | None = None
         self._size = -1
-        # Within a SLURM job Lightning would take the job's tasks for the trial's own processes, and wait for them.
+        # Inside a SLURM job Lightning would take the job's tasks for processes of the trial, and wait for them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         with job.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -85,18 +85,18 @@ class TrialProcess:
             )
 
     def poll(self) -> Outcome | None:
-        """Follows the trial; its outcome once it has ended.
+        """Reads the metrics and returns the outcome, None while the trial runs.
 
-        A trial whose loss is not a number, or that runs past its time, is stopped here.
+        Stops a trial whose loss or metric is not finite, or that exceeds its time limit.
         """
         now = time.monotonic()
         ended = self._process.poll() is not None
-        if ended or now - self._looked > _LOOK_SECONDS:
-            self._looked = now
+        if ended or now - self._last_read > _READ_SECONDS:
+            self._last_read = now
             self._read_metrics()
         seconds = now - self._started
         if ended:
-            self._kill()  # children that outlived it
+            self._kill()  # child processes that have not ended
             return self._outcome(seconds)
         if self._not_finite is not None:
             self.stop(self._not_finite)
@@ -107,11 +107,11 @@ class TrialProcess:
         return None
 
     def stop(self, reason: str | None = None, grace: float = _GRACE_SECONDS) -> None:
-        """Asks the trial to end, and kills it if it hasn't after `grace` seconds; a reason makes it a failure."""
+        """Terminates the trial, and kills it after `grace` seconds; with a reason it counts as failed."""
         if self._stopping is None:
             self._stopping = (reason or "", time.monotonic() + grace)
             with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()  # its children are its own to end, or ours when it is gone
+                self._process.terminate()  # the trial ends its children; any that remain are killed with it
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -129,7 +129,7 @@ class TrialProcess:
             memory = ": out of memory?" if name == "SIGKILL" else ""
             return Outcome("failed", f"killed by {name}{memory}", seconds, code)
         if code > 0:
-            return Outcome("failed", f"exit status {code}: {_last_words(self.job.log)}", seconds, code)
+            return Outcome("failed", f"exit status {code}: {_error_message(self.job.log)}", seconds, code)
         if not self.metric:
             return Outcome("failed", f"logged no {self.job.metric}", seconds, code)
         return Outcome("finished", None, seconds, code)
@@ -140,20 +140,20 @@ class TrialProcess:
         if file is None or file.stat().st_size == self._size:
             return
         self._size = file.stat().st_size
-        with contextlib.suppress(ValueError):  # not even a header yet
+        with contextlib.suppress(ValueError):  # the file has no header yet
             curves = read_curves(file)
             self.logged = list(curves)
             for name in ("train/loss", self.job.metric):
                 points = curves[name].points if name in curves else ()
-                wrong = next((point for point in points if not math.isfinite(point.value)), None)
-                if wrong and self._not_finite is None:
-                    self._not_finite = f"{name} became {wrong.value} at step {wrong.step}"
+                first = next((point for point in points if not math.isfinite(point.value)), None)
+                if first and self._not_finite is None:
+                    self._not_finite = f"{name} became {first.value} at step {first.step}"
             metric = curves[self.job.metric].points if self.job.metric in curves else ()
             self.metric = [point.value for point in metric if math.isfinite(point.value)]
 
 
-def _last_words(log: Path) -> str:
-    """The line in which a program that failed says why: its own sentence, or the last of a traceback."""
+def _error_message(log: Path) -> str:
+    """The error message in the output of a failed program: its last "error: …" line, else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (said or lines or ["it said nothing"])[-1][:300]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["no output"])[-1][:300]

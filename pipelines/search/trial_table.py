@@ -1,4 +1,4 @@
-"""A sweep's trials as a table, best first, and its best trial as something to paste."""
+"""Prints a sweep's trials as a table, best first, and formats its best trial for pasting."""
 
 import math
 import shlex
@@ -18,8 +18,8 @@ _COLORS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": 
 _REDRAW_SECONDS = 1.0
 
 
-def show(search: Search) -> None:
-    """Prints the table; on a terminal, anew every second for as long as a trial runs."""
+def print_trials(search: Search) -> None:
+    """Prints the table; on a terminal, redraws it every second while a trial is running."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -35,17 +35,17 @@ def show(search: Search) -> None:
         console.print(_table(search, search.trials()))
 
 
-def best(search: Search) -> str:
-    """The best trial's values as YAML, the command that repeats it, and how to test what it learned.
+def best_trial(search: Search) -> str:
+    """Returns the best trial's settings as YAML, the command that repeats it, and the command that tests its run.
 
     Raises:
-        ValueError: no trial has a value yet.
+        ValueError: If no trial has a value yet.
     """
     trial = next((trial for trial in search.trials() if trial.best is not None and trial.state != "failed"), None)
     if trial is None:
-        raise UserError(f"No trial of {search.folder.name} has a value yet; `sweep show` says where each stands.")
+        raise UserError(f"No trial of {search.folder.name} has a value yet; `sweep show` shows the state of each.")
     words = [word for word in search.sweep.command if word not in ("${env}", "/usr/bin/env")]
-    flags = [f"--{name}={_spelled(value)}" for name, value in trial.values.items()]
+    flags = [f"--{name}={_to_yaml(value)}" for name, value in trial.values.items()]
     command: list[str] = []
     for word in words:
         if word.startswith("${args"):
@@ -64,9 +64,11 @@ def best(search: Search) -> str:
 
 def _table(search: Search, trials: list[Trial]) -> Table:
     counts = {state: sum(trial.state == state for trial in trials) for state in _COLORS}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     cap = f" of at most {search.run_cap}" if search.run_cap else ""
-    table = Table(title=f"{search.folder.name}: {len(trials)} trials{cap}, {told or 'none yet'}", title_justify="left")
+    table = Table(
+        title=f"{search.folder.name}: {len(trials)} trials{cap}, {states or 'none yet'}", title_justify="left"
+    )
     table.add_column("trial", justify="right")
     table.add_column(search.sweep.metric, justify="right")
     for name in search.sweep.searched:
@@ -75,18 +77,18 @@ def _table(search: Search, trials: list[Trial]) -> Table:
     table.add_column("time", justify="right")
     table.add_column("state", overflow="fold")
     for trial in trials:
-        told = trial.state + (f": {trial.reason}" if trial.reason else "")
+        state = trial.state + (f": {trial.reason}" if trial.reason else "")
         table.add_row(
             str(trial.number),
             figure(trial.best),
             *(setting(trial.values[name]) for name in search.sweep.searched),
             str(len(trial.metric)),
             duration(trial.seconds),
-            Text(told, style=_COLORS[trial.state]),
+            Text(state, style=_COLORS[trial.state]),
         )
     return table
 
 
-def _spelled(value: object) -> str:
-    """A value as the command line takes it."""
+def _to_yaml(value: object) -> str:
+    """A value as YAML on one line, as the command line reads it."""
     return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()

@@ -1,6 +1,6 @@
-"""Runs a sweep that W&B leads: W&B chooses the points, its own agents start the runs, here and on other machines.
+"""Runs a sweep controlled by W&B: its service chooses the points, and its agents start the runs, on any machine.
 
-An agent is `wandb agent`, unmodified; the sweep file goes to W&B as it is.
+An agent is an unmodified `wandb agent`, and the sweep file is sent to W&B unchanged.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ import yaml
 
 from common.errors import UserError
 from pipelines.console.formatting import setting
-from pipelines.search.local_machine import shares, visible_gpus
+from pipelines.search.local_machine import trial_environments, visible_gpus
 from pipelines.search.watchdog import MARK, Watchdog
 from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
 
 _POLL_SECONDS = 0.2
-_END_SECONDS = 15.0  # for agents to end their runs after each signal; a run's own clean end takes a few
+_END_SECONDS = 15.0  # that agents have to end their runs after each signal; a run takes a few to end cleanly
 
-Agent = tuple["subprocess.Popen[bytes]", Path]  # and what it prints
+Agent = tuple["subprocess.Popen[bytes]", Path]  # process and log file
 
 
 def run_on_wandb(
@@ -35,40 +35,41 @@ def run_on_wandb(
     gpus_per_trial: int = 1,
     count: int | None = None,
 ) -> None:
-    """Registers a sweep at W&B and works on it with agents on this machine until it ends.
+    """Registers a sweep with W&B and runs agents for it on this machine until the sweep ends.
 
     Args:
-        sweep: a sweep file; or a sweep that is there already, as ENTITY/PROJECT/ID, to lend a hand with it.
-        parallel: how many runs at a time; None for one per `gpus_per_trial` GPUs, or one on a machine without.
-        gpus_per_trial: each run sees these GPUs and no others.
-        count: how many runs this machine starts at most, shared out among its agents beforehand.
+        sweep: Path of a sweep file; or ENTITY/PROJECT/ID of a registered sweep, to run agents for it.
+        parallel: Number of agents, ≥ 1; None for one per `gpus_per_trial` GPUs, or one without GPUs.
+        gpus_per_trial: Number of GPUs that each run sees, ≥ 1.
+        count: Largest number of runs that this machine starts, divided among its agents; None for no limit.
 
     Raises:
-        ValueError: not logged in, no answer from W&B, no such sweep, too few GPUs, or an agent that could not go on.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; all agents and their runs have ended.
+        ValueError: If the user is not logged in, W&B can't be reached or refuses the sweep, the machine has too few
+            GPUs, or an agent fails.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when all agents and their runs have ended.
     """
     _check_login()
-    environments = shares(parallel or (None if visible_gpus() else 1), gpus_per_trial)
+    environments = trial_environments(parallel or (None if visible_gpus() else 1), gpus_per_trial)
     path = _create(sweep) if isinstance(sweep, Path) else sweep
     if not re.fullmatch(r"[^/\s]+/[^/\s]+/[^/\s]+", path):
-        raise UserError(f"{path!r} is no sweep; give a sweep file, or ENTITY/PROJECT/ID as W&B's page shows it.")
+        raise UserError(f"{path!r} is not a W&B sweep; give a sweep file, or ENTITY/PROJECT/ID as W&B's page shows it.")
     folder = Path("logs") / "sweeps" / path.rpartition("/")[2]
     folder.mkdir(parents=True, exist_ok=True)
     print(f"join it from other machines with: wandb agent {path}")
-    print(f"agents: {len(environments)} on this machine; what they and their runs print is in {folder}")
+    print(f"agents: {len(environments)} on this machine; their output and that of their runs is in {folder}")
     mark = secrets.token_hex(8)
     watchdog = Watchdog(mark)
     agents: list[Agent] = []
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for place, environment in enumerate(environments):
-            share = None if count is None else (count + place) // len(environments)
-            if share != 0:
-                agents.append(_start(path, folder, place, share, {**environment, MARK: mark}))
+        for index, environment in enumerate(environments):
+            own_count = None if count is None else (count + index) // len(environments)
+            if own_count != 0:
+                agents.append(_start(path, folder, index, own_count, {**environment, MARK: mark}))
         _follow(agents, folder)
     except KeyboardInterrupt:
-        print("The runs here are stopped; the sweep stays open for agents.", file=sys.stderr)
-        with contextlib.suppress(KeyboardInterrupt):  # at the second Ctrl-C what is left is killed at once
+        print("The runs on this machine were stopped; other agents can continue the sweep.", file=sys.stderr)
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C kills the rest immediately
             _end(agents)
         raise
     finally:
@@ -77,46 +78,48 @@ def run_on_wandb(
 
 
 def _check_login() -> None:
-    instead = "or search without it: --engine local"
+    instead = "or search without W&B: --engine local"
     if wandb_mode() != "online":
-        raise UserError(f"W&B leads a sweep only for users who are logged in; run `wandb login` first, {instead}.")
+        raise UserError(
+            f"You are not logged in to W&B, which would control the sweep; run `wandb login` first, {instead}."
+        )
     if not reachable():
         raise UserError(f"W&B at {server_name()} can't be reached; try again later, {instead}.")
 
 
 def _create(file: Path) -> str:
-    """Registers a sweep file; the sweep's path."""
+    """Registers a sweep file; returns ENTITY/PROJECT/ID."""
     import wandb
     from wandb.errors import Error
 
     content: dict[str, Any] = yaml.safe_load(file.read_text())
     project = os.environ.get("WANDB_PROJECT") or content.get("project") or PROJECT
     entity = os.environ.get("WANDB_ENTITY") or content.get("entity")
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             sweep_id = wandb.sweep(content, entity=entity, project=project)
     except (Error, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"W&B did not take {file} ({reason}); correct it, or search with --engine local.") from error
-    for violation in re.findall(r"Violation \d+\. (.*)", said.getvalue()):
-        print(f"W&B doubts {file}: {violation}", file=sys.stderr)
-    print(f"sweep: {said.getvalue().rpartition('URL:')[2].split()[0]}")
-    # W&B's client has put what its server said into the environment, where it looks itself.
+        raise UserError(f"W&B refused {file} ({reason}); correct it, or search with --engine local.") from error
+    for violation in re.findall(r"Violation \d+\. (.*)", output.getvalue()):
+        print(f"W&B's warning about {file}: {violation}", file=sys.stderr)
+    print(f"sweep: {output.getvalue().rpartition('URL:')[2].split()[0]}")
+    # W&B's client stores the server's answer in these environment variables.
     return f"{os.environ['WANDB_ENTITY']}/{os.environ['WANDB_PROJECT']}/{sweep_id}"
 
 
-def _start(path: str, folder: Path, place: int, count: int | None, environment: dict[str, str]) -> Agent:
-    """Starts an agent in a session of its own, so that a terminal's Ctrl-C reaches it through this process alone."""
-    log = folder / f"agent-{os.getpid()}-{place}.log"
-    many = ["--count", str(count)] if count is not None else []
+def _start(path: str, folder: Path, index: int, count: int | None, environment: dict[str, str]) -> Agent:
+    """Starts an agent in a session of its own, so that Ctrl-C on the terminal reaches it only through this process."""
+    log = folder / f"agent-{os.getpid()}-{index}.log"
+    limit = ["--count", str(count)] if count is not None else []
     with log.open("ab") as output:
         agent = subprocess.Popen(
-            [sys.executable, "-m", "wandb", "agent", "--forward-signals", *many, path],
+            [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, path],
             env={
                 **{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
                 "WANDB_DIR": str(folder.resolve()),
-                # The sweep's command says "python" and means this one, whether or not its environment is active.
+                # `python` in the sweep's command is this interpreter, whether or not its environment is active.
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
                 **environment,
             },
@@ -129,35 +132,35 @@ def _start(path: str, folder: Path, place: int, count: int | None, environment: 
 
 
 def _follow(agents: list[Agent], folder: Path) -> None:
-    """Waits for the agents and names each run that they start.
+    """Waits for the agents and prints the parameters of each run that they start.
 
     Raises:
-        ValueError: an agent ended with an error; the others have been ended too.
+        ValueError: If an agent fails; the others are ended then.
     """
-    named = {file for file in _given(folder) if _values(file) is not None}
+    printed = {file for file in _run_configs(folder) if _parameters(file) is not None}
     alive = True
     while alive:
         alive = _any_alive(agents)
-        for file in _given(folder):
-            if file not in named and (values := _values(file)) is not None:
-                named.add(file)
-                print(f"run {file.stem.removeprefix('config-')}: {values}", flush=True)
+        for file in _run_configs(folder):
+            if file not in printed and (parameters := _parameters(file)) is not None:
+                printed.add(file)
+                print(f"run {file.stem.removeprefix('config-')}: {parameters}", flush=True)
         for agent, log in agents:
             if agent.returncode:
                 _end(agents)
                 lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-                reason = (lines or ["it said nothing"])[-1].removeprefix("wandb: ").removeprefix("ERROR ").rstrip(".")
-                raise UserError(f"A W&B agent ended with status {agent.returncode} ({reason}); {log} has the whole.")
+                reason = (lines or ["no output"])[-1].removeprefix("wandb: ").removeprefix("ERROR ").rstrip(".")
+                raise UserError(f"A W&B agent ended with status {agent.returncode} ({reason}); see {log}.")
         time.sleep(_POLL_SECONDS)
 
 
-def _given(folder: Path) -> list[Path]:
-    """The files in which W&B's client keeps the values that it was given for each run."""
+def _run_configs(folder: Path) -> list[Path]:
+    """Returns the files in which W&B's client stores the parameters of each run, oldest first."""
     return sorted(folder.glob("wandb/sweep-*/config-*.yaml"), key=lambda file: file.stat().st_mtime)
 
 
-def _values(file: Path) -> str | None:
-    """What such a file says; None while it is being written."""
+def _parameters(file: Path) -> str | None:
+    """Formats the parameters in such a file; None while it is being written."""
     try:
         content = yaml.safe_load(file.read_text())
     except yaml.YAMLError:
@@ -167,7 +170,7 @@ def _values(file: Path) -> str | None:
 
 
 def _end(agents: list[Agent]) -> None:
-    """Ends the agents, which pass the signals on to their runs; whatever is left then, the watchdog kills."""
+    """Ends the agents, which forward the signals to their runs; the watchdog kills those that remain."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         for agent, _ in agents:
             if agent.poll() is None:

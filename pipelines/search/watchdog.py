@@ -1,8 +1,8 @@
-"""Ends the trials of a launcher that was killed: `python -m pipelines.search.watchdog MARK`.
+"""Kills the trials of a launcher that has ended: `python -m pipelines.search.watchdog MARK`.
 
-It waits for the end of its standard input, which comes when the launcher ends, however that happens, and then kills
-every process that has the launcher's mark in its environment: trials, their children, and theirs. A process group does
-not reach those that made a group of their own. It is nobody's child, since Ray kills the children of what it ends.
+The watchdog waits until its standard input is closed, which happens when the launcher ends, however it ends. Then it
+kills every process with the launcher's mark in its environment: trials and their descendants, also those in process
+groups of their own. It detaches itself from the launcher, because Ray kills the children of a worker that ends.
 """
 
 import os
@@ -18,11 +18,11 @@ _PAUSE_SECONDS = 0.1
 
 
 class Watchdog:
-    """Kills what a launcher has started, once the launcher has ended or closes it.
+    """A process that kills all processes of a launcher when the launcher ends, or calls `close`.
 
     Args:
-        mark: the value of `MARK` in the environment of all that is to be killed.
-        keep_open: descriptors that stay open until all is done, such as that of a lock.
+        mark: Value of the environment variable `MARK` in the processes to kill.
+        keep_open: File descriptors to hold open until then, such as that of a lock.
     """
 
     def __init__(self, mark: str, keep_open: tuple[int, ...] = ()) -> None:
@@ -35,29 +35,29 @@ class Watchdog:
         )
 
     def close(self) -> None:
-        """Has it do its work now, and waits until all is dead."""
+        """Kills the processes now, and waits until they have ended."""
         self._process.communicate()
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """All other processes of this user with the mark, or with one that goes on after it and a slash."""
-    found = []
+    """Returns this user's other processes whose mark is `mark`, or begins with `mark` and a slash."""
+    processes = []
     for process in psutil.process_iter():
         try:
-            its_own = process.environ().get(MARK, "")
-            if process.pid != os.getpid() and (its_own == mark or its_own.startswith(f"{mark}/")):
-                found.append(process)
-        except psutil.Error:  # gone, or another user's
+            value = process.environ().get(MARK, "")
+            if process.pid != os.getpid() and (value == mark or value.startswith(f"{mark}/")):
+                processes.append(process)
+        except psutil.Error:  # ended, or another user's
             continue
-    return found
+    return processes
 
 
 def kill_marked(mark: str) -> None:
-    """Kills until nothing is left, twice in a row: a process may be about to start another."""
-    quiet = 0
-    while quiet < 2:
+    """Kills marked processes until two searches in a row find none: a process may be about to start another."""
+    empty_searches = 0
+    while empty_searches < 2:
         processes = marked(mark)
-        quiet = 0 if processes else quiet + 1
+        empty_searches = 0 if processes else empty_searches + 1
         for process in processes:
             try:
                 process.kill()

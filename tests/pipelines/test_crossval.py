@@ -1,4 +1,4 @@
-"""Cross-validation: its figures are those of its runs, its folds the training images, its test is one and the last."""
+"""Cross-validation: scores equal those of the runs, folds partition the training images, the test comes once, last."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from datamodules import Digits
 from modules import SoftmaxRegression
 from pipelines.cross_validation import plan as planning
-from pipelines.cross_validation.fold_plot import draw
+from pipelines.cross_validation.fold_plot import plot_folds
 from pipelines.cross_validation.plan import Plan, make_plan, read_plan
 from pipelines.cross_validation.results import Fold, Result
 from pipelines.crossval import main
@@ -53,7 +53,7 @@ if Path("hang").exists() and Path("hang").read_text() in ("", f"{fold}"):
 
 
 class ManyScales(SoftmaxRegression):
-    """Says that one run evaluates several scales of its weights."""
+    """Declares that one run evaluates several weight scales."""
 
     one_pass_settings: ClassVar[dict[str, str]] = {"weight_scale": "report_scales"}
 
@@ -68,7 +68,7 @@ class ManyScales(SoftmaxRegression):
 
 
 def fake(folder: Path, **content: Any) -> Path:
-    """The folder of a cross-validation whose runs need no torch; it has not begun, so it is resumed."""
+    """The folder of a cross-validation whose runs need no torch; none has begun, so it is started with --resume."""
     script = folder / "trial.py"
     script.write_text(FAKE_TRIAL)
     settings: dict[str, Any] = {"folds": 3, "grid": {"x": [1, 2]}, "metric": "val/accuracy", "goal": "maximize"}
@@ -84,7 +84,7 @@ def fake(folder: Path, **content: Any) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """`python -m pipelines.crossval`: exit status, what it printed and complained."""
+    """Runs `python -m pipelines.crossval`; its exit status, output and error output."""
     process = start(folder, *arguments)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
@@ -108,7 +108,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished cross-validation of softmax regression on Digits: its folder, and what it printed."""
+    """A finished cross-validation of softmax regression on Digits: its folder and its output."""
     folder = tmp_path_factory.mktemp("done")
     finished = run_pipeline("crossval", [*DIGITS, "--folds", "2", "--optimizer.lr", "0.1", "--parallel", "2"], folder)
     assert (finished.code, finished.err) == (0, "")
@@ -140,8 +140,8 @@ def test_folds_partition_the_training_images(done: tuple[Path, str]) -> None:
     whole = load_digits()
     images = np.rint(whole.images * (255 / 16)).astype(np.uint8)[np.arange(len(whole.target)) % 5 != 0]
     held_out = []
-    for place in (0, 1):
-        (path,) = (folder.parents[1] / "softmax").glob(f"*-000{place}")
+    for fold in (0, 1):
+        (path,) = (folder.parents[1] / "softmax").glob(f"*-000{fold}")
         settings = yaml.safe_load((path / "config.yaml").read_text())["data"]["init_args"]
         data = Digits(**settings)
         data.setup("validate")
@@ -206,12 +206,12 @@ def test_all_folds_fail(tmp_path: Path) -> None:
     folder = fake(tmp_path, grid={"x": [13]}, folds=2)
     code, out, err = run(tmp_path, "--resume", str(folder))
     assert code == 1
-    assert err == "No setting has a figure for every fold, so none is chosen.\n"
+    assert err == "No setting has a score on every fold, so none is selected.\n"
     assert "  0.1300 ± nan over 1 of 2 folds only  x=13" in out
     assert len((tmp_path / "started.txt").read_text().splitlines()) == 1  # nothing was trained on all images
 
 
-def test_the_smaller_is_better(tmp_path: Path) -> None:
+def test_a_goal_of_minimize_selects_the_smallest_mean(tmp_path: Path) -> None:
     folder = fake(tmp_path, goal="minimize", folds=2)
     code, out, err = run(tmp_path, "--resume", str(folder))
     assert "best setting       x=1" in out
@@ -237,8 +237,8 @@ def test_one_run_a_fold_evaluates_all_values(tmp_path: Path) -> None:
     assert [float(row["val/accuracy"]) for row in listed[:3]] == pytest.approx([0.05, 0.051, 0.052])
 
 
-def test_a_class_says_what_it_evaluates_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only grids of other settings multiply the runs."""
+def test_a_class_declares_what_it_evaluates_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values of one_pass_settings add no runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pipelines.search.parameter_check.check_parameters", lambda sweep: None)  # takes 5 s
     arguments = [*DIGITS, "--model", f"{__name__}.ManyScales"]
@@ -267,11 +267,11 @@ def test_stopped_and_resumed(tmp_path: Path, number: int) -> None:
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    go_on = f"go on with         python -m pipelines.crossval --resume {folder.relative_to(tmp_path)} --no-test"
-    assert err == f"{go_on}\nStopped.\n"
+    continue_with = f"continue with      python -m pipelines.crossval --resume {folder.relative_to(tmp_path)} --no-test"
+    assert err == f"{continue_with}\nStopped.\n"
     assert not left_over(tmp_path)
     (tmp_path / "hang").unlink()
-    code, out, err = run(tmp_path, *go_on.split()[6:])
+    code, out, err = run(tmp_path, *continue_with.split()[5:])
     assert (code, err) == (0, "")
     assert sum("x=" in line and "±" in line for line in out.splitlines()) == 2
 
@@ -288,15 +288,15 @@ def test_stopped_in_the_final_run(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "best setting       x=2" in out
-    assert err.startswith("go on with         python -m pipelines.crossval --resume logs/sweeps/crossval-fake-")
+    assert err.startswith("continue with      python -m pipelines.crossval --resume logs/sweeps/crossval-fake-")
     assert not left_over(tmp_path)
     (tmp_path / "hang").unlink()
-    run(tmp_path, *err.splitlines()[0].split()[6:])
+    run(tmp_path, *err.splitlines()[0].split()[5:])
     assert (tmp_path / "started.txt").read_text().splitlines()[4:] == ["2 None", "2 None"]  # the final run alone
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one sentence with which a command line is refused."""
+    """The sentence with which a command line ends with status 2."""
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
@@ -309,28 +309,34 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--folds 5", "Say what to validate: --config with a topic"),
+        ("--folds 5", "There is no --config; give a topic (caption_lstm, "),
         ("--config softmx", "There is no topic or file 'softmx'; did you mean softmax?"),
-        ("{digits} --folds 1", "--folds is 1; give at least 2."),
+        ("{digits} --folds 1", "--folds is 1; it must be at least 2."),
         ("{digits} --folds many", "Argument --folds: invalid int value: 'many';"),
         ("{digits} --folds 2000", "num_folds is 2000, but there are 1437 training images; give at most 1437."),
-        ("{digits} --parallel 0", "--parallel is 0; give at least 1."),
-        ("{digits} --data.fold 1", "--data.fold was given, but each fold's run has its own; leave it out."),
-        ("{digits} --data.num_folds=3", "--data.num_folds was given, but each fold's run has its own;"),
-        ("{digits} --grid data.fold=1,2", "--grid data.fold was given, but each fold's run has its own;"),
+        ("{digits} --parallel 0", "--parallel is 0; it must be at least 1."),
+        (
+            "{digits} --data.fold 1",
+            "--data.fold was given, but it differs between the runs of the folds; leave it out.",
+        ),
+        ("{digits} --data.num_folds=3", "--data.num_folds was given, but it differs between the runs of the folds;"),
+        ("{digits} --grid data.fold=1,2", "--grid data.fold was given, but it differs between the runs of the folds;"),
         ("{digits} --ckpt_path x.ckpt", "--ckpt_path was given, but"),
         ("{digits} --grid model.reg", "--grid is 'model.reg'; give NAME=VALUE,VALUE,…"),
         ("{digits} --grid model.reg=", "--grid model.reg has the values ''; give one or more"),
         ("{digits} --grid model.reg=1,,2", "--grid model.reg has the values '1,,2'; give one or more"),
         ("{digits} --grid model.reg=1,", "--grid model.reg has the values '1,'; give one or more"),
-        ("{digits} --grid model.reg=0.1,1e-1", "--grid model.reg has the value 0.1 twice; give each once."),
+        ("{digits} --grid model.reg=0.1,1e-1", "--grid model.reg has the value 0.1 twice; give each value once."),
         ("{digits} --grid model.reg=1 --grid model.reg=2", "--grid model.reg was given twice; give all its values"),
-        ("{digits} --grid model.reg=1 --model.reg 2", "--model.reg was given beside --grid model.reg; give one"),
+        ("{digits} --grid model.reg=1 --model.reg 2", "--model.reg and --grid model.reg were both given; give one"),
         ("{digits} --grid model.regg=1,2", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
         ("{digits} --model.regg 1", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
-        ("{digits} --checkpoint.monitor train/loss", "checkpoint.monitor is train/loss; give a metric of the"),
-        ("--resume nothing", "nothing is no cross-validation; give a folder such as"),
-        ("--resume nothing --folds 3", "--resume takes up settings, folds and grid as they were;"),
+        (
+            "{digits} --checkpoint.monitor train/loss",
+            "checkpoint.monitor is train/loss; it must be a validation metric",
+        ),
+        ("--resume nothing", "nothing is not a cross-validation's folder; give one such as"),
+        ("--resume nothing --folds 3", "--resume continues with the same settings, folds and grid;"),
     ],
 )
 def test_mistakes(
@@ -342,10 +348,10 @@ def test_mistakes(
 
 
 def results(plan: Plan) -> list[Result]:
-    """Three folds of each setting, with random figures."""
-    chance = np.random.default_rng(0)
+    """Three folds of each setting, with random scores."""
+    rng = np.random.default_rng(0)
     return [
-        Result(values, [Fold(i, "run", float(chance.random()), "finished", None) for i in range(plan.folds)])
+        Result(values, [Fold(i, "run", float(rng.random()), "finished", None) for i in range(plan.folds)])
         for values in plan.settings
     ]
 
@@ -361,7 +367,7 @@ def results(plan: Plan) -> list[Result]:
         ({}, "linear", ["softmax"]),
     ],
 )
-def test_the_picture(
+def test_the_plot(
     grid: dict[str, list[Any]], scale: str, ticks: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib.figure import Figure
@@ -376,16 +382,16 @@ def test_the_picture(
     monkeypatch.setattr(Figure, "savefig", keep)
     plan = Plan("softmax", [], 3, grid, "val/accuracy", "maximize")
     made = results(plan)
-    draw(plan, made[::-1], tmp_path / "folds.png")
+    plot_folds(plan, made[::-1], tmp_path / "folds.png")
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == scale
     if ticks is not None:
         assert [label.get_text() for label in axes.get_xticklabels()] == ticks
     clouds = [found.get_offsets() for found in axes.collections]
     points = np.concatenate([cloud for cloud in clouds if len(cloud) == 3])
-    assert sorted(points[:, 1]) == pytest.approx(sorted(figure for result in made for figure in result.figures))
+    assert sorted(points[:, 1]) == pytest.approx(sorted(score for result in made for score in result.scores))
     (bars,) = axes.containers
     means = np.array(bars[0].get_xydata())
-    expected = [[place if ticks else next(iter(r.values.values())), np.mean(r.figures)] for place, r in enumerate(made)]
+    expected = [[i if ticks else next(iter(r.values.values())), np.mean(r.scores)] for i, r in enumerate(made)]
     np.testing.assert_allclose(means, sorted(expected))
     assert Image.open(tmp_path / "folds.png").format == "PNG"

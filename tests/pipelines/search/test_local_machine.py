@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.search.local_machine import LocalMachine, shares
+from pipelines.search.local_machine import LocalMachine, trial_environments
 from pipelines.search.trial_process import Job
 from pipelines.search.watchdog import marked
 from tests.command_line import PROJECT
@@ -33,16 +33,16 @@ def test_a_failed_trial_leaves_no_process_while_the_launcher_goes_on(tmp_path: P
 
 def test_gpus_are_dealt_out_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    seen = [place["CUDA_VISIBLE_DEVICES"] for place in shares(None, 2)]
-    assert seen == ["4,5", "6,7"]
-    assert [place["CUDA_VISIBLE_DEVICES"] for place in shares(3, 2)] == ["4,5", "6,7", "4,5"]
-    with pytest.raises(ValueError, match="shows 4 GPUs; give fewer"):
-        shares(None, 5)
+    devices = [environment["CUDA_VISIBLE_DEVICES"] for environment in trial_environments(None, 2)]
+    assert devices == ["4,5", "6,7"]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in trial_environments(3, 2)] == ["4,5", "6,7", "4,5"]
+    with pytest.raises(ValueError, match="has 4 GPUs; give fewer"):
+        trial_environments(None, 5)
 
 
 def test_without_gpus_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
-    assert shares(None, 1) == [{"OMP_NUM_THREADS": "1"}] * cores
-    assert shares(1, 1) == [{"OMP_NUM_THREADS": str(cores)}]
+    assert trial_environments(None, 1) == [{"OMP_NUM_THREADS": "1"}] * cores
+    assert trial_environments(1, 1) == [{"OMP_NUM_THREADS": str(cores)}]

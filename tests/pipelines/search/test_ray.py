@@ -94,7 +94,7 @@ def _check_ended(folder: Path) -> None:
     trials = the_trials(folder)
     assert Counter(trial.state for trial in trials) == {"finished": 4, "failed": 2}
     reasons = {trial.values["x"]: trial.reason for trial in trials if trial.state == "failed"}
-    assert reasons == {2: "exit status 3: it said nothing", 4: "killed by SIGKILL: out of memory?"}
+    assert reasons == {2: "exit status 3: no output", 4: "killed by SIGKILL: out of memory?"}
     assert left_over(folder) == []
 
 

@@ -21,16 +21,16 @@ def test_a_reader_sees_what_a_launcher_notes_as_it_happens(tmp_path: Path) -> No
     launcher = Search.create(_sweep(tmp_path), tmp_path / "logs")
     reader = Search(launcher.folder)
     launcher.join()
-    trial = launcher.next()
+    trial = launcher.next_trial()
     assert trial is not None
-    assert [seen.state for seen in reader.trials()] == ["running"]
+    assert [trial.state for trial in reader.trials()] == ["running"]
     launcher.report(trial.number, [0.5, 0.2, 0.4])
     assert reader.trials()[0].metric == [0.5, 0.2, 0.4] and reader.trials()[0].best == 0.2
     launcher.finish(trial.number, "finished", None, 1.5)
     assert (reader.trials()[0].state, reader.trials()[0].seconds) == ("finished", 1.5)
-    launcher.next()
+    launcher.next_trial()
     launcher.leave()
-    assert [seen.state for seen in reader.trials()] == ["finished", "interrupted"]
+    assert [trial.state for trial in reader.trials()] == ["finished", "interrupted"]
 
 
 def test_a_trial_that_takes_every_launcher_down_is_given_up(tmp_path: Path) -> None:
@@ -38,12 +38,12 @@ def test_a_trial_that_takes_every_launcher_down_is_given_up(tmp_path: Path) -> N
     for _ in range(6):
         launcher = Search(folder)
         launcher.join()
-        trial = launcher.next()
+        trial = launcher.next_trial()
         assert trial is not None and trial.number == 0
         launcher.leave()
     last = Search(folder)
     last.join()
-    assert last.next() is None
+    assert last.next_trial() is None
     assert (last.trials()[0].state, last.trials()[0].reason) == ("failed", "its launcher died 6 times while it ran")
 
 
@@ -52,7 +52,7 @@ def test_samplers_that_learn_come_near_to_the_best(tmp_path: Path, sampler: str)
     search = Search.create(_sweep(tmp_path, "bayes"), tmp_path / "logs", "gp" if sampler == "gp" else "tpe")
     search.join()
     for number in range(30):
-        trial = search.next()
+        trial = search.next_trial()
         assert trial is not None
         search.report(number, [abs(trial.values["lr"] - 0.3) + 0.5 * trial.values["flip"]])
         search.finish(number, "finished", None, 0.0)

@@ -1,4 +1,4 @@
-"""Whole sweeps by the command line, of trials that need no torch and fail in every way there is."""
+"""Whole sweeps started from the command line, with trials that need no torch and fail in every possible way."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labeled(tmp_path: Path) 
         "well": None,
         "exception": "exit status 1: RuntimeError: all is lost",
         "sentence": "exit status 1: x must be smaller; give less.",
-        "exit 3": "exit status 3: it said nothing",
+        "exit 3": "exit status 3: no output",
         "sigkill": "killed by SIGKILL: out of memory?",
         "nan": "train/loss became nan at step 0",
         "hang": "ran longer than 4 s",
@@ -62,7 +62,7 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labeled(tmp_path: Path) 
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
     points = list(range(100))
     ways = ["exception", "nan", "sigkill", "exit 3", "hang"]
-    hows = {str(10 * place + 5): ways[place % 5] for place in range(10)}
+    hows = {str(10 * i + 5): ways[i % 5] for i in range(10)}
     parameters = {"x": {"values": points}, "hows": {"value": hows}, "pause": {"value": 0.1}, "steps": {"value": 2}}
     file = write_sweep(tmp_path, parameters=parameters)
     process = start_sweep(tmp_path, "run", str(file), "--parallel", "4", "--time-limit", "5")
@@ -76,8 +76,14 @@ def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_pro
     trials = the_trials(tmp_path)
     assert sorted(trial.values["x"] for trial in trials) == points
     failed = {str(trial.values["x"]): str(trial.reason) for trial in trials if trial.state == "failed"}
-    told = {"exception": "lost", "nan": "nan", "sigkill": "SIGKILL", "exit 3": "status 3", "hang": "longer than 5 s"}
-    assert failed.keys() == hows.keys() and all(told[hows[x]] in reason for x, reason in failed.items())
+    expected = {
+        "exception": "lost",
+        "nan": "nan",
+        "sigkill": "SIGKILL",
+        "exit 3": "status 3",
+        "hang": "longer than 5 s",
+    }
+    assert failed.keys() == hows.keys() and all(expected[hows[x]] in reason for x, reason in failed.items())
     assert Counter(trial.state for trial in trials) == {"finished": 90, "failed": 10}
     repeated = len(tried(tmp_path)) - len(points)
     assert 0 <= repeated <= 8  # only those that ran when their launcher was killed start again
@@ -95,7 +101,7 @@ def test_two_launchers_share_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, how: signal.Signals) -> None:
+def test_a_stopped_sweep_says_how_to_continue_and_does(tmp_path: Path, how: signal.Signals) -> None:
     file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2, 3]}, "pause": {"value": 0.5}})
     process = start_sweep(tmp_path, "run", str(file), "--parallel", "1")
     wait_for_starts(tmp_path, 1)
@@ -109,7 +115,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_does(tmp_path: Path, how: signal.
     assert sorted(trial.values["x"] for trial in the_trials(tmp_path)) == [1, 2, 3]
 
 
-def test_random_search_repeats_by_its_seed_and_never_a_point(tmp_path: Path) -> None:
+def test_random_search_is_reproducible_and_never_repeats_a_point(tmp_path: Path) -> None:
     parameters = {"x": {"min": 1, "max": 8}}
     orders = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
@@ -119,7 +125,7 @@ def test_random_search_repeats_by_its_seed_and_never_a_point(tmp_path: Path) -> 
         assert run_sweep(folder, "run", str(file), "--parallel", "1", "--seed", seed)[0] == 0
         orders.append(tried(folder))
     assert orders[0] == orders[1] != orders[2]
-    assert all(sorted(order) == list(range(1, 9)) for order in orders)  # then it ends, since there are no more
+    assert all(sorted(order) == list(range(1, 9)) for order in orders)  # then it ends: no point is left
 
 
 def test_bayes_finds_the_good_end_of_a_range(tmp_path: Path) -> None:
@@ -152,25 +158,25 @@ def test_a_metric_that_no_run_logs_is_noticed_after_the_first(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "message"),
     [
         (lambda text: text.replace("{", "[", 1), "damaged in line 1"),
-        (lambda text: "7\n", "no journal of a sweep"),
-        (lambda text: "", "no journal of a sweep"),
+        (lambda text: "7\n", "not a sweep's journal"),
+        (lambda text: "", "not a sweep's journal"),
     ],
 )
-def test_a_damaged_journal_is_one_sentence(tmp_path: Path, spoil: Any, says: str) -> None:
+def test_a_damaged_journal_is_reported_in_one_sentence(tmp_path: Path, damage: Any, message: str) -> None:
     file = write_sweep(tmp_path, parameters={"x": {"values": [1]}})
     run_sweep(tmp_path, "run", str(file))
     journal = the_folder(tmp_path) / "journal.log"
-    journal.write_text(spoil(journal.read_text()))
+    journal.write_text(damage(journal.read_text()))
     before = journal.read_bytes()
     code, _, err = run_sweep(tmp_path, "resume", str(the_folder(tmp_path)))
-    assert code == 2 and says in err and err.count("\n") == 1
+    assert code == 2 and message in err and err.count("\n") == 1
     assert journal.read_bytes() == before
 
 
-def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
+def test_a_journal_with_an_incomplete_last_line_is_resumed(tmp_path: Path) -> None:
     file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}})
     run_sweep(tmp_path, "run", str(file), "--parallel", "1", "--run-cap", "1")
     journal = the_folder(tmp_path) / "journal.log"
@@ -180,19 +186,19 @@ def test_a_journal_cut_in_its_last_line_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        (["resume", "nowhere"], "nowhere is no sweep"),
+        (["resume", "nowhere"], "nowhere is not a sweep folder"),
         (["run", "nowhere.yaml"], "no sweep file nowhere.yaml"),
-        (["run", "x.yaml", "--parallel", "0"], "0 is no whole number above 0"),
-        (["run", "x.yaml", "--time-limit", "-1"], "-1 is no number of seconds above 0"),
+        (["run", "x.yaml", "--parallel", "0"], "0 is not a whole number of at least 1"),
+        (["run", "x.yaml", "--time-limit", "-1"], "-1 is not a number of seconds greater than 0"),
         (["walk"], "invalid choice"),
         ([], "required"),
     ],
 )
-def test_a_wrong_command_line_is_one_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_a_wrong_command_line_is_answered_in_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     code, out, err = run_sweep(tmp_path, *arguments)
-    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path) -> None:

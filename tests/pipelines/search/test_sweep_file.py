@@ -1,3 +1,5 @@
+"""Sweep files: what is read, what is refused, and the check against the command line."""
+
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def _write(folder: Path, text: str) -> Path:
 @pytest.mark.usefixtures("forked_check")
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters(file: Path) -> None:
-    """And it looks at what its topic's checkpoints are chosen by."""
+    """Its metric is the one by which the topic's checkpoints are chosen."""
     sweep = read_sweep(file)
     topic = sweep.command[sweep.command.index("--config") + 1]
     checkpoint = yaml.safe_load((PROJECT / "pipelines" / "configs" / f"{topic}.yaml").read_text())["checkpoint"]
@@ -38,7 +40,7 @@ def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters
 
 @pytest.mark.usefixtures("forked_check")
 @pytest.mark.parametrize(
-    ("parameters", "says"),
+    ("parameters", "message"),
     [
         ({"model.regg": {"min": 0.1, "max": 0.2}}, "'regg'; did you mean reg"),
         ({"optimizer.lr": {"values": [0.1, "much"]}}, "much"),
@@ -46,15 +48,15 @@ def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters
     ],
 )
 def test_a_parameter_that_the_command_line_does_not_take_is_named(
-    tmp_path: Path, parameters: dict[str, object], says: str
+    tmp_path: Path, parameters: dict[str, object], message: str
 ) -> None:
     content = {**yaml.safe_load(_GOOD), "parameters": parameters}
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         check_parameters(read_sweep(_write(tmp_path, yaml.safe_dump(content))))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
         ("method: random", "method: [", "not valid YAML"),
         ("method: random", "method: magic", "'magic' is unknown; give one of grid, random, bayes"),
@@ -66,10 +68,14 @@ def test_a_parameter_that_the_command_line_does_not_take_is_named(
         ("{min: 0.1, max: 0.2}", "{min: 0.3, max: 0.2}", "min must be smaller than max"),
         ("{min: 0.1, max: 0.2}", "{distribution: lognormal, mu: 1}", "unknown distribution 'lognormal'"),
         ("{min: 0.1, max: 0.2}", "{distribution: uniform, min: 1}", "but no max"),
-        ("{min: 0.1, max: 0.2}", "{distribution: log_uniform_values, min: 0, max: 1}", "above 0"),
+        (
+            "{min: 0.1, max: 0.2}",
+            "{distribution: log_uniform_values, min: 0, max: 1}",
+            "greater than 0 for log_uniform_values",
+        ),
         ("{min: 0.1, max: 0.2}", "{min: 1e-4, max: 0.2}", "write 0.0001"),
         ("{min: 0.1, max: 0.2}", "{values: []}", "at least one value"),
-        ("{min: 0.1, max: 0.2}", "{values: [1, 1]}", "with a repetition"),
+        ("{min: 0.1, max: 0.2}", "{values: [1, 1]}", "with duplicates"),
         ("{min: 0.1, max: 0.2}", "{values: [1, 2], probabilities: [0.9, 0.2]}", "sum to 1"),
         ("{min: 0.1, max: 0.2}", "0.1", "value: 0.1"),
         ("method: random", "method: grid", "which a grid can't cover"),
@@ -77,16 +83,16 @@ def test_a_parameter_that_the_command_line_does_not_take_is_named(
         ("run_cap: 3", "early_terminate: {type: median}", "type hyperband"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_sentence(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_a_mistake_in_the_file_is_explained_in_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in _GOOD
     with pytest.raises(ValueError, match=r"sweep\.yaml") as error:
         read_sweep(_write(tmp_path, _GOOD.replace(old, new)))
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.usefixtures("forked_check")
-def test_files_that_the_command_names_are_looked_for_where_the_sweep_is_started(
+def test_relative_paths_in_the_command_start_at_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.yaml").write_text((PROJECT / "pipelines" / "configs" / "softmax.yaml").read_text())
@@ -95,7 +101,7 @@ def test_files_that_the_command_names_are_looked_for_where_the_sweep_is_started(
     check_parameters(sweep)
 
 
-def test_nested_parameters_are_searched_by_dotted_name_and_handed_over_nested(tmp_path: Path) -> None:
+def test_nested_parameters_are_searched_by_dotted_name_and_passed_nested(tmp_path: Path) -> None:
     nested = "  model: {parameters: {reg: {values: [1, 2]}, margin: {value: 1.5}}}\n  optimizer.lr: {value: 0.1}\n"
     sweep = read_sweep(_write(tmp_path, _GOOD.partition("  model.reg")[0] + nested))
     assert list(sweep.parameters) == ["model.reg", "model.margin", "optimizer.lr"]
