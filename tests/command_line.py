@@ -187,7 +187,7 @@ def _child(
     sys.argv = [module, *arguments]
     from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
-    rank_zero_only.rank = _get_rank() or 0  # read from the environment at import, which was the server's
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]  # read from the environment at import, which was the server's
     try:
         if module.startswith("pipelines."):
             imported = importlib.import_module(module)

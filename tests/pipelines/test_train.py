@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from pipelines.train import main, resolve
-from tests.command_line import PROJECT, run_pipeline
+from tests.command_line import PROJECT, run_module, run_pipeline
 from tests.datamodules.files.official_files import write_cifar10
 
 DIGITS = [
@@ -308,18 +308,19 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(trained: Path, tmp_path: Pat
     folder = tmp_path / "logs" / "softmax" / trained.name
     shutil.copytree(trained, folder)
     before = (folder / "checkpoints" / "last.ckpt").read_bytes()
-    limited = (
-        "import resource, signal, sys; from pipelines.train import main\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); main(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", limited, "fit", "--ckpt_path", str(folder), "--trainer.max_epochs", "4"]
-    command += ["--trainer.callbacks", "[TrainingHealth]"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    arguments = [
+        "fit",
+        "--ckpt_path",
+        str(folder),
+        "--trainer.max_epochs",
+        "4",
+        "--trainer.callbacks",
+        "[TrainingHealth]",
+    ]
+    done = run_module("tests.full_disk", arguments, tmp_path, WANDB_MODE="disabled")
+    assert done.code == 2, done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
     assert not list(folder.rglob("*.tmp"))
 

@@ -244,6 +244,7 @@ def test_the_whole_recipe_resumes_exactly(tmp_path: Path) -> None:
     assert finished.code == 0, finished.err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_does_not_need_the_pretrained_weights_any_more(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(timm.create_model(TINY).state_dict(), file)

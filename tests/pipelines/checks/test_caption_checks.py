@@ -71,6 +71,7 @@ def test_captions_are_learned_by_heart(model: Any, passes: bool, monkeypatch: py
     assert all(torch.equal(value, before[name]) for name, value in untrained.state_dict().items())
 
 
+@pytest.mark.slow
 def test_all_checks_of_a_captioner_from_pixels() -> None:
     torch.manual_seed(0)
     data = ShapeCaptions(num_train=20, num_test=10)

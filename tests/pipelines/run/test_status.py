@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from pipelines.run.status import StatusFile, give_reason, read_status
-from tests.command_line import PROJECT, run_pipeline
+from tests.command_line import PROJECT, run_pipeline, start_pipeline
 from tests.helpers import only_run
 
 _FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.logger", "false"]
@@ -52,15 +52,12 @@ def test_a_folder_without_a_readable_status_is_unknown(tmp_path: Path) -> None:
 
 def test_ctrl_c_is_a_stop_not_a_failure(tmp_path: Path) -> None:
     arguments = [*_FIT[:-4], "--trainer.max_epochs", "100000", "--trainer.logger", "false"]
-    environment = {**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(PROJECT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.train", *arguments], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
-    )
+    process = start_pipeline("train", arguments, tmp_path)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
+    assert process.finish(60).code != 0
     assert read_status(only_run(tmp_path)).state == "stopped"
 
 
