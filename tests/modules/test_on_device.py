@@ -245,6 +245,15 @@ def evaluate(model: LightningModule, step: str, batch: tuple[Any, ...]) -> Any:
     return getattr(model, f"{step}_step")(batch, 0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def autograd_threads() -> None:
+    """Starts the threads of autograd, one for each GPU, before FakeTensorMode pretends for good that there are GPUs.
+
+    With such threads, processes forked by later tests could not compute gradients.
+    """
+    torch.ones((), requires_grad=True).backward()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_stays_on_the_device(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     topic, step = case.rsplit(" ", 1)

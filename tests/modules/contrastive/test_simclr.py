@@ -75,7 +75,7 @@ def test_a_collapse_stops_training(settings: dict[str, Any], step: int, tmp_path
         for parameter in model.projector[-1].parameters():
             parameter.zero_()
     trainer = trainer_of(tmp_path, **settings)
-    with pytest.raises(ValueError, match=r"^128 of 128 projections have the length 0.* give a smaller learning rate"):
+    with pytest.raises(ValueError, match=r"^128 of 128 projections have length 0.* use a smaller learning rate"):
         trainer.fit(model, data)
     assert trainer.global_step == step
     model.nt_xent(torch.zeros(2, 3), torch.zeros(2, 3))
@@ -203,7 +203,7 @@ def test_neighbors_need_a_memory() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"temperature": 0.0}, r"temperature is 0\.0; give a number above 0"),
+        ({"temperature": 0.0}, r"temperature is 0\.0; it must be > 0, such as 0\.5"),
         ({"knn_temperature": -1.0}, r"knn_temperature is -1\.0; it must be > 0"),
         ({"knn": 0}, "knn is 0; it must be at least 1"),
         ({"knn": 9, "knn_memory": 8}, "knn_memory is 8; it must be at least knn, 9"),
