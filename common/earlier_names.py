@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _DROPOUT = {"keep_prob": "dropout"}
-_BACKBONE = {"name": "backbone", "freeze_encoder": "freeze_backbone"}
+_BACKBONE = {"name": "backbone"}
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
     "FullyConnectedNet": _DROPOUT,
@@ -18,7 +18,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "CaptionTransformer": _DROPOUT,
     "TimmClassifier": _BACKBONE,
     "SimCLR": _BACKBONE,
-    "LinearProbe": _BACKBONE,
+    "LinearProbe": {"name": "backbone", "freeze_encoder": "freeze_backbone"},
     "FastConvNet": {"views": "test_time_augmentation"},
     "COCOCaptions": {"weights": "pretrained"},
     "NearestTrainingImages": {"neighbours": "neighbors"},

@@ -131,7 +131,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class RandomState(Callback):
-    """Stores the random number generators of every rank in the checkpoint, so that a resumed run draws the same numbers.
+    """Stores the random number generators of all ranks in the checkpoint: a resumed run draws the same numbers.
 
     Lightning stores none. They are restored right before the first training step after a resume, since hooks and data
     loaders before it may draw numbers too.

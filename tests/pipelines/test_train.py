@@ -70,13 +70,13 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("test --config softmax", "test needs a trained model; set --ckpt_path"),
         ("test --ckpt_path nothing.ckpt", "There is no checkpoint at nothing.ckpt;"),
         ("fit --config softmax --model.regg 1", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
-        ("fit --config softmax --model.reg abc", "--model.reg is 'abc'; give a number."),
-        ("fit --config softmax --model.reg=-1", "reg is -1.0; give 0 (no regularization) or more."),
-        ("fit --config svm --model.margin 0", "margin is 0.0; give a number above 0"),
+        ("fit --config softmax --model.reg abc", "--model.reg is 'abc'; it must be a number."),
+        ("fit --config softmax --model.reg=-1", "reg is -1.0; it must be ≥ 0."),
+        ("fit --config svm --model.margin 0", "margin is 0.0; it must be > 0"),
         ("fit --config softmax --model LinearSVN", "There is no class 'LinearSVN' for model; did you mean LinearSVM?"),
         ("fit --config softmax --data Digitz", "There is no class 'Digitz' for data; did you mean Digits?"),
-        ("fit --config softmax --data Digits --data.batch_size 0", "batch_size is 0; give at least 1."),
-        ("fit --config softmax --data.fold 5 --data.num_folds 5", "fold is 5; give 0 to 4, since num_folds is 5."),
+        ("fit --config softmax --data Digits --data.batch_size 0", "batch_size is 0; it must be at least 1."),
+        ("fit --config softmax --data.fold 5 --data.num_folds 5", "fold is 5; it must be"),
         (
             "fit --config softmax --data Digits --data.subset 5000",
             "subset is 5000, but there are 1293 training images",
@@ -171,7 +171,7 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "name", "said"), [("model", "LinearSVM", "strength of the L2"), ("data", "CIFAR10", "held out")]
+    ("option", "name", "said"), [("model", "LinearSVM", "Strength λ of the L2"), ("data", "CIFAR10", "held out")]
 )
 def test_help_of_one_class(option: str, name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:

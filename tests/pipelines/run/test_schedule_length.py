@@ -37,4 +37,4 @@ def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
     ]
     finished = run_pipeline("train", run, tmp_path)
     assert finished.code == 2
-    assert finished.err.strip().endswith("give --trainer.max_epochs or --trainer.max_steps.")
+    assert finished.err.strip().endswith("set --trainer.max_epochs or --trainer.max_steps.")
