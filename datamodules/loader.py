@@ -1,20 +1,20 @@
-"""A batch loader for data that lies in memory: no worker processes, no per-sample Python, exact resume.
+"""A batch loader for data in memory: no worker processes, no Python code per sample, exact resume.
 
-`torch.utils.data.DataLoader` fetches sample by sample and collates; for images of 32×32 pixels that costs more than the
-training step itself. Here one call fetches a whole batch from one tensor.
+`torch.utils.data.DataLoader` fetches sample by sample and collates; for images of 32×32 pixels that takes longer than
+the training step itself. Here one call fetches a whole batch from one tensor.
 
-Everything random is a function of (seed, epoch, step), never of what was drawn before. So the loader's whole state is
-(epoch, step), and a run that was killed goes on with the very batch that it would have seen.
+Everything random is a function of (seed, epoch, step), independent of earlier draws. So the loader's state is just
+(epoch, step), and a resumed run continues with the batch that comes next.
 
 Under data-parallel training a step's global batch is `batch_size` × number of ranks consecutive samples of one common
-shuffle, and each rank takes its share of it, augmentation included: two ranks with batches of 64 see what one process
-with batches of 128 sees. In evaluation whole batches go to the ranks in turn. No sample is padded, repeated or left
-out of an evaluation.
+shuffle, and each rank takes its share of it, augmentation included: two ranks with batches of 64 train on what one
+process with batches of 128 trains on. In evaluation whole batches go to the ranks in turn. No sample is repeated or
+left out of an evaluation.
 
 Samples of different length, such as captions, are padded to the longest of their batch. Where `lengths` are given, an
-epoch's shuffle is cut into stretches of many global batches, each stretch is sorted by length before it is cut into
-batches, and the batches are shuffled: a batch's samples are then about equally long, and which they are still differs
-from epoch to epoch.
+epoch's shuffle is cut into chunks of many global batches, each chunk is sorted by length before it is cut into
+batches, and the batches are shuffled: the samples of a batch then have about equal lengths, and still differ from
+epoch to epoch.
 
 Shapes: N samples of the data set, B of one batch on this rank, G of the step's global batch.
 """
@@ -30,22 +30,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.errors import UserError
+from common.ranges import check_range
 
-STRETCH = 50  # global batches sorted by length together: 1.1 % of the tokens of captions as long as COCO's are padding
+CHUNK = 50  # global batches sorted by length together: 1.1 % of the tokens of captions as long as COCO's are padding
 _STREAM = 0x9E3779B97F4A7C15  # odd 64-bit constant (golden ratio) that spreads neighboring steps over all seeds
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Which samples one step takes, and the random stream that belongs to the step.
+    """The samples of one step, and the step's random stream.
 
     Attributes:
-        indices: the samples of this rank, (B,) int64.
-        seed: seed of the step's random stream, the same on all ranks.
+        indices: Indices of this rank's samples, (B,) int64.
+        seed: Seed of the step's random stream, the same on all ranks.
         global_size: G, the number of samples over all ranks.
-        start: where this rank's samples begin within the global batch.
-        epoch: in which the step is, counted from 0.
-        run_seed: seed of the whole run, for what a sample draws once and keeps.
+        start: Index of this rank's first sample within the global batch.
+        epoch: Epoch of the step, counted from 0.
+        run_seed: Seed of the whole run, for numbers that a sample draws only once.
     """
 
     indices: Tensor
@@ -60,8 +61,13 @@ class Batch:
         """The step's random stream."""
         return torch.Generator().manual_seed(self.seed)
 
+    @property
+    def span(self) -> slice:
+        """The indices as a slice, for a batch of consecutive samples."""
+        return slice(int(self.indices[0]), int(self.indices[-1]) + 1)
+
     def randint(self, high: int) -> Tensor:
-        """Uniform integers in [0, high), (B,): drawn for the global batch, so that any number of ranks agrees."""
+        """Uniform integers in [0, high), (B,): drawn for the global batch, so that they don't depend on the ranks."""
         draws = torch.randint(high, (self.global_size,), generator=self.generator)
         return draws[self.start : self.start + len(self.indices)]
 
@@ -71,8 +77,8 @@ class Batch:
         return draws[self.start : self.start + len(self.indices)]
 
 
-class _Fetched(Dataset[Any]):
-    """Lets `DataLoader` workers fetch whole batches: the "sample" for which it asks is a `Batch`."""
+class _BatchDataset(Dataset[Any]):
+    """Lets `DataLoader` workers fetch whole batches: its index is a `Batch`."""
 
     def __init__(self, fetch: Callable[[Batch], Any]) -> None:
         self.fetch = fetch
@@ -80,31 +86,32 @@ class _Fetched(Dataset[Any]):
     def __getitem__(self, batch: Batch) -> Any:
         try:
             return self.fetch(batch)
-        except ValueError as error:  # DataLoader would wrap the worker's traceback around its sentence
+        except ValueError as error:  # DataLoader would wrap the worker's traceback around the message
             return ValueError(str(error))
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
 class BatchLoader:
-    """Iterates over the batches of one epoch after the other; `len` is the number of steps of an epoch on this rank.
+    """Iterates over the batches of one epoch after another; `len` is the number of steps of an epoch on this rank.
 
     Args:
-        fetch: makes a batch (any structure of tensors) from a `Batch`.
-        num_samples: number of samples of the data set, at least 1.
-        batch_size: samples per step and rank, at least 1.
-        training: shuffle, and give all ranks equally many full batches (the shuffle's remainder waits for another
-            epoch; a data set smaller than one global batch is one batch). Otherwise go through all samples in order.
-        seed: of the shuffle and of the batches' random streams.
-        rank: this process among `world_size`.
-        world_size: number of processes that share the data.
-        num_workers: worker processes that call `fetch`; 0 calls it here. The batches are the same either way.
-        lengths: of the samples, (N,) int64: training batches are made of samples of about equal length.
+        fetch: Function that returns the tensors of a `Batch`, in any structure.
+        num_samples: N, the number of samples of the data set, ≥ 1.
+        batch_size: Samples per step and rank, ≥ 1.
+        training: Whether to shuffle, and give all ranks the same number of full batches (the shuffle's remainder is
+            dropped; a data set smaller than one global batch is one batch). Otherwise all samples come in order.
+        seed: Seed of the shuffle and of the batches' random streams.
+        rank: Index of this process, in [0, world_size).
+        world_size: Number of processes that share the data.
+        num_workers: Number of worker processes that call `fetch`, ≥ 0; 0 calls it in this process. The batches are the
+            same either way.
+        lengths: Lengths of the samples, (N,) int64; training batches then hold samples of about equal length.
 
     Raises:
-        ValueError: a size below 1, a negative number of workers, fewer samples than ranks, or other than N lengths.
+        ValueError: a size is out of its range, there are fewer samples than ranks, or `lengths` has another shape.
     """
 
     def __init__(
@@ -122,21 +129,19 @@ class BatchLoader:
     ) -> None:
         if num_samples < 1:
             raise UserError("The data set has no samples; give it at least one.")
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; give at least 1.")
-        if num_workers < 0:
-            raise UserError(f"num_workers is {num_workers}; give 0 (fetch in this process) or more.")
+        check_range("batch_size", batch_size, batch_size >= 1, "at least 1")
+        check_range("num_workers", num_workers, num_workers >= 0, "at least 0, which fetches in this process")
         if num_samples < world_size:
             raise UserError(
                 f"{num_samples} samples can't be shared by {world_size} processes; "
                 f"use more samples or at most {num_samples} devices."
             )
         if lengths is not None and lengths.shape != (num_samples,):
-            raise UserError(f"lengths has shape {tuple(lengths.shape)}; give one length for each of {num_samples}.")
+            raise UserError(f"lengths has shape {tuple(lengths.shape)}; it must have shape ({num_samples},).")
         self.fetch = fetch
         self.num_samples = num_samples
         self.lengths = lengths
-        # Lightning lets no process go without a batch of its own, so a small evaluation set is cut finer.
+        # Lightning needs a batch on each process, so a small evaluation set is cut into smaller batches.
         too_few = not training and -(-num_samples // batch_size) < world_size
         self.batch_size = num_samples // world_size if too_few else batch_size
         self.training = training
@@ -145,8 +150,8 @@ class BatchLoader:
         self.world_size = world_size
         self.num_workers = num_workers
         self.epoch = 0
-        self.step = 0  # the step that comes next
-        self._begun = False  # whether a pass over (epoch, step) has begun, so that the next one is a new epoch
+        self.step = 0  # the next step
+        self._started = False  # whether an iteration from (epoch, step) has started, so that the next is a new epoch
 
     def __len__(self) -> int:
         if self.training:
@@ -155,47 +160,46 @@ class BatchLoader:
         return len(range(self.rank, batches, self.world_size))
 
     def __iter__(self) -> Iterator[Any]:
-        if self._begun:
+        if self._started:
             self.epoch, self.step = self.epoch + 1, 0
-        self._begun = True
-        fetched = map(self.fetch, self._batches()) if self.num_workers == 0 else self._fetched_by_workers()
-        for batch in fetched:
-            self.step += 1  # counted when handed over: what workers fetched ahead is not part of the state
+        self._started = True
+        for batch in map(self.fetch, self._batches()) if self.num_workers == 0 else self._fetch_in_workers():
+            self.step += 1  # counted when it is returned, since the state excludes what workers prefetched
             yield batch
 
     def padding(self) -> float:
-        """Share of padding in the epoch at which the loader stands, were all samples of a global batch padded alike."""
+        """Fraction of padding in the current epoch, if each global batch were padded to its longest sample."""
         if self.lengths is None:
-            raise UserError("The loader was given no lengths, so it can't tell how much is padding; give it some.")
+            raise UserError("The loader has no lengths to compute the padding from; give it lengths.")
         batches = [self.lengths[batch] for batch in self._shuffled(self.epoch)[: len(self)]]
         return 1 - sum(int(batch.sum()) for batch in batches) / sum(len(batch) * int(batch.max()) for batch in batches)
 
     @property
     def batch_sampler(self) -> SimpleNamespace:
-        """Leads to this loader: Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`."""
+        """An object whose `sampler` is this loader: Lightning calls `loader.batch_sampler.sampler.set_epoch`."""
         return SimpleNamespace(sampler=self)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next pass that of `epoch`; one that was resumed in the middle of it goes on there.
+        """Sets the epoch of the next iteration, which continues at the step of a resumed epoch.
 
-        Lightning calls this before each epoch. It does not hand back the loader's state to a run that is resumed at
-        the end of an epoch, so the epoch must come from its count.
+        Lightning calls this before each epoch. It doesn't restore the loader's state in a run that is resumed at the
+        end of an epoch, so the epoch has to come from here.
         """
-        if epoch != self.epoch or self._begun:
+        if epoch != self.epoch or self._started:
             self.step = 0
-        self.epoch, self._begun = epoch, False
+        self.epoch, self._started = epoch, False
 
     def state_dict(self) -> dict[str, int]:
-        """Where the loader stands: epoch, steps done in it, and the seed that they follow from."""
+        """Returns the epoch, the number of its steps done, and the seed."""
         return {"epoch": self.epoch, "step": self.step, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where `state_dict` was taken; a finished epoch goes on with the next one."""
+        """Continues from a state of `state_dict`; after a finished epoch, with the next one."""
         self.epoch, self.step, self.seed = state["epoch"], state["step"], state["seed"]
-        self._begun = self.step >= len(self)
+        self._started = self.step >= len(self)
 
     def _batches(self) -> Iterator[Batch]:
-        """The rest of the epoch, from the step that comes next."""
+        """Yields the rest of the epoch, from the next step on."""
         epoch, first_step = self.epoch, self.step
         if not self.training:
             for step in range(first_step, len(self)):
@@ -205,36 +209,35 @@ class BatchLoader:
             return
         batches = self._shuffled(epoch)
         for step in range(first_step, len(self)):
-            everyone = batches[step]
-            shares = everyone.tensor_split(self.world_size)
-            before = sum(len(share) for share in shares[: self.rank])
-            yield Batch(shares[self.rank], self._stream(epoch, step), len(everyone), before, epoch, self.seed)
+            global_batch = batches[step]
+            shares = global_batch.tensor_split(self.world_size)
+            start = sum(len(share) for share in shares[: self.rank])
+            yield Batch(shares[self.rank], self._stream(epoch, step), len(global_batch), start, epoch, self.seed)
 
     def _shuffled(self, epoch: int) -> tuple[Tensor, ...]:
-        """The global batches of a training epoch: `len(self)` of (G,) int64, after them what is left of the shuffle."""
+        """The global batches of a training epoch: `len(self)` of (G,) int64, then the remainder of the shuffle."""
         generator = torch.Generator().manual_seed(self._stream(epoch, -1))
         order = torch.randperm(self.num_samples, generator=generator)
-        together = self.batch_size * self.world_size
+        global_size = self.batch_size * self.world_size
         if self.lengths is None:
-            return order.split(together)
-        # What is left over is cut off before anything is sorted: else it would be the longest samples every time.
-        stretches = order[: len(self) * together].split(STRETCH * together)
-        sorted_ = torch.cat([stretch[self.lengths[stretch].argsort(stable=True)] for stretch in stretches])
-        batches = sorted_.split(together)
+            return order.split(global_size)
+        # The remainder is dropped before sorting, or it would be the longest samples in every epoch.
+        chunks = order[: len(self) * global_size].split(CHUNK * global_size)
+        batches = torch.cat([chunk[self.lengths[chunk].argsort(stable=True)] for chunk in chunks]).split(global_size)
         return tuple(batches[i] for i in torch.randperm(len(batches), generator=generator))
 
     def _stream(self, epoch: int, step: int) -> int:
-        """Seed of the random stream of one step (or, with step -1, of an epoch's shuffle)."""
+        """Seed of the random stream of a step, or of an epoch's shuffle if step is −1."""
         key = ((self.seed * 0x10001 + epoch) * 0x1000003 + step + 1) * _STREAM
         return (key ^ (key >> 29)) & 0x7FFF_FFFF_FFFF_FFFF
 
-    def _fetched_by_workers(self) -> Iterator[Any]:
-        generator = torch.Generator().manual_seed(self.seed)  # or DataLoader would draw from torch's global stream
+    def _fetch_in_workers(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self.seed)  # or DataLoader would draw from torch's global generator
         batches = DataLoader(
-            _Fetched(self.fetch),
+            _BatchDataset(self.fetch),
             batch_size=None,
             sampler=self._batches(),
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=self.num_workers,
             generator=generator,
         )

@@ -1,25 +1,28 @@
-"""Splits. Stratified ones hold each class in the same proportion as the whole, to within one sample.
+"""Splits into training and validation samples: stratified by class, or by image.
 
-Drawn by a seed of their own, so that runs with different training seeds are compared on the same validation images.
+A stratified split holds each class in the same proportion as the whole, to within one sample. Splits have a seed of
+their own, so that runs with different training seeds are compared on the same validation images.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import check_range
 
 
 def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
-    """Indices of `size` of the N samples, stratified and sorted: (size,) int64.
+    """Draws `size` of the N samples, stratified by class: sorted indices (size,) int64.
 
-    The classes' shares of `size` are rounded down, and what is missing goes to the largest remainders.
+    Each class's share of `size` is rounded down, and the classes with the largest remainders get one sample more.
 
     Args:
-        labels: class of each sample, (N,) int64.
-        size: 0 to N.
-        seed: decides which samples of a class are taken.
+        labels: Class of each sample, (N,) int64.
+        size: Number of samples to draw, in [0, N].
+        seed: Seed of the choice of samples within a class.
     """
     counts = torch.bincount(labels)
     exact = counts.double() * size / len(labels)
@@ -31,7 +34,7 @@ def stratified_sample(labels: Tensor, size: int, seed: int) -> Tensor:
 
 
 def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
-    """The fold, 0 to num_folds − 1, of each of the N samples: (N,) int64.
+    """Assigns each of the N samples to a fold, in [0, num_folds − 1]: (N,) int64.
 
     The classes are dealt out one after the other without a gap, so the folds' sizes differ by one sample at most.
     """
@@ -40,81 +43,107 @@ def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
     return (before[labels] + _rank_within_class(labels, seed)) % num_folds
 
 
-def split_by_class(
-    labels: Tensor, val_fraction: float, num_folds: int | None, fold: int | None, subset: int | None, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Training and validation samples of N, both stratified, in rising order: (M,) and (V,) int64.
+@dataclass(frozen=True)
+class StratifiedSplit:
+    """Splits N samples into training and validation samples, both stratified by class.
 
     Args:
-        labels: class of each sample, (N,) int64.
-        val_fraction: share of the N that is held out.
-        num_folds: hold out one of this many folds instead …
-        fold: … this one.
-        subset: M, how many of the rest are trained on; None takes all.
-        seed: draws the validation samples, the folds and the subset.
+        val_fraction: Fraction of the N samples held out for validation, in [0, 1).
+        num_folds: Number of folds, ≥ 2, one of which is held out instead; None holds out `val_fraction`.
+        fold: Index of the fold to hold out, in [0, num_folds − 1].
+        subset: M, the number of training samples kept, ≥ 1; None keeps all.
+        seed: Seed of the validation samples, the folds and the subset.
 
     Raises:
-        ValueError: nothing left to train on, more folds than samples, or a subset that is larger than the rest.
+        ValueError: a value is out of its range, or only one of num_folds and fold is given.
     """
-    if num_folds is not None:
-        if num_folds > len(labels):
-            raise UserError(
-                f"num_folds is {num_folds}, but there are {len(labels)} training images; give at most {len(labels)}."
-            )
-        held_out = stratified_folds(labels, num_folds, seed).eq(fold or 0).nonzero().flatten()
-    else:
-        held_out = stratified_sample(labels, round(len(labels) * val_fraction), seed)
-    if len(held_out) == len(labels):
-        raise UserError(
-            f"val_fraction is {val_fraction}, which leaves none of {len(labels)} images to train on; give less."
-        )
-    training = torch.ones(len(labels), dtype=torch.bool)
-    training[held_out] = False
-    kept = training.nonzero().flatten()
-    if subset is not None:
-        _check_subset(subset, len(kept), len(held_out))
-        kept = kept[stratified_sample(labels[kept], subset, seed)]
-    return kept, held_out
+
+    val_fraction: float
+    num_folds: int | None
+    fold: int | None
+    subset: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_range("val_fraction", self.val_fraction, 0 <= self.val_fraction < 1, "in [0, 1)")
+        check_range("subset", self.subset, self.subset is None or self.subset >= 1, "at least 1, or null for all")
+        if (self.num_folds is None) != (self.fold is None):
+            raise UserError(f"num_folds is {self.num_folds} and fold is {self.fold}; give both or neither.")
+        if self.num_folds is not None and self.fold is not None:
+            check_range("num_folds", self.num_folds, self.num_folds >= 2, "at least 2")
+            accepted = f"in [0, {self.num_folds - 1}], since num_folds is {self.num_folds}"
+            check_range("fold", self.fold, 0 <= self.fold < self.num_folds, accepted)
+
+    def __call__(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns training and validation indices in ascending order, (M,) and (V,) int64.
+
+        Args:
+            labels: Class of each sample, (N,) int64.
+
+        Raises:
+            ValueError: no sample is left to train on, or there are fewer samples than folds or than `subset`.
+        """
+        total = len(labels)
+        if self.num_folds is not None:
+            if self.num_folds > total:
+                raise UserError(
+                    f"num_folds is {self.num_folds}, but there are {total} training images; give at most {total}."
+                )
+            held_out = stratified_folds(labels, self.num_folds, self.seed).eq(self.fold or 0).nonzero().flatten()
+        else:
+            held_out = stratified_sample(labels, round(total * self.val_fraction), self.seed)
+        if len(held_out) == total:
+            raise UserError(_none_left(self.val_fraction, total))
+        is_training = torch.ones(total, dtype=torch.bool)
+        is_training[held_out] = False
+        training = is_training.nonzero().flatten()
+        if self.subset is not None:
+            _check_subset(self.subset, len(training), len(held_out))
+            training = training[stratified_sample(labels[training], self.subset, self.seed)]
+        return training, held_out
 
 
 def split_by_image(
     num_images: int, held_out: Sequence[int] | None, val_fraction: float, subset: int | None, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Training and validation images, in rising order: (M,) and (V,) int64.
+    """Splits images without labels: training and validation indices in ascending order, (M,) and (V,) int64.
 
     Args:
-        num_images: N, to be split.
-        held_out: the validation images, where the data set says which; None draws them.
-        val_fraction: share of the N that is drawn.
-        subset: M, how many of the rest are trained on; None takes all.
-        seed: draws the validation images and the subset.
+        num_images: N, the number of images to split.
+        held_out: Indices of the data set's official validation images; None draws them.
+        val_fraction: Fraction of the N images that is drawn for validation.
+        subset: M, the number of training images kept; None keeps all.
+        seed: Seed of the validation images and the subset.
 
     Raises:
-        ValueError: nothing left to train on, or a subset that is larger than the rest.
+        ValueError: no image is left to train on, or `subset` is larger than the training split.
     """
     order = torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
-    training = torch.ones(num_images, dtype=torch.bool)
-    training[order[: round(num_images * val_fraction)] if held_out is None else torch.tensor(held_out).long()] = False
-    kept = order[training[order]]
-    if not len(kept):
-        raise UserError(
-            f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
-        )
+    is_training = torch.ones(num_images, dtype=torch.bool)
+    validation = order[: round(num_images * val_fraction)] if held_out is None else torch.tensor(held_out).long()
+    is_training[validation] = False
+    training = order[is_training[order]]
+    if not len(training):
+        raise UserError(_none_left(val_fraction, num_images))
     if subset is not None:
-        _check_subset(subset, len(kept), num_images - len(kept))
-    return kept[:subset].sort().values, (~training).nonzero().flatten()
+        _check_subset(subset, len(training), num_images - len(training))
+    return training[:subset].sort().values, (~is_training).nonzero().flatten()
 
 
-def _check_subset(subset: int, left: int, held_out: int) -> None:
-    if subset > left:
+def _none_left(val_fraction: float, num_images: int) -> str:
+    return f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
+
+
+def _check_subset(subset: int, num_training: int, num_held_out: int) -> None:
+    if subset > num_training:
         raise UserError(
-            f"subset is {subset}, but there are {left} training images after {held_out} were held out for validation; "
-            f"give at most {left}."
+            f"subset is {subset}, but there are {num_training} training images after {num_held_out} were held out for "
+            f"validation; give at most {num_training}."
         )
 
 
 def _rank_within_class(labels: Tensor, seed: int) -> Tensor:
-    """Place of each sample in a random order of its class, counted from 0: (N,) int64."""
+    """Rank of each sample in a random order of its class, counted from 0: (N,) int64."""
     shuffle = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffle[labels[shuffle].argsort(stable=True)]  # samples in random order, class after class
     counts = torch.bincount(labels)

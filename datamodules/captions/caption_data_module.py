@@ -29,7 +29,7 @@ from common.ranges import check_range
 from common.vocabulary import Vocabulary, build_vocabulary, split_words
 from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
 from datamodules.images.image_files import find_images
-from datamodules.input_dtype import in_format_of
+from datamodules.input_dtype import to_input_dtype
 from datamodules.loader import Batch, BatchLoader
 from datamodules.splits import split_by_image
 
@@ -256,7 +256,7 @@ class CaptionDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
         """Preprocesses on the device."""
-        return in_format_of(self.trainer, self.preprocess(batch[0])), *batch[1:]
+        return to_input_dtype(self.trainer, self.preprocess(batch[0])), *batch[1:]
 
     def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:
         """Returns a loader of training batches if lengths are given, otherwise of all samples in order."""

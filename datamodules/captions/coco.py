@@ -41,7 +41,7 @@ from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
 from datamodules.captions.image_features import FeaturesOfFiles, StoredFeatures, store_features
 from datamodules.files.data_files import DataFileError
 from datamodules.images.augmentation import Albumentations
-from datamodules.images.image_inputs import ImageFileInputs, read_square
+from datamodules.images.image_files import ImageFileInputs, read_square
 
 Normalization = Literal["imagenet", "scale"]
 

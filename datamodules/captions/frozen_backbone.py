@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from common.timm_models import check_timm_model, create_timm_model
-from datamodules.images.image_inputs import read_square
+from datamodules.images.image_files import read_square
 
 FeatureForm = Literal["grid", "pooled"]
 

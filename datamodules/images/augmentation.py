@@ -1,12 +1,12 @@
 """Augmentation of whole batches of uint8 images, and one thin adapter for albumentations.
 
-Random crop and horizontal flip cost one gather: the store holds every image padded and also mirrored, and a view of all
+Random crop and horizontal flip are one gather: the store holds every image padded and also mirrored, and a view of all
 its windows is indexed by (image, mirrored, row, column). Cutout and rotation work on the gathered batch.
 
     crop       pad by p with zeros or with the image's own reflection, then a window at a random offset in [0, 2p]²
     flip       mirrored left to right with probability ½; or alternating: each image is mirrored in every other epoch,
-               and which half of them begins so is drawn once. In two epochs then every image is seen from both sides,
-               where chance shows half of the images the same side twice (K. Jordan, arXiv 2404.00498, section 3.6)
+               starting in the first for a random half of them. Two epochs then show both sides of every image, where
+               independent draws show half of the images the same side twice (K. Jordan, arXiv 2404.00498, section 3.6)
     cutout     a square of side s, centered anywhere in the image, filled with the training mean (arXiv 1708.04552)
     rotation   by an angle in [−r, r] degrees, bilinear, zeros outside
 
@@ -31,15 +31,15 @@ from datamodules.loader import Batch
 Flip = bool | Literal["alternate"]
 Border = Literal["zeros", "reflect"]
 
-_SPREAD = 0x9E3779B97F4A7C15  # this and the next: constants of the SplitMix64 generator, the latter as signed numbers
+_SPREAD = 0x9E3779B97F4A7C15  # this and the next: constants of the SplitMix64 generator, the latter as signed integers
 _MIX = (0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
 
-def sides(batch: Batch, flip: Flip) -> Tensor:
-    """Which of the batch's images are mirrored, (B,) int64 of 0 and 1, for a `flip` that is not false."""
+def draw_mirrored(batch: Batch, flip: Flip) -> Tensor:
+    """Draws which of the batch's images are mirrored, (B,) int64 of 0 and 1, for a `flip` that is not false."""
     if flip != "alternate":
         return batch.randint(2)
-    # A coin for each image, a function of (run, image) alone: it is the same on any rank and after a resume.
+    # A random bit for each image, a function of (run, image) alone, so it is the same on any rank and after a resume.
     key = batch.indices + (batch.run_seed * _SPREAD & 0x7FFF_FFFF_FFFF_FFFF)
     for factor, shift in zip(_MIX, (30, 27), strict=True):
         key = (key ^ (key >> shift)) * factor
@@ -47,13 +47,13 @@ def sides(batch: Batch, flip: Flip) -> Tensor:
 
 
 def padded(images: Tensor, padding: int, border: Border) -> Tensor:
-    """Images with a border of `padding` pixels: (N, C, H, W) to (N, C, H + 2p, W + 2p)."""
+    """Adds a border of `padding` pixels to images: (N, C, H, W) to (N, C, H + 2p, W + 2p)."""
     if border == "zeros":
         return F.pad(images, (padding,) * 4)
     for dimension in (2, 3):  # by index, since torch reflects no uint8 images on GPUs
         last = images.shape[dimension] - 1
-        places = torch.arange(-padding, last + 1 + padding, device=images.device).abs()
-        images = images.index_select(dimension, last - (last - places).abs())
+        indices = torch.arange(-padding, last + 1 + padding, device=images.device).abs()
+        images = images.index_select(dimension, last - (last - indices).abs())
     return images
 
 
@@ -61,10 +61,10 @@ class WindowStore:
     """Images from which a randomly shifted and mirrored batch is one gather.
 
     Args:
-        images: (N, C, H, W) uint8.
-        padding: p, pixels on every side, at least 0; below H and W if they are reflected.
-        flip: whether to hold the mirrored images too (twice the memory), and how sides are drawn.
-        border: what is in the padding.
+        images: Images, (N, C, H, W) uint8.
+        padding: p, pixels of padding on every side, ≥ 0, and below H and W if the border is reflected.
+        flip: Whether to hold the mirrored images too (twice the memory), and how they are drawn.
+        border: Content of the padding.
     """
 
     def __init__(self, images: Tensor, padding: int, flip: Flip, border: Border = "zeros") -> None:
@@ -78,17 +78,17 @@ class WindowStore:
         self.windows = stored.unfold(3, height, 1).unfold(4, width, 1).permute(0, 1, 3, 4, 2, 5, 6)
 
     def gather(self, batch: Batch) -> Tensor:
-        """The batch's images, each at an offset and side of its own: (B, C, H, W) uint8."""
+        """Returns the batch's images, each with its own random offset and flip: (B, C, H, W) uint8."""
         device = self.windows.device
         if not (self.padding or self.flip):
-            return self.padded(batch.indices.to(device, non_blocking=True))  # one copy an image, not one a row
-        mirrored = sides(batch, self.flip) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
+            return self.padded(batch.indices.to(device, non_blocking=True))  # one copy per image, not one per row
+        mirrored = draw_mirrored(batch, self.flip) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
         offsets = [batch.randint(2 * self.padding + 1) for _ in range(2)] if self.padding else [mirrored * 0] * 2
         keys = [key.to(device, non_blocking=True) for key in (batch.indices, mirrored, *offsets)]
         return self.windows[tuple(keys)]
 
     def padded(self, indices: Tensor) -> Tensor:
-        """Padded, unmirrored images: (B, C, H+2p, W+2p) uint8, for a pipeline that crops for itself."""
+        """Returns padded, unmirrored images, (B, C, H+2p, W+2p) uint8, for a pipeline that crops them."""
         return self.stored[:, 0].index_select(0, indices)  # several times as fast as indexing by a tensor
 
 
@@ -103,35 +103,35 @@ def cutout(images: Tensor, side: int, fill: Tensor, batch: Batch) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: float, batch: Batch) -> Tensor:
-    """Turns each image (B, C, H, W) uint8 about its center by its own angle in [−degrees, degrees]."""
+    """Rotates each image (B, C, H, W) uint8 about its center by a random angle in [−degrees, degrees]."""
     angle = (2 * batch.rand() - 1).mul(torch.pi / 180 * degrees).to(images.device)
     height, width = images.shape[2:]
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     # affine_grid counts in half widths and half heights: the ratio keeps a rotation a rotation if they differ.
     rows = [torch.stack([cos, -sin * height / width, zero], 1), torch.stack([sin * width / height, cos, zero], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    turned = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return turned.round_().to(torch.uint8)
+    rotated = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return rotated.round_().to(torch.uint8)
 
 
 class Albumentations:
-    """Any albumentations pipeline, given as data: `[{HorizontalFlip: {p: 0.5}}, {RandomCrop: {height: 8, width: 8}}]`.
+    """An albumentations pipeline from a configuration: `[{HorizontalFlip: {p: 0.5}}, {RandomCrop: {height: 8, …}}]`.
 
-    albumentations draws from a random state of its own, which ignores torch's seed: unless told otherwise all workers
-    draw the same and every epoch repeats it. Here the state is set anew for each batch from the batch's own seed, and
-    each image of the batch draws on from there. (`transform(images=batch)` would give one draw to the whole batch.)
+    albumentations has its own random state, which ignores torch's seed: by default all workers draw the same numbers
+    and every epoch repeats them. Here the state is seeded for each batch with the batch's seed, and the images of the
+    batch draw from it in turn. (`transform(images=batch)` would apply one draw to the whole batch.)
 
-    Under data-parallel training each rank seeds with its own position in the global batch.
+    Under data-parallel training each rank adds the index of its first sample in the global batch to the seed.
 
     Args:
-        transforms: names of albumentations' classes with their arguments, applied in order.
+        transforms: Names of albumentations' classes with their arguments, applied in order.
 
     Raises:
-        ValueError: an unknown class, arguments that it refuses, or an entry of another form.
+        ValueError: If a class is unknown or refuses its arguments, or an entry has another form.
     """
 
     def __init__(self, transforms: Sequence[str | Mapping[str, Any]]) -> None:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import asks the network for a newer version
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or the import looks for a newer version on the network
         import albumentations as A
 
         pipeline = []
@@ -144,30 +144,30 @@ class Albumentations:
                 raise UserError(f"albumentations has no transform {name!r}; {hint}")
             try:
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("error", "Argument")  # of a misspelled argument it would only warn
+                    warnings.filterwarnings("error", "Argument")  # a misspelled argument is only a warning
                     pipeline.append(transform(**arguments))
             except Exception as error:
                 raise UserError(f"albumentations.{name} refuses {arguments}: {_one_line(error)}.") from error
-        self.transform = A.Compose(pipeline, is_check_shapes=False)  # there is no mask that the image must fit
+        self.transform = A.Compose(pipeline, is_check_shapes=False)  # there is no mask of the same shape to check
 
     def __call__(self, images: Tensor, batch: Batch) -> Tensor:
-        """Transforms each image of (B, C, H', W') uint8 for itself: (B, C, H, W) uint8.
+        """Transforms each image of (B, C, H', W') uint8 separately: (B, C, H, W) uint8.
 
         Raises:
-            ValueError: a transform fails on an image, or returns something else than uint8 images of one size.
+            ValueError: If a transform fails on an image, or the results are not uint8 images of one size.
         """
         self.transform.set_random_seed((batch.seed + batch.start) % 2**32)
-        pictures = images.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H', W', C)
+        arrays = images.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H', W', C)
         try:
-            transformed = [np.asarray(self.transform(image=picture)["image"]) for picture in pictures]
+            transformed = [np.asarray(self.transform(image=array)["image"]) for array in arrays]
         except Exception as error:
             raise UserError(
                 f"The albumentations pipeline fails on an image of shape {tuple(images.shape[1:])}: {_one_line(error)}."
             ) from error
-        if kinds := {str(kind) for kind in {array.dtype for array in transformed}} - {"uint8"}:
+        if dtypes := {str(array.dtype) for array in transformed} - {"uint8"}:
             raise UserError(
-                f"The albumentations pipeline returns {', '.join(kinds)} images; it must give back uint8: leave out "
-                "Normalize, ToFloat and the like, since the preprocessing setting does their work."
+                f"The albumentations pipeline returns {', '.join(dtypes)} images; it must return uint8: leave out "
+                "Normalize, ToFloat and the like, since the preprocessing setting replaces them."
             )
         if len(sizes := {array.shape[:2] for array in transformed}) > 1:
             raise UserError(
@@ -175,17 +175,17 @@ class Albumentations:
                 "end it with a RandomCrop or Resize to one size."
             )
         stacked = torch.from_numpy(np.stack(transformed))
-        # Laid out as all other batches are, which also makes every step from here on faster.
+        # The memory layout of all other batches, which also makes the following steps faster.
         return stacked.reshape(*stacked.shape[:3], -1).permute(0, 3, 1, 2).contiguous()
 
 
 def _name_and_arguments(entry: object) -> tuple[str, dict[str, Any]]:
-    """A pipeline's entry: a name, or a mapping of one name to its arguments."""
+    """Reads a pipeline's entry: a name, or a mapping of one name to its arguments."""
     items = [(entry, None)] if isinstance(entry, str) else list(entry.items()) if isinstance(entry, Mapping) else []
     if len(items) != 1 or not isinstance(items[0][1], Mapping | None):
         raise UserError(
-            f"albumentations has the entry {entry!r}; give each transform as its name, or as its name with a mapping "
-            "of arguments such as {HorizontalFlip: {p: 0.5}}."
+            f"albumentations has the entry {entry!r}; it must be a transform's name, or a name with a mapping of "
+            "arguments such as {HorizontalFlip: {p: 0.5}}."
         )
     return str(items[0][0]), dict(items[0][1] or {})
 
@@ -196,16 +196,16 @@ def _one_line(error: Exception) -> str:
 
 @dataclass
 class AugmentedImages:
-    """Fetches augmented batches. A class and not a closure: where worker processes don't fork, they get it pickled.
+    """Fetches augmented batches; a class, since a closure can't be pickled for worker processes that are not forked.
 
     Args:
-        store: the training images.
-        labels: of the N images, (N,) int64.
+        store: Training images.
+        labels: Class of each image, (N,) int64.
         image_shape: (C, H, W) of the images.
-        pipeline: transforms the padded images instead of the store's own crop and flip.
-        rotation: largest angle in degrees; 0 leaves the images upright.
-        cutout: side in pixels of the blanked square; 0 leaves the images whole.
-        fill: color of that square, (C,).
+        pipeline: Pipeline that replaces the store's crop and flip and takes padded images.
+        rotation: Largest angle in degrees, in [0, 180]; 0 turns it off.
+        cutout: Side in pixels of the blanked square, ≥ 0; 0 turns it off.
+        fill: Color of the blanked square, (C,).
     """
 
     store: WindowStore
@@ -217,15 +217,15 @@ class AugmentedImages:
     fill: Tensor
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's images (B, C, H, W) uint8 and labels (B,) int64.
+        """Returns the batch's images (B, C, H, W) uint8 and labels (B,) int64.
 
         Raises:
-            ValueError: the pipeline returns images of another size.
+            ValueError: If the pipeline returns images of another size.
         """
         images = self.pipeline(self.store.padded(batch.indices), batch) if self.pipeline else self.store.gather(batch)
         if images.shape[1:] != self.image_shape:
             raise UserError(
-                f"The albumentations pipeline returns images of shape {tuple(images.shape[1:])}; it must give back "
+                f"The albumentations pipeline returns images of shape {tuple(images.shape[1:])}; it must return "
                 f"{self.image_shape}: end it with a RandomCrop or Resize to that size."
             )
         if self.rotation:

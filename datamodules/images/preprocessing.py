@@ -1,6 +1,6 @@
-"""Preprocessing of images: what the course calls data preprocessing, fitted to the training images alone.
+"""Preprocessing of images, fitted to the training images alone (the course calls it data preprocessing).
 
-Every method is an affine map of an image x in [0, 1], so weights on its outputs can be shown as an image of inputs:
+Every method is an affine map of an image x in [0, 1], so weights on its outputs can be shown as weights on pixels:
 
     scale         x' = 2x − 1                      nothing fitted
     pixels        x' = 255 x                       nothing fitted, and uint8 stays uint8
@@ -14,7 +14,8 @@ Source: https://cs231n.github.io/neural-networks-2/#datapre
 Shapes: N images of the training set, B of a batch, C channels, H×W pixels, D = C·H·W, K components.
 """
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,35 +25,35 @@ from common.errors import UserError
 Method = Literal["scale", "pixels", "mean_image", "standardize", "pca", "whiten"]
 
 _EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
-_NO_VARIATION = 1e-9  # what rounding leaves of a zero; one pixel one level off in all of CIFAR-10 has 5e-7
-_CHUNK = 4096  # images turned into floating point at a time while fitting
+_NO_VARIATION = 1e-9  # rounding error of a standard deviation of 0; one pixel one level off in all of CIFAR-10 has 5e-7
+_CHUNK = 4096  # images converted to floating point at a time while fitting
 
 
 class Preprocessing:
-    """Fits a method to training images and applies it to batches, on whatever device the batch is.
+    """Fits a method to training images and applies it to batches, on the batch's device.
 
     Args:
-        method: one of the methods above.
-        num_components: K for `pca` and `whiten`, 1 to D; None keeps all D.
+        method: Method, one of those above.
+        num_components: K, the number of components that pca and whiten keep, in [1, D]; None keeps all D.
 
     Raises:
-        ValueError: an unknown method, or components for a method that has none.
+        ValueError: the method is unknown, or num_components is below 1 or given with another method.
     """
 
     def __init__(self, method: Method = "standardize", num_components: int | None = None) -> None:
         if method not in get_args(Method):
-            raise UserError(f"preprocessing is {method!r}; give one of {', '.join(get_args(Method))}.")
+            raise UserError(f"preprocessing is {method!r}; it must be one of {', '.join(get_args(Method))}.")
         if num_components is not None and (method not in ("pca", "whiten") or num_components < 1):
             raise UserError(
-                f"num_components is {num_components} with preprocessing {method}; "
-                "give 1 or more with pca or whiten, and leave it out with any other method."
+                f"num_components is {num_components} with preprocessing {method}; it must be at least 1 with pca or "
+                "whiten, and left out with any other method."
             )
         self.method = method
         self.num_components = num_components
         self.fitted: dict[str, Tensor] = {}  # the tensors of the map; empty before `fit`
 
     def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Shape of one preprocessed image of shape (C, H, W)."""
+        """Returns the shape of one preprocessed image of shape (C, H, W)."""
         if self.method not in ("pca", "whiten"):
             return image_shape
         dimensions = image_shape[0] * image_shape[1] * image_shape[2]
@@ -62,7 +63,7 @@ class Preprocessing:
         """Fits the method to training images, (N, C, H, W) uint8.
 
         Raises:
-            ValueError: images without any variation, or more components than images or pixels.
+            ValueError: the images do not vary, or there are more components than images or pixels.
         """
         if self.method == "scale":
             self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
@@ -71,7 +72,7 @@ class Preprocessing:
             self.fitted = {"scale": torch.tensor(1.0), "shift": torch.tensor(0.0)}
             return
         if self.method == "standardize":
-            # How often each of the 256 levels occurs says all, exactly and much faster than a sum over pixels.
+            # The counts of the 256 levels give mean and deviation exactly, and much faster than a sum over pixels.
             counts = torch.stack([values.flatten().bincount(minlength=256) for values in images.unbind(1)])  # (C, 256)
             shares = counts.double() / counts.sum(1, keepdim=True)
             levels = torch.arange(256, dtype=torch.float64) / 255
@@ -93,15 +94,15 @@ class Preprocessing:
 
     def _fit_components(self, images: Tensor, mean: Tensor) -> None:
         limit = min(len(images) - 1, mean.numel())
-        wanted = self.num_components or mean.numel()
-        if wanted > limit:
+        num_components = self.num_components or mean.numel()
+        if num_components > limit:
             raise UserError(
-                f"{self.method} was asked for {wanted} components of {len(images)} training images with {mean.numel()} "
-                f"values each; set num_components to at most {limit}."
+                f"{self.method} can't compute {num_components} components of {len(images)} training images with "
+                f"{mean.numel()} values each; set num_components to at most {limit}."
             )
         if torch.equal(images.amin(0), images.amax(0)):
             raise UserError(
-                f"All training images are the same, so {self.method} finds no directions in them; "
+                f"All training images are equal, so {self.method} has no principal directions; "
                 "use preprocessing mean_image or scale."
             )
         covariance = torch.zeros(mean.numel(), mean.numel())
@@ -109,7 +110,7 @@ class Preprocessing:
             centered = (chunk.float() / 255 - mean).flatten(1)  # (n, D)
             covariance.addmm_(centered.mT, centered)
         variances, directions = torch.linalg.eigh(covariance / len(images))  # ascending
-        variances, directions = variances.flip(0)[:wanted], directions.flip(1)[:, :wanted]
+        variances, directions = variances.flip(0)[:num_components], directions.flip(1)[:, :num_components]
         # The sign of an eigenvector is arbitrary: fix it, so that every rank and machine gets the same map.
         directions = directions * directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
         if self.method == "whiten":
@@ -117,7 +118,7 @@ class Preprocessing:
         self.fitted = {"mean": mean, "directions": directions.contiguous()}  # (C, H, W), (D, K)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape); pixels come back as they are."""
+        """Maps uint8 images (B, C, H, W) to float32 of shape (B, *output_shape); `pixels` returns them unchanged."""
         if self.method == "pixels":
             return images
         fitted = {name: tensor.to(images.device) for name, tensor in self.fitted.items()}
@@ -127,7 +128,7 @@ class Preprocessing:
         return images.to(torch.float32, copy=True).mul_(fitted["scale"]).add_(fitted["shift"])
 
     def inverse(self, outputs: Tensor) -> Tensor:
-        """Undoes the map for display: (B, *output_shape) to pixels in [0, 1], (B, C, H, W); PCA to its K directions."""
+        """Inverts the map for display: (B, *output_shape) to pixels in [0, 1], (B, C, H, W); pca from K components."""
         fitted = {name: tensor.to(outputs.device) for name, tensor in self.fitted.items()}
         if "directions" in fitted:
             lengths = fitted["directions"].square().sum(0)
@@ -136,11 +137,36 @@ class Preprocessing:
         return ((outputs - fitted["shift"]) / fitted["scale"] / 255).clamp(0, 1)
 
     def weights_as_images(self, weights: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-        """Weights on preprocessed values as weights on pixels: (M, *output_shape) to (M, C, H, W).
+        """Converts weights on preprocessed values to weights on pixels: (M, *output_shape) to (M, C, H, W).
 
-        A score w·x' with x' = A x + b changes with the pixels by Aᵀw: that is the template of the score.
+        The gradient of a score w·x', with x' = A x + b, with respect to the pixels is Aᵀw: the template of the score.
         """
         fitted = {name: tensor.to(weights.device) for name, tensor in self.fitted.items()}
         if "directions" in fitted:
             return (weights @ fitted["directions"].mT).unflatten(1, image_shape)
         return weights * fitted["scale"] * 255
+
+
+def fitted_of(state: Mapping[str, Any], method: str, output_shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Returns the fitted tensors in a data module's checkpoint.
+
+    Args:
+        state: State of the data module in the checkpoint.
+        method: Method of the data module that loads it.
+        output_shape: Shape of one preprocessed image in that data module.
+
+    Raises:
+        ValueError: the checkpoint was trained with another method or number of components.
+    """
+    if state["preprocessing"] != method:
+        raise UserError(
+            f"The checkpoint was trained with preprocessing {state['preprocessing']}, not {method}; leave "
+            "preprocessing and features as they were."
+        )
+    fitted = {name: value for name, value in state.items() if name != "preprocessing"}
+    if "directions" in fitted and fitted["directions"].shape[1:] != output_shape:
+        raise UserError(
+            f"The checkpoint was trained with {fitted['directions'].shape[1]} components, not {output_shape[0]}; leave "
+            "num_components as it was."
+        )
+    return fitted

@@ -26,8 +26,8 @@ class Shapes(ImageDataModule):
 
     def __init__(self, num_train: int = 10_000, num_test: int = 2_000, draw_seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_range("num_train", num_train, num_train >= 10, "at least 10 images, one of each kind")
-        check_range("num_test", num_test, num_test >= 10, "at least 10 images, one of each kind")
+        check_range("num_train", num_train, num_train >= 10, "at least 10, one image of each kind")
+        check_range("num_test", num_test, num_test >= 10, "at least 10, one image of each kind")
         self.official_sizes = (num_train, num_test)
         self.draw_seed = draw_seed
 

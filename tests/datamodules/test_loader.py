@@ -277,8 +277,8 @@ def test_an_error_in_a_worker_reaches_the_caller() -> None:
     ("settings", "message"),
     [
         ({"num_samples": 0}, "has no samples"),
-        ({"batch_size": 0}, "batch_size is 0; give at least 1"),
-        ({"num_workers": -1}, "num_workers is -1; give 0"),
+        ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ({"num_workers": -1}, "num_workers is -1; it must be at least 0"),
         ({"training": True, "world_size": 11}, "10 samples can't be shared by 11 processes; .* at most 10"),
         ({"training": False, "world_size": 11}, "10 samples can't be shared by 11 processes; .* at most 10"),
     ],
@@ -393,7 +393,7 @@ def test_padding_is_the_share_that_the_batches_have() -> None:
         ours.set_epoch(epoch)
         announced = ours.padding()
         assert announced == pytest.approx(waste(ours), abs=1e-12)
-    with pytest.raises(ValueError, match="was given no lengths"):
+    with pytest.raises(ValueError, match="has no lengths to compute the padding from; give it lengths"):
         loader(4, 2, training=True).padding()
 
 
@@ -403,5 +403,5 @@ def test_a_batch_without_lengths_is_what_it_was() -> None:
 
 
 def test_lengths_that_are_not_one_a_sample_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"lengths has shape \(3,\); give one length for each of 4"):
+    with pytest.raises(ValueError, match=r"lengths has shape \(3,\); it must have shape \(4,\)"):
         loader(4, 2, training=True, lengths=torch.ones(3))

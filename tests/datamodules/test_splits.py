@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.splits import split_by_class, split_by_image, stratified_folds, stratified_sample
+from datamodules.splits import StratifiedSplit, split_by_image, stratified_folds, stratified_sample
 
 
 def random_labels(seed: int) -> Tensor:
@@ -80,14 +80,14 @@ def test_what_is_missing_goes_to_the_largest_remainders() -> None:
 
 def test_classes_are_split_into_disjoint_parts_and_every_fold_is_held_out_once() -> None:
     labels = torch.arange(5).repeat(20)
-    train, val = split_by_class(labels, 0.2, None, None, None, seed=0)
+    train, val = StratifiedSplit(0.2, None, None, None, seed=0)(labels)
     assert sorted(train.tolist() + val.tolist()) == list(range(100))
     assert torch.bincount(labels[val]).tolist() == [4] * 5
-    few, same = split_by_class(labels, 0.2, None, None, 15, seed=0)
+    few, same = StratifiedSplit(0.2, None, None, 15, seed=0)(labels)
     assert torch.equal(same, val)
     assert set(few.tolist()) < set(train.tolist())
     assert torch.bincount(labels[few]).tolist() == [3] * 5
-    folds = [split_by_class(labels, 0.2, 4, fold, None, seed=0) for fold in range(4)]
+    folds = [StratifiedSplit(0.2, 4, fold, None, seed=0)(labels) for fold in range(4)]
     assert torch.cat([held_out for _, held_out in folds]).sort().values.tolist() == list(range(100))
     assert all(not set(kept.tolist()) & set(held_out.tolist()) and len(kept) == 75 for kept, held_out in folds)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Digits
-from datamodules.images.augmentation import AugmentedImages, WindowStore, sides
+from datamodules.images.augmentation import AugmentedImages, WindowStore, draw_mirrored
 from datamodules.images.features import FeatureBatches
 from datamodules.loader import Batch, BatchLoader
 
@@ -18,7 +18,7 @@ N = 1000
 def loader_of(batch_size: int = 100, seed: int = 3, rank: int = 0, world_size: int = 1) -> BatchLoader:
     """Batches of pairs: places of the images, and whether they are mirrored."""
     return BatchLoader(
-        lambda batch: (batch.indices, sides(batch, "alternate")),
+        lambda batch: (batch.indices, draw_mirrored(batch, "alternate")),
         N,
         batch_size,
         training=True,
@@ -85,7 +85,7 @@ def test_a_resumed_run_goes_on_with_the_same_sides(done: int) -> None:
 def test_images_and_features_follow_the_sides() -> None:
     images = torch.randint(256, (N, 1, 4, 5), dtype=torch.uint8)
     batch = Batch(torch.arange(N), 1, N, 0, epoch=1, run_seed=5)
-    mirrored = sides(batch, "alternate").bool()
+    mirrored = draw_mirrored(batch, "alternate").bool()
     expected = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     assert torch.equal(WindowStore(images, 0, "alternate").gather(batch), expected)
     copies = torch.stack([torch.zeros(N, 1), torch.ones(N, 1)], 1)
@@ -95,7 +95,7 @@ def test_images_and_features_follow_the_sides() -> None:
 
 def test_random_mirroring_draws_anew_in_each_epoch() -> None:
     batches = [Batch(torch.arange(N), seed, N, 0, epoch=seed) for seed in range(2)]
-    first, second = (sides(batch, True) for batch in batches)
+    first, second = (draw_mirrored(batch, True) for batch in batches)
     assert abs(int((first == second).sum()) - N / 2) < 4 * (N / 4) ** 0.5
 
 
@@ -113,9 +113,9 @@ def test_settings_reach_the_batches() -> None:
     ((first, _),), ((second, _),) = list(loader), list(loader)
     assert first.shape == second.shape == (1293, 1, 8, 8)
     assert isinstance(loader.fetch, AugmentedImages) and loader.fetch.store.flip == "alternate"
-    with pytest.raises(ValueError, match="crop_border is mirror; give zeros or reflect"):
+    with pytest.raises(ValueError, match="crop_border is mirror; it must be zeros or reflect"):
         Digits(crop_border="mirror")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="flip is sometimes; give true, false or alternate"):
+    with pytest.raises(ValueError, match="flip is sometimes; it must be true, false or alternate"):
         Digits(flip="sometimes")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="crop_padding is 8; give fewer pixels than the image has"):
+    with pytest.raises(ValueError, match="crop_padding is 8; it must be less than 8, the side of the images"):
         Digits(crop_border="reflect", crop_padding=8)

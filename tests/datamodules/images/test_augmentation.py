@@ -262,7 +262,7 @@ def test_entries_of_another_form_are_refused_in_one_sentence(pipeline: Any) -> N
 
 def test_a_pipeline_that_changes_the_size_is_refused() -> None:
     data = Digits(albumentations=[{"RandomCrop": {"height": 7, "width": 8}}], num_workers=1)
-    with pytest.raises(ValueError, match=r"shape \(1, 7, 8\); it must give back \(1, 8, 8\): end it with a RandomCrop"):
+    with pytest.raises(ValueError, match=r"shape \(1, 7, 8\); it must return \(1, 8, 8\): end it with a RandomCrop"):
         data.train_dataloader()  # before a worker could wrap the sentence in its traceback
 
 
@@ -270,7 +270,7 @@ def test_a_pipeline_that_changes_the_size_is_refused() -> None:
     ("pipeline", "message"),
     [
         ([{"RandomCrop": {"height": 9, "width": 9}}], r"fails on an image of shape \(3, 6, 5\): .*[Cc]rop[^\n]*\.$"),
-        ([{"ToFloat": {"p": 1.0}}], "returns float32 images; it must give back uint8: leave out Normalize"),
+        ([{"ToFloat": {"p": 1.0}}], "returns float32 images; it must return uint8: leave out Normalize"),
         ([{"Transpose": {"p": 0.5}}], r"different sizes, .*\(5, 6\).*; end it with a RandomCrop or Resize"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules import Digits, Shapes
 from datamodules.images import features as module
-from datamodules.images.features import Features, cached, compute_all
+from datamodules.images.features import Features, cached_features, compute_all
 from datamodules.images.hog import hog
 from datamodules.images.hue_histogram import hue_histogram
 
@@ -66,7 +66,7 @@ def test_constant_features_become_zero() -> None:
 
 @pytest.mark.parametrize("names", [[], ["hog", "hog"], ["hog", "color"]])
 def test_wrong_names_are_refused(names: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"^features is .*; give one or more of hog, hue, each once\.$"):
+    with pytest.raises(ValueError, match=r"^features is .*; it must be one or more of hog, hue, each once\.$"):
         Features(names)
 
 
@@ -79,9 +79,9 @@ def no_computing(*_: Any) -> Tensor:
 
 def test_computed_once_and_read_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, features = random_images(), Features(["hog", "hue"])
-    first = cached(features, images, tmp_path / "features")
+    first = cached_features(features, images, tmp_path / "features")
     monkeypatch.setattr(module, "compute_all", no_computing)
-    assert torch.equal(cached(features, images, tmp_path / "features"), first)
+    assert torch.equal(cached_features(features, images, tmp_path / "features"), first)
     assert torch.equal(first, both(images))
 
 
@@ -94,17 +94,17 @@ def test_other_images_features_shapes_or_versions_have_files_of_their_own(
     for number, (names, given) in enumerate(
         [(["hog"], images), (["hog", "hue"], images), (["hog"], other), (["hog"], images.reshape(20, 3, 9, 16))]
     ):
-        cached(Features(names), given, tmp_path)  # type: ignore[arg-type]
+        cached_features(Features(names), given, tmp_path)  # type: ignore[arg-type]
         assert len(list(tmp_path.iterdir())) == number + 1
     monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
-    cached(Features(["hog"]), images, tmp_path)
+    cached_features(Features(["hog"]), images, tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 5 == len(list(tmp_path.iterdir()))
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a bit", "empty", "text", "another array", "an object array"])
-def test_a_damaged_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path: Path, damage: str) -> None:
     images, features = random_images(30), Features(["hog"])
-    expected = cached(features, images, tmp_path)
+    expected = cached_features(features, images, tmp_path)
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -115,17 +115,17 @@ def test_a_damaged_file_is_computed_anew_with_a_warning(tmp_path: Path, damage: 
     else:
         cut = file.read_bytes()[:-100]
         file.write_bytes({"cut short": cut, "a bit": bytes(content), "empty": b"", "text": b"hello"}[damage])
-    with pytest.warns(UserWarning, match="is damaged .* computed anew"):
-        assert torch.equal(cached(features, images, tmp_path), expected)
+    with pytest.warns(UserWarning, match="is damaged .* computed again"):
+        assert torch.equal(cached_features(features, images, tmp_path), expected)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.equal(cached(features, images, tmp_path), expected)
+        assert torch.equal(cached_features(features, images, tmp_path), expected)
 
 
 def test_a_folder_that_cannot_be_written_is_done_without_and_one_warning(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("in the way")
-    with pytest.warns(UserWarning, match="can't be kept in") as warned:
-        found = cached(Features(["hog"]), random_images(10), tmp_path / "features")
+    with pytest.warns(UserWarning, match="can't be written to") as warned:
+        found = cached_features(Features(["hog"]), random_images(10), tmp_path / "features")
     assert len(warned) == 1
     assert torch.equal(found, hog(random_images(10)))
 
@@ -134,7 +134,7 @@ def _compute(folder: Path, barrier: Any) -> None:
     barrier.wait()
     for seed in range(5):
         images = random_images(60, seed)
-        assert torch.equal(cached(Features(["hog", "hue"]), images, folder), both(images))
+        assert torch.equal(cached_features(Features(["hog", "hue"]), images, folder), both(images))
 
 
 def test_processes_at_once_leave_sound_files(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_processes_at_once_leave_sound_files(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cached(Features(["hog", "hue"]), random_images(60, 4), tmp_path)
+        cached_features(Features(["hog", "hue"]), random_images(60, 4), tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------------------- data
@@ -229,7 +229,7 @@ def test_what_was_fitted_goes_with_the_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(loaded.preprocessing(trained.splits["val"][0]), trained.preprocessing(trained.splits["val"][0]))
     for other in (shapes(tmp_path, features=["hog"]), shapes(tmp_path, features=None)):
         with pytest.raises(
-            ValueError, match=r"trained with preprocessing hog\+hue, not .* and --data.features as they"
+            ValueError, match=r"trained with preprocessing hog\+hue, not .*; leave preprocessing and features as they"
         ):
             other.load_state_dict(trained.state_dict())
 
@@ -242,7 +242,7 @@ def test_what_was_fitted_goes_with_the_checkpoint(tmp_path: Path) -> None:
         ({"rotation": 5.0}, "rotation 5.0"),
         ({"albumentations": ["HorizontalFlip"]}, r"albumentations \['HorizontalFlip'\]"),
         ({"preprocessing": "whiten", "num_components": 5}, "num_components 5, preprocessing whiten"),
-        ({"features": ["sift"]}, "give one or more of hog, hue"),
+        ({"features": ["sift"]}, "it must be one or more of hog, hue"),
     ],
 )
 def test_what_works_on_pixels_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:

@@ -346,13 +346,13 @@ def test_a_checkpoint_of_another_number_of_components_is_refused() -> None:
     ],
 )
 def test_settings_out_of_range_are_named_with_what_is_accepted(settings: dict[str, Any], value: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{value}[^\n]*(give|put) [^\n]*\.$"):
+    with pytest.raises(ValueError, match=rf"^{value}[^\n]*(it must be|give|put) [^\n]*\.$"):
         Digits(**settings)
 
 
 @pytest.mark.parametrize("setting", ["num_train", "num_test"])
 def test_too_few_shapes_are_refused(setting: str) -> None:
-    with pytest.raises(ValueError, match=f"^{setting} is 9; give at least 10 images"):
+    with pytest.raises(ValueError, match=f"^{setting} is 9; it must be at least 10"):
         Shapes(**{setting: 9})
 
 

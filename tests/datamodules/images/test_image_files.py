@@ -167,12 +167,12 @@ def test_paths_keep_the_order_in_which_they_were_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: [], "No images were given; name image files or folders"),
+        (lambda root: [], "No images were given; set images to image files or folders"),
         (lambda root: [str(root)], "holds no image files; give a folder with"),
         (lambda root: [str(root / "missing.png")], r"missing\.png does not exist; give image files or folders"),
     ],
 )
-def test_nothing_to_read_is_said(tmp_path: Path, make: Any, message: str) -> None:
+def test_nothing_to_read_is_an_error(tmp_path: Path, make: Any, message: str) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(ValueError, match=message):
         find_images(make(tmp_path))

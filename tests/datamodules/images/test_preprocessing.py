@@ -192,7 +192,7 @@ def test_one_gray_level_in_one_pixel_is_variation_enough() -> None:
 
 @pytest.mark.parametrize(("count", "wanted", "most"), [(400, 61, 60), (20, 20, 19), (20, None, 19)])
 def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: int | None, most: int) -> None:
-    with pytest.raises(ValueError, match=f"asked for {wanted or 60} components of {count} .* at most {most}\\.$"):
+    with pytest.raises(ValueError, match=f"can't compute {wanted or 60} components of {count} .* at most {most}\\.$"):
         fitted("pca", correlated_images(count), wanted)
     fitted("pca", correlated_images(count), most)
 
@@ -200,10 +200,10 @@ def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: i
 @pytest.mark.parametrize(
     ("method", "num_components", "message"),
     [
-        ("zca", None, "preprocessing is 'zca'; give one of scale, pixels, mean_image, standardize, pca, whiten."),
-        ("scale", 5, "num_components is 5 with preprocessing scale; give 1 or more with pca or whiten"),
-        ("pca", 0, "num_components is 0 with preprocessing pca; give 1 or more"),
-        ("whiten", -3, "num_components is -3 with preprocessing whiten; give 1 or more"),
+        ("zca", None, "preprocessing is 'zca'; it must be one of scale, pixels, mean_image, standardize, pca, whiten."),
+        ("scale", 5, "num_components is 5 with preprocessing scale; it must be at least 1 with pca or whiten"),
+        ("pca", 0, "num_components is 0 with preprocessing pca; it must be at least 1"),
+        ("whiten", -3, "num_components is -3 with preprocessing whiten; it must be at least 1"),
     ],
 )
 def test_wrong_settings_are_named(method: Any, num_components: int | None, message: str) -> None:

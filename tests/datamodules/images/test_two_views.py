@@ -161,6 +161,6 @@ def test_settings_out_of_range_are_refused(settings: dict[str, float], sentence:
 )
 def test_other_augmentation_is_refused(name: str, value: Any) -> None:
     with pytest.raises(
-        ValueError, match=rf"^two_views is set with {name} .*; leave that out: views are drawn of whole"
+        ValueError, match=rf"^two_views is set with {name} .*; leave that out: views have their own augmentation"
     ):
         Digits(two_views=TwoViews(), **{name: value})
