@@ -124,7 +124,7 @@ def test_mistakes_in_a_file(text: str, sentence: str, capsys: pytest.CaptureFixt
 
 def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_bytes(b"\xa6\xff\x00")
-    assert fails(["fit", "--config", "mine.yaml"], capsys).startswith("The configuration file is not text in UTF-8")
+    assert fails(["fit", "--config", "mine.yaml"], capsys).startswith("The configuration file is not UTF-8 text")
 
 
 def test_missing_data_without_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
