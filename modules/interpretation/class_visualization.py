@@ -4,7 +4,7 @@
 
 starting from faint noise around mid-gray, with regularization that makes the images recognizable:
 
-    L2        λ moves pixels that do not raise the score back to gray
+    L2        pixels without effect on the score move back to gray, with strength λ
     jitter    the image is shifted at random before each step and back afterwards, so no pixel depends on its position
     blur      every few steps a small Gaussian blur removes high frequencies
 
