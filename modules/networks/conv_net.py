@@ -99,7 +99,10 @@ class ConvNet(Classifier):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Returns the cross-entropy, a scalar, of logits (B, K) and labels (B,); the optimizer's weight decay regularizes."""
+        """Returns the cross-entropy, a scalar, of logits (B, K) and labels (B,).
+
+        The optimizer's weight decay regularizes the weights.
+        """
         return F.cross_entropy(logits, labels)
 
     def expected_initial_loss(self) -> float:

@@ -114,7 +114,7 @@ class TimmClassifier(Classifier):
         return logits
 
     def test_logits(self, images: Tensor) -> Tensor:
-        """Returns logits (B, K) for `test` and `predict`; `mirror_test` averages them with those of the flipped images."""
+        """Returns logits (B, K) for `test` and `predict`, averaged over both mirror images if `mirror_test` is set."""
         logits: Tensor = self(images)
         return (logits + self(images.flip(-1))) / 2 if self.mirror_test else logits
 

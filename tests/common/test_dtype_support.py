@@ -41,7 +41,9 @@ def test_precisions_that_a_device_does_not_have_are_refused(monkeypatch: pytest.
     check_precision("32-true", GPU)
     for names, instead in ({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true"):
         capabilities(monkeypatch, names)
-        with pytest.raises(ValueError, match=f"float16 training is not supported on CPUs, but precision is 16-true; use {instead}"):
+        with pytest.raises(
+            ValueError, match=f"float16 training is not supported on CPUs, but precision is 16-true; use {instead}"
+        ):
             check_precision("16-true", CPU)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
