@@ -1,1 +1,1 @@
-"""Data sets as the `data` command lists, downloads, verifies and previews them."""
+"""The data sets that the `data` command lists, downloads, verifies and previews."""

@@ -1,4 +1,4 @@
-"""The data sets that the command line knows by name: what each holds, and whether its files are there."""
+"""Catalog of the data sets: names on the command line, sizes, and whether the files are complete."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class DataSet(NamedTuple):
-    """What `list` says of a data set, at once: the datamodules themselves take seconds to import."""
+    """Facts about a data set, available without importing its data module, which takes seconds."""
 
-    class_name: str
+    class_name: str  # in datamodules
     sizes: tuple[int, int]  # training and test images
     shape: tuple[int, int, int]  # (C, H, W)
-    megabytes: int  # to download; 0 for one that is built in
-    folder: str  # of the files, below the root
-    files: tuple[str, ...]  # in the folder; those of MNIST may end in .gz as well, and some of COCO are folders
-    captions: bool = False  # instead of ten classes
+    megabytes: int  # to download; 0 if built in
+    folder: str  # of the files, relative to the root
+    files: tuple[str, ...]  # in the folder; MNIST's may end in .gz, and some of COCO's are folders
+    captions: bool = False  # captions instead of ten classes
 
 
 _IDX = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -49,10 +49,10 @@ DATA_SETS = {
 
 
 def find_name(name: str) -> str:
-    """The data set meant by a name or a class's name, in capitals or not.
+    """Returns the name of a data set, given its name or class name in any case.
 
     Raises:
-        ValueError: there is none, with the nearest name.
+        ValueError: If there is no such data set; the message suggests the nearest name.
     """
     plain = name.lower().replace("-", "").replace("_", "")
     names = {data_set.class_name.lower(): known for known, data_set in reversed(DATA_SETS.items())}
@@ -60,24 +60,24 @@ def find_name(name: str) -> str:
     if plain in names:
         return names[plain]
     near = get_close_matches(plain, names, 1)
-    meant = f"did you mean {names[near[0]]}?" if near else f"give one of {', '.join(DATA_SETS)}."
-    raise UserError(f"There is no data set {name!r}; {meant}")
+    hint = f"did you mean {names[near[0]]}?" if near else f"it must be one of {', '.join(DATA_SETS)}."
+    raise UserError(f"There is no data set {name!r}; {hint}")
 
 
 def state(name: str, root: Path) -> str:
-    """Whether a data set's files lie below the root: `built in`, `there`, `missing` or how many are there."""
+    """Returns the state of a data set's files: `built in`, `complete`, `missing`, or how many of them exist."""
     data_set = DATA_SETS[name]
     if not data_set.files:
         return "built in"
     folder = root / data_set.folder
     present = sum((folder / file).exists() or (folder / f"{file}.gz").is_file() for file in data_set.files)
     if present in (0, len(data_set.files)):
-        return "there" if present else "missing"
+        return "complete" if present else "missing"
     return f"{present} of {len(data_set.files)} files"
 
 
 def table(root: Path) -> str:
-    """All data sets, one a line."""
+    """Returns a table of all data sets, one per line."""
     rows = [("name", "train", "test", "shape", "classes", "download", f"in {root}")]
     for name, data_set in DATA_SETS.items():
         sizes = [f"{size:,}" for size in data_set.sizes]
@@ -86,10 +86,10 @@ def table(root: Path) -> str:
         classes = "none" if data_set.captions else "10"
         rows.append((name, *sizes, shape, classes, size, state(name, root)))  # type: ignore[arg-type]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = (1, 2, 4, 5)
+    right_aligned = (1, 2, 4, 5)
     lines = (
         "  ".join(
-            cell.rjust(width) if i in numbers else cell.ljust(width)
+            cell.rjust(width) if i in right_aligned else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
@@ -98,8 +98,8 @@ def table(root: Path) -> str:
 
 
 def make(name: str, root: Path, **settings: Any) -> "ImageDataModule":
-    """The datamodule of a data set."""
+    """Constructs the data module of an image data set."""
     import datamodules
 
-    made: ImageDataModule = getattr(datamodules, DATA_SETS[name].class_name)(root=str(root), **settings)
-    return made
+    data: ImageDataModule = getattr(datamodules, DATA_SETS[name].class_name)(root=str(root), **settings)
+    return data

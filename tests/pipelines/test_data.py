@@ -1,4 +1,4 @@
-"""`python -m pipelines.data`: what it lists, verifies and draws, and the sentences with which it refuses."""
+"""`python -m pipelines.data`: list, download, verify, preview, and their error messages."""
 
 import hashlib
 import subprocess
@@ -71,7 +71,7 @@ def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [line.split() for line in lines] == [
         ["cifar10", "50,000", "10,000", "3×32×32", "10", "170", "MB", "5", "of", "6", "files"],
         ["mnist", "60,000", "10,000", "1×28×28", "10", "12", "MB", "missing"],
-        ["fashion_mnist", "60,000", "10,000", "1×28×28", "10", "31", "MB", "there"],
+        ["fashion_mnist", "60,000", "10,000", "1×28×28", "10", "31", "MB", "complete"],
         ["digits", "1,437", "360", "1×8×8", "10", "none", "built", "in"],
         ["shapes", "10,000", "2,000", "3×32×32", "10", "none", "built", "in"],
         ["coco", "118,287", "5,000", "3×224×224", "none", "20405", "MB", "missing"],
@@ -83,7 +83,7 @@ def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_is_there_packed_or_not(tmp_path: Path, packed: bool) -> None:
     write_mnist(tmp_path, packed=packed)
-    assert state("mnist", tmp_path) == "there"
+    assert state("mnist", tmp_path) == "complete"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_names_are_taken_in_any_case(given: str, meant: str) -> None:
     [
         ("cifar", "did you mean cifar10?"),
         ("fasion_mnist", "did you mean fashion_mnist?"),
-        ("xyz", "give one of cifar10,"),
+        ("xyz", "it must be one of cifar10,"),
     ],
 )
 def test_unknown_names_bring_the_nearest(
@@ -152,7 +152,7 @@ def test_download_prepares_the_data_sets_below_the_root(
     assert asked == [(file, tmp_path / "MNIST" / "raw") for file in official.MNIST]
     folder = tmp_path / "MNIST" / "raw"
     said = capsys.readouterr().out
-    assert said == f"mnist: there, in {folder}.\ndigits: built in, nothing to download.\n"
+    assert said == f"mnist: complete, in {folder}.\ndigits: built in, nothing to download.\n"
 
 
 def test_a_download_that_fails_ends_with_its_sentence(
@@ -176,7 +176,7 @@ def test_verify_counts_and_says_that_small_files_are_not_the_official_ones(
         "cifar10",
         "  train  103 images, 10 to 11 in each class: not the official count of 50,000",
         "  test   20 images, 2 in each class: not the official count of 10,000",
-        f"  files  not the official bytes: {', '.join(CIFAR10_BATCHES)}",
+        f"  files  differ from the official files: {', '.join(CIFAR10_BATCHES)}",
     ]
 
 
@@ -194,15 +194,15 @@ def test_verify_knows_official_files_by_their_checksums(
         main(["verify", "mnist", "--root", str(tmp_path)])
         return capsys.readouterr().out.partition("  files  ")[2]
 
-    assert said() == f"the official bytes: {', '.join(file.name for file in files)}\n"
+    assert said() == f"identical to the official files: {', '.join(file.name for file in files)}\n"
     # The reader prefers unpacked files, so theirs are the bytes that count.
     write_mnist(tmp_path, packed=False)
-    assert said().startswith("the official bytes: ")
+    assert said().startswith("identical to the official files: ")
     write_mnist(tmp_path, packed=False, seed=5)
-    assert said() == f"not the official bytes: {', '.join(DATA_SETS['mnist'].files)}\n"
+    assert said() == f"differ from the official files: {', '.join(DATA_SETS['mnist'].files)}\n"
     for file in files:
         file.unlink()
-    assert said().startswith("unpacked, and no .gz beside to compare with: train-images-idx3-ubyte, ")
+    assert said().startswith("unpacked, without a .gz file to compare with: train-images-idx3-ubyte, ")
 
 
 def test_verify_of_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +211,7 @@ def test_verify_of_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
         "digits",
         "  train  1,437 images, 133 to 154 in each class: the official count",
         "  test   360 images, 26 to 48 in each class: the official count",
-        "  files  built in, no files",
+        "  files  none, the data set is built in",
     ]
 
 
@@ -296,13 +296,13 @@ def test_a_preview_of_an_albumentations_pipeline(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--n", "0"], "n is 0; give 1 to 200 images."),
-        (["--n", "201"], "n is 201; give 1 to 200 images."),
-        (["--cutout", "-3"], "cutout is -3; give 0 pixels or more."),
+        (["--n", "0"], "n is 0; it must be in [1, 200]."),
+        (["--n", "201"], "n is 201; it must be in [1, 200]."),
+        (["--cutout", "-3"], "cutout is -3; it must be at least 0."),
         (["--albumentations", "[HorizontalFlop]"], "did you mean HorizontalFlip?"),
         (["--albumentations", "HorizontalFlip"], "albumentations is 'HorizontalFlip'; give a list such as"),
-        (["--albumentations", "[{"], "albumentations is '[{', which is no YAML"),
-        (["--albumentations", "[{RandomCrop: {height: 4, width: 4}}]"], "it must give back (1, 8, 8)"),
+        (["--albumentations", "[{"], "albumentations is '[{', which is not valid YAML"),
+        (["--albumentations", "[{RandomCrop: {height: 4, width: 4}}]"], "it must return (1, 8, 8)"),
     ],
 )
 def test_previews_that_cant_be_drawn_say_why(

@@ -1,4 +1,4 @@
-"""Data sets of captions on the command line: counted, decoded, and what is wrong with them said."""
+"""Caption data sets on the command line: counts, decoding, and reports of unusable captions and images."""
 
 from pathlib import Path
 
@@ -29,9 +29,9 @@ def test_verify_counts_images_and_captions_and_what_cannot_be_used(
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  train  12 images with 59 captions: not the official count of 118,287",
         "  test   4 images with 20 captions: not the official count of 5,000",
-        "  left out  1 empty captions",
-        "  left out  1 images that can't be read",
-        "  left out  1 images whose file is missing",
+        "  left out  empty captions: 1",
+        "  left out  images that can't be read: 1",
+        "  left out  images whose file is missing: 1",
     ]
 
 
@@ -57,13 +57,13 @@ def test_download_leaves_alone_what_is_there(
 ) -> None:
     write_coco(tmp_path)
     monkeypatch.setattr(coco_download, "fetch", None)  # would be called, and fail
-    assert state("coco", tmp_path) == "there"
+    assert state("coco", tmp_path) == "complete"
     main(["download", "coco", "shape_captions", "--root", str(tmp_path)])
     said = capsys.readouterr().out
-    assert said == f"coco: there, in {tmp_path / 'coco'}.\nshape_captions: built in, nothing to download.\n"
+    assert said == f"coco: complete, in {tmp_path / 'coco'}.\nshape_captions: built in, nothing to download.\n"
 
 
 def test_preview_says_that_it_has_no_classes_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["preview", "coco", "--root", str(tmp_path), "--out", str(tmp_path / "x.png")])
-    assert "coco has captions; give one of cifar10, mnist" in capsys.readouterr().err
+    assert "coco has captions; use one of cifar10, mnist" in capsys.readouterr().err
