@@ -14,7 +14,7 @@ class ClassVisualization(PixelPictures):
     """Draws an image for each class by gradient ascent from noise, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         max_classes: Number of classes to show, the first ones, ≥ 1.
         steps: Steps of gradient ascent, ≥ 1.
 
@@ -34,5 +34,5 @@ class ClassVisualization(PixelPictures):
         classes = torch.arange(min(self.max_classes, number), device=images.device)
         channels, height, width = images.shape[1:]
         drawn = visualize_classes(model, classes, (channels, height, width), self.steps)
-        picture = image_grid(drawn, class_names(trainer, number)[: len(classes)], 5, f"most typical images {when}")
+        picture = image_grid(drawn, class_names(trainer, number)[: len(classes)], 5, f"class visualization {when}")
         show(trainer, "class_visualization", picture, caption=when)

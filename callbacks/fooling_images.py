@@ -6,7 +6,7 @@ from torch import Tensor
 from callbacks.attribution_pictures import fooling_picture
 from callbacks.pictures import show
 from callbacks.pixel_pictures import PixelPictures, class_names, probabilities
-from common.errors import UserError
+from common.ranges import check_range
 from modules.interpretation.fooling_images import fool
 
 
@@ -16,7 +16,7 @@ class FoolingImages(PixelPictures):
     The target is the class after the predicted one; the caption says how many were fooled and by what change.
 
     Args:
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         num_images: Number of images of the first validation batch, ≥ 1.
         step: Root mean square change of one step, > 0.
         max_steps: Number of steps after which an image counts as not fooled, ≥ 1.
@@ -27,8 +27,8 @@ class FoolingImages(PixelPictures):
 
     def __init__(self, every_n_epochs: int = 5, num_images: int = 8, step: float = 0.001, max_steps: int = 100) -> None:
         super().__init__(every_n_epochs, num_images)
-        if not step > 0 or max_steps < 1:
-            raise UserError(f"step is {step} and max_steps is {max_steps}; give a step above 0 and at least 1 step.")
+        check_range("step", step, step > 0, "> 0")
+        check_range("max_steps", max_steps, max_steps >= 1, "at least 1")
         self.step = step
         self.max_steps = max_steps
 

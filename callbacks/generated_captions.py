@@ -6,10 +6,11 @@ Source: https://cs231n.github.io/rnn/ (image captioning with attention)
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
+from callbacks.first_batch import FirstBatch
 from callbacks.pictures import show
 from common.errors import UserError
 from common.ranges import check_range
@@ -36,7 +37,7 @@ class ShowsAttention(Protocol):
         """Returns attention weights (B, T, L) for the word after each of words (B, T), which begin with START."""
 
 
-class GeneratedCaptions(Callback):
+class GeneratedCaptions(FirstBatch):
     """Shows the first validation images with generated captions and a reference, every `every_n_epochs` and at the end.
 
     A caption that equals a reference is green. At the end of `fit`, and of `test` for the first test images, attention
@@ -45,7 +46,7 @@ class GeneratedCaptions(Callback):
     Args:
         num_images: Number of images, ≥ 1.
         num_attention: Number of images with attention maps, ≥ 0.
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
 
     Raises:
         ValueError: If a value is out of its range or the model writes no captions.
@@ -68,20 +69,9 @@ class GeneratedCaptions(Callback):
                 "trainer.callbacks."
             )
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(batch, batch_idx)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(batch, batch_idx)
-
-    def _keep(self, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            inputs, _, references = batch
-            self._inputs, self._references = inputs[: self.num_images].clone(), references[: self.num_images]
+    def keep(self, batch: Any) -> None:
+        inputs, _, references = batch
+        self._inputs, self._references = inputs[: self.num_images].clone(), references[: self.num_images]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -102,24 +92,24 @@ class GeneratedCaptions(Callback):
         images: Tensor = data.evaluation_images(split, torch.arange(len(self._inputs)))
         return images
 
-    def _show_captions(self, trainer: Trainer, pl_module: LightningModule, split: str, what: str) -> None:
+    def _show_captions(self, trainer: Trainer, pl_module: LightningModule, split: str, title: str) -> None:
         if self._inputs is None:  # nothing was validated
             return
         assert isinstance(pl_module, WritesCaptions)
         captions = pl_module.caption(self._inputs)
-        sheet = caption_sheet(self._images(trainer, split), captions, self._references, what)
-        show(trainer, f"captions/{split}", sheet, caption=what)
+        sheet = caption_sheet(self._images(trainer, split), captions, self._references, title)
+        show(trainer, f"captions/{split}", sheet, caption=title)
 
     @torch.no_grad()
     def _show_attention(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        shows = isinstance(pl_module, ShowsAttention) and pl_module.attends and self.num_attention > 0
-        if self._inputs is None or not shows:
+        has_attention = isinstance(pl_module, ShowsAttention) and pl_module.attends
+        if self._inputs is None or not has_attention or self.num_attention == 0:
             return
         with evaluating(pl_module):
-            found = attended(pl_module, self._inputs[: self.num_attention])
+            captions = attended(pl_module, self._inputs[: self.num_attention])
         images = self._images(trainer, split)
-        sheets = [attention_sheet(image, *seen) for image, seen in zip(images, found, strict=False)]
-        show(trainer, f"attention/{split}", stacked(sheets), caption="where it looks before each word")
+        sheets = [attention_sheet(image, words, maps) for image, (words, maps) in zip(images, captions, strict=False)]
+        show(trainer, f"attention/{split}", stacked(sheets), caption="attention before each word")
 
 
 def attended(model: Any, inputs: Tensor, **search: Any) -> list[tuple[list[str], Tensor]]:
@@ -128,15 +118,15 @@ def attended(model: Any, inputs: Tensor, **search: Any) -> list[tuple[list[str],
     Args:
         model: Captioner with `WritesCaptions` and `ShowsAttention`, in evaluation mode.
         inputs: Preprocessed inputs (B, ...).
-        search: Settings of `model.caption`.
+        search: Further arguments of `model.caption`.
 
     Returns:
-        For each image the T words of its caption, the last an empty one for the end, and weights (T, L).
+        For each image the T words of its caption, "(end)" the last, and attention weights (T, L).
     """
-    number = {word: place for place, word in enumerate(model.vocabulary)}
-    found = []
-    for one, caption in zip(inputs, model.caption(inputs, **search), strict=True):
-        said = caption.split()
-        words = torch.tensor([[1, *(number[word] for word in said)]], device=inputs.device)
-        found.append(([*said, "(end)"], model.attention_maps(one[None], words)[0]))
-    return found
+    indices = {word: index for index, word in enumerate(model.vocabulary)}
+    captions = []
+    for single, caption in zip(inputs, model.caption(inputs, **search), strict=True):
+        words = caption.split()
+        fed = torch.tensor([[1, *(indices[word] for word in words)]], device=inputs.device)  # (1, T)
+        captions.append(([*words, "(end)"], model.attention_maps(single[None], fed)[0]))
+    return captions

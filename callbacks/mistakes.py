@@ -1,5 +1,6 @@
 """Draws the most confident mistakes of a classifier: highest probability for a wrong class."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ class ConfidentMistakes(Callback):
         count: Number of mistakes, ≥ 1.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: If the count is below 1.
     """
 
     def __init__(self, count: int = 20) -> None:
@@ -51,10 +52,10 @@ class ConfidentMistakes(Callback):
         """Adds this batch's mistakes and keeps the most confident ones: logits (B, K), images (B, ...), labels (B,)."""
         probabilities, predicted = logits.float().softmax(1).max(1)
         confidence = torch.where(predicted == labels, -1.0, probabilities)
-        best, places = confidence.topk(min(self.count, len(labels)))
-        columns = (best.tolist(), predicted[places].tolist(), labels[places].tolist(), images[places].cpu())
-        found = [mistake for mistake in zip(*columns, strict=True) if mistake[0] >= 0]
-        self.mistakes = sorted(self.mistakes + found, key=lambda mistake: -mistake[0])[: self.count]
+        best, indices = confidence.topk(min(self.count, len(labels)))
+        columns = (best.tolist(), predicted[indices].tolist(), labels[indices].tolist(), images[indices].cpu())
+        mistakes = [mistake for mistake in zip(*columns, strict=True) if mistake[0] >= 0]
+        self.mistakes = sorted(self.mistakes + mistakes, key=lambda mistake: -mistake[0])[: self.count]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, "val")
@@ -67,8 +68,7 @@ class ConfidentMistakes(Callback):
         if trainer.world_size > 1:
             gathered: list[list[Mistake]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(gathered, mistakes)
-            everyone = [mistake for of_rank in gathered for mistake in of_rank]
-            mistakes = sorted(everyone, key=lambda mistake: -mistake[0])[: self.count]
+            mistakes = sorted(chain.from_iterable(gathered), key=lambda mistake: -mistake[0])[: self.count]
         data = getattr(trainer, "datamodule", None)
         if not mistakes or data is None:
             return
@@ -78,5 +78,5 @@ class ConfidentMistakes(Callback):
         if images.ndim != 4:
             return  # features are not pictures
         names = data.class_names
-        titles = [f"{names[said]} {share:.0%}\nis {names[true]}" for share, said, true, _ in mistakes]
+        titles = [f"{names[predicted]} {p:.0%}\nis {names[true]}" for p, predicted, true, _ in mistakes]
         show(trainer, f"mistakes/{split}", image_grid(images, titles, 5, f"most confident mistakes, {split}"))

@@ -1,6 +1,6 @@
 """Draws the most confident false positives of each class.
 
-The course's notebook on features ends with this question: do the misclassifications make sense?
+The course's notebook on features ends with the question: do the misclassifications make sense?
 
 Source: https://cs231n.github.io/assignments2024/assignment1/ (features.ipynb)
 
@@ -24,7 +24,7 @@ Mistake = tuple[float, int, int]  # probability, index in the split, true class
 class HasEvaluationImages(Protocol):
     """A data module that returns images for display, whatever the model's inputs are.
 
-    Batch b of process r holds the images from place (b · processes + r) · batch_size of the split.
+    Batch b of rank r contains the images from index (b · ranks + r) · batch_size of the split.
     """
 
     batch_size: int
@@ -38,14 +38,14 @@ class MistakesByClass(Callback):
     """Draws a row for each class with the most confident mistakes predicted as that class.
 
     Drawn at the end of `fit` (validation images) and of `test`, from the logits (B, K) that the model's validation and
-    test steps return. The pixels come from the data, so that a model on features can be looked at too; data that can't
-    give them have no picture.
+    test steps return. The pixels come from the data module, so it works for models on features too; data modules
+    without `evaluation_images` have no picture.
 
     Args:
         count: Number of mistakes for each class, ≥ 1.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: If the count is below 1.
     """
 
     def __init__(self, count: int = 8) -> None:
@@ -79,9 +79,9 @@ class MistakesByClass(Callback):
         probabilities, predicted = logits.float().softmax(1).max(1)
         wrong = (predicted != labels).nonzero().flatten()
         columns = (probabilities[wrong], first + wrong, labels[wrong], predicted[wrong])
-        for share, place, true, said in zip(*(column.tolist() for column in columns), strict=True):
-            self.mistakes.setdefault(said, []).append((share, place, true))
-        self.mistakes = {said: _most_confident(found, self.count) for said, found in self.mistakes.items()}
+        for probability, index, true, mistaken in zip(*(column.tolist() for column in columns), strict=True):
+            self.mistakes.setdefault(mistaken, []).append((probability, index, true))
+        self.mistakes = {label: _most_confident(mistakes, self.count) for label, mistakes in self.mistakes.items()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, "val")
@@ -98,22 +98,22 @@ class MistakesByClass(Callback):
         if not any(gathered) or not isinstance(data, HasEvaluationImages):
             return
         names = data.class_names
-        places, titles = [], []
-        for said in sorted({said for found in gathered for said in found}):
-            row = _most_confident([mistake for found in gathered for mistake in found.get(said, [])], self.count)
+        shown, titles = [], []
+        for label in sorted(set().union(*gathered)):
+            row = _most_confident([mistake for of_rank in gathered for mistake in of_rank.get(label, [])], self.count)
             missing = self.count - len(row)
-            places += [place for _, place, _ in row] + [-1] * missing
-            titles += [f"{names[said]} {share:.0%}\nis {names[true]}" for share, _, true in row] + [""] * missing
-        indices = torch.tensor(places)
+            shown += [index for _, index, _ in row] + [-1] * missing
+            titles += [f"{names[label]} {p:.0%}\nis {names[true]}" for p, _, true in row] + [""] * missing
+        indices = torch.tensor(shown)
         images = data.evaluation_images(split, indices.clamp(min=0)).cpu()
         images[indices < 0] = 1.0  # white where a class has fewer
         show(
             trainer,
             f"mistakes_by_class/{split}",
-            image_grid(images, titles, self.count, f"what each class attracts, {split}"),
+            image_grid(images, titles, self.count, f"false positives of each class, {split}"),
         )
 
 
 def _most_confident(mistakes: list[Mistake], count: int) -> list[Mistake]:
-    """The mistakes of highest probability; of equal ones those that come first in the split."""
+    """Returns the mistakes of highest probability; ties are resolved by the index in the split."""
     return sorted(mistakes, key=lambda mistake: (-mistake[0], mistake[1]))[:count]

@@ -1,7 +1,7 @@
 """Draws samples beside their nearest training images, to see whether a generator memorizes its training set.
 
-A generator that memorizes generates images at distance near 0 from a training image. A single picture can't
-say what "nearly" is, so the distances are held against those of real images that the model never saw:
+A generator that memorizes generates images at distance near 0 from a training image. What counts as near depends on the
+data, so the distances are compared with those of real images that were not trained on:
 
     ratio = median over samples of the distance to the nearest training image
             ÷ the same median over validation images
@@ -23,6 +23,7 @@ from torch import Tensor
 from callbacks.pictures import image_grid, show
 from callbacks.samples import Generates, check_generates
 from common.errors import UserError
+from common.ranges import check_range
 from modules.neighbors.nearest_neighbors import NearestNeighbors
 
 
@@ -38,20 +39,18 @@ class NearestTrainingImages(Callback):
 
     Args:
         rows: Number of samples shown, ≥ 1.
-        neighbors: Number of training images beside each, ≥ 1.
+        neighbors: Number of training images beside each sample, ≥ 1.
         num_samples: Number of samples, and largest number of validation images, for the ratio, ≥ `rows`.
         seed: Seed of the samples' latents.
 
     Raises:
-        ValueError: a value out of the range given above, a model that makes no images, or data not held in memory.
+        ValueError: If a value is out of its range, the model generates no images, or the data is not held in memory.
     """
 
     def __init__(self, rows: int = 8, neighbors: int = 7, num_samples: int = 1000, seed: int = 2) -> None:
-        if rows < 1 or neighbors < 1 or num_samples < rows:
-            raise UserError(
-                f"rows is {rows}, neighbors is {neighbors} and num_samples is {num_samples}; give at least 1 row, "
-                "1 neighbor and a sample for each row."
-            )
+        check_range("rows", rows, rows >= 1, "at least 1")
+        check_range("neighbors", neighbors, neighbors >= 1, "at least 1")
+        check_range("num_samples", num_samples, num_samples >= rows, f"at least rows, {rows}")
         self.rows = rows
         self.neighbors = neighbors
         self.num_samples = num_samples
@@ -62,8 +61,8 @@ class NearestTrainingImages(Callback):
         check_generates(pl_module, self)
         if not isinstance(trainer.datamodule, HasSplits):  # type: ignore[attr-defined]
             raise UserError(
-                "NearestTrainingImages looks through the images of a data module that holds them in memory, such as "
-                "MNIST; give one, or take callbacks.NearestTrainingImages from trainer.callbacks."
+                "NearestTrainingImages searches the images of a data module that holds them in memory, such as MNIST; "
+                "use one, or remove callbacks.NearestTrainingImages from trainer.callbacks."
             )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,12 +73,12 @@ class NearestTrainingImages(Callback):
         training, unseen = data.splits["train"][0].cpu(), data.splits["val"][0][: self.num_samples].cpu()
         memory = NearestNeighbors(training)
         count = min(self.neighbors, len(training))
-        distances, places = memory.search(samples, count)
+        distances, indices = memory.search(samples, count)
         title = "samples, left, and their nearest training images"
         if len(unseen):
             self.ratio = float(distances[:, 0].median() / memory.search(unseen, 1)[0].median().clamp(min=1e-12))
             title += f"; distance {self.ratio:.2f} × that of new images"
-        shown = torch.cat([samples[: self.rows, None], training[places[: self.rows]]], 1).flatten(0, 1)
+        shown = torch.cat([samples[: self.rows, None], training[indices[: self.rows]]], 1).flatten(0, 1)
         titles = [
             text
             for row in distances[: self.rows].tolist()

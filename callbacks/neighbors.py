@@ -6,9 +6,10 @@ Source: https://cs231n.github.io/classification/#nearest-neighbor-classifier
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.first_batch import FirstBatch
 from callbacks.pictures import image_grid, show
 from common.errors import UserError
 from common.ranges import check_range
@@ -26,15 +27,15 @@ class HasNeighbors(Protocol):
         """Returns distances (B, k) and indices into `images` (B, k) of the k nearest, nearest first."""
 
 
-class Neighbors(Callback):
+class Neighbors(FirstBatch):
     """Draws queries beside their neighbors at the end of `fit` (validation images) and of `test`.
 
-    The first images of the first batch are shown. A neighbor of the query's class has a green title, any other a red
-    one; with it stands its distance.
+    The queries are the first images of the first batch. The title of a neighbor is its class and its distance, green if
+    the class is the query's and red if not.
 
     Args:
         queries: Number of queries, ≥ 1.
-        count: Neighbors of each query, ≥ 1.
+        count: Number of neighbors of each query, ≥ 1.
 
     Raises:
         ValueError: If a value is below 1 or the model has no neighbors.
@@ -54,20 +55,9 @@ class Neighbors(Callback):
                 "trainer.callbacks."
             )
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(batch, batch_idx)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(batch, batch_idx)
-
-    def _keep(self, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            images, labels = batch
-            self.first = images[: self.queries].clone(), labels[: self.queries].clone()
+    def keep(self, batch: Any) -> None:
+        images, labels = batch
+        self.first = images[: self.queries].clone(), labels[: self.queries].clone()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(trainer, pl_module, "val")
@@ -92,13 +82,11 @@ class Neighbors(Callback):
         if images.ndim != 4:
             return  # features are not pictures
         titles, colors = [], []
-        for true, near, far in zip(
+        names = data.class_names
+        for true, classes, row in zip(
             labels.tolist(), pl_module.labels[indices].tolist(), distances.tolist(), strict=True
         ):
-            titles += [
-                data.class_names[true],
-                *(f"{data.class_names[c]}\n{d:.4g}" for c, d in zip(near, far, strict=True)),
-            ]
-            colors += ["black", *("green" if c == true else "red" for c in near)]
+            titles += [names[true], *(f"{names[c]}\n{d:.4g}" for c, d in zip(classes, row, strict=True))]
+            colors += ["black", *("green" if c == true else "red" for c in classes)]
         picture = image_grid(images, titles, 1 + count, f"{split}: images, left, and their nearest neighbors", colors)
         show(trainer, f"neighbors/{split}", picture, caption=split)

@@ -26,11 +26,11 @@ class Invertible(Protocol):
 class PixelPictures(Callback):
     """Draws every `every_n_epochs` epochs and at the end of `fit`; subclasses define `draw`.
 
-    While it draws, the model is in evaluation mode and takes pixels in [0, 1]: the data's preprocessing stands before
-    it. No random number of the training is used up.
+    While it draws, the model is in evaluation mode and takes pixels in [0, 1], to which the data's preprocessing is
+    applied first. The random numbers of training are left unchanged.
 
     Args:
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         num_images: Number of images of the first validation batch, ≥ 1.
 
     Raises:

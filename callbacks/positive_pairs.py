@@ -13,13 +13,13 @@ from common.ranges import check_range
 class PositivePairs(Callback):
     """Draws views of the first training batch when `fit` begins.
 
-    Each pair stands in one column, below the name of its class, which the training itself does not see.
+    Each pair is a column, below the name of its class, which training does not use.
 
     Args:
         pairs: Number of pairs, ≥ 1.
 
     Raises:
-        ValueError: a value below 1, or batches that hold no pairs.
+        ValueError: If the number is below 1, or the training batches contain no pairs.
     """
 
     def __init__(self, pairs: int = 12) -> None:
@@ -35,8 +35,8 @@ class PositivePairs(Callback):
         views, labels = batch
         if views.ndim != 5 or views.shape[1] != 2:
             raise UserError(
-                f"The training batches hold no pairs of views but {tuple(views.shape)}; set data.two_views to {{}}, or "
-                "take callbacks.PositivePairs from trainer.callbacks."
+                f"The training batches {tuple(views.shape)} contain no pairs of views; set data.two_views to {{}}, or "
+                "remove callbacks.PositivePairs from trainer.callbacks."
             )
         data = getattr(trainer, "datamodule", None)
         pairs = views[: self.pairs].transpose(0, 1)  # (2, pairs, C, H, W)

@@ -34,8 +34,8 @@ class ReferenceClassifier:
 
     Args:
         model: Trained network.
-        scale: Factor of pixels in [0, 255] …
-        shift: … and this is added then.
+        scale: Factor (C, 1, 1) of pixels in [0, 255].
+        shift: Offset (C, 1, 1) added to the scaled pixels.
     """
 
     def __init__(self, model: ConvNet, scale: Tensor, shift: Tensor) -> None:
@@ -63,7 +63,7 @@ def read_reference_classifier(path: Path) -> ReferenceClassifier:
     """Reads the reference classifier from a checkpoint of a `ConvNet`, without running code.
 
     Raises:
-        ValueError: no file, a damaged one, or not a ConvNet's on whole images.
+        ValueError: If there is no file, or it is damaged or not of a ConvNet on whole images.
     """
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; use a ConvNet's, or leave classifier out to train one.")
@@ -90,13 +90,13 @@ def find_or_train_reference_classifier(
     """Returns the reference classifier of these training images; trains it if there is none yet.
 
     Args:
-        folder: Folder in which it is kept.
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64.
-        report: Callback that prints the progress of training.
+        folder: Folder of its checkpoint.
+        images: Training images (N, C, H, W) uint8.
+        labels: Classes (N,) int64.
+        report: Function that prints the progress of training.
     """
     name = blake2b(images.numpy().tobytes() + labels.numpy().tobytes(), digest_size=6).hexdigest()
-    path = folder / f"judge-{name}.ckpt"
+    path = folder / f"judge-{name}.ckpt"  # the name under which version 0.1 stored it
     if not path.is_file():
         with _isolated_training():
             torch.manual_seed(0)
@@ -106,8 +106,8 @@ def find_or_train_reference_classifier(
 
 def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dict[str, Any]:
     """Trains a classifier and returns its checkpoint in Lightning's format."""
-    share = images.double().div_(255)
-    mean, std = share.mean((0, 2, 3), keepdim=True)[0], share.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-3)
+    pixels = images.double().div_(255)
+    mean, std = pixels.mean((0, 2, 3), keepdim=True)[0], pixels.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-3)
     scale, shift = (1 / (255 * std)).float(), (-mean / std).float()  # (C, 1, 1)
     smallest = min(images.shape[2:])
     channels = [width for stage, width in enumerate(_CHANNELS, start=1) if 2**stage <= smallest // 2]
@@ -159,6 +159,6 @@ def _shifted(images: Tensor) -> Tensor:
 
 
 def _write(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Under a temporary name first, so that a kill leaves no half of it and two runs may do it at once."""
+    """Writes atomically: a killed run leaves no partial file, and two runs may write at once."""
     with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)

@@ -19,7 +19,7 @@ class SaliencyMaps(PixelPictures):
     """Draws images, their saliency maps and overlays, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         num_images: Number of images of the first validation batch, ≥ 1.
         method: Method: gradient, smoothgrad or grad_cam.
 

@@ -5,10 +5,10 @@
     val/confidence  mean over the samples of the classifier's largest probability
     test/…          the same with the test images, after `test`
 
-`modules/gan/sample_metrics.py` has the formulas, `reference_classifier.py` the classifier. "FID" here is of that
-classifier's features: such figures compare models on the same data, judged by the same classifier, and not with those
-of Inception's features.
-For a fixed N the distance is a little too large, by about the same amount for all models, so N is part of the figure.
+`modules/gan/sample_metrics.py` has the formulas, `reference_classifier.py` the classifier. "FID" is here computed from
+the features of that classifier: compare it only between models on the same data with the same classifier, never with
+values from Inception's features. A finite N biases the distance upwards, by about the same amount for all models, so
+state N with it.
 
 The samples come from fixed latents: the same ones in each validation, and others in the test.
 
@@ -28,6 +28,7 @@ from callbacks.reference_classifier import (
     read_reference_classifier,
 )
 from common.errors import UserError
+from common.ranges import check_range
 from modules.gan.sample_metrics import frechet_distance, histogram_kl, mean_confidence
 
 _SEEDS = {"val": 0, "test": 1}
@@ -53,7 +54,7 @@ class LabeledImages(Protocol):
 
 
 class SampleQuality(Callback):
-    """Logs the metrics above after every validation and test; rank 0 generates and evaluates all samples.
+    """Logs `fid`, `kl` and `confidence` of samples after every validation and test; rank 0 evaluates all samples.
 
     Args:
         num_samples: Number of samples N in validation, ≥ 100.
@@ -62,29 +63,27 @@ class SampleQuality(Callback):
             None trains one on first use and keeps it beside the data.
 
     Raises:
-        ValueError: too few samples, a model that makes no images, or a checkpoint that is none of a ConvNet.
+        ValueError: If there are too few samples, the model generates no images, or the checkpoint is not a ConvNet's.
     """
 
     def __init__(self, num_samples: int = 5000, num_test_samples: int = 10_000, classifier: str | None = None) -> None:
-        if min(num_samples, num_test_samples) < 100:
-            raise UserError(
-                f"num_samples is {num_samples} and num_test_samples is {num_test_samples}; both must be at least 100."
-            )
+        check_range("num_samples", num_samples, num_samples >= 100, "at least 100")
+        check_range("num_test_samples", num_test_samples, num_test_samples >= 100, "at least 100")
         self.numbers = {"val": num_samples, "test": num_test_samples}
         self.classifier = classifier
-        self._judge: ReferenceClassifier | None = None
+        self._reference_classifier: ReferenceClassifier | None = None
         self._real: dict[str, Tensor] = {}  # of each split the features (M, D)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not isinstance(pl_module, Samples):
             raise UserError(
-                f"{type(pl_module).__name__} makes no images that could be judged; remove callbacks.SampleQuality from "
+                f"{type(pl_module).__name__} generates no images to evaluate; remove callbacks.SampleQuality from "
                 "trainer.callbacks."
             )
         if not isinstance(trainer.datamodule, LabeledImages):  # type: ignore[attr-defined]
             raise UserError(
                 "SampleQuality compares with the images of a data module that holds them in memory, such as MNIST; "
-                "give one, or take callbacks.SampleQuality from trainer.callbacks."
+                "use one, or remove callbacks.SampleQuality from trainer.callbacks."
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,36 +102,37 @@ class SampleQuality(Callback):
         self._log(trainer, pl_module, "test")
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sees to the judge before training, so that a long run does not find out later that there is none."""
-        if self._judge is None and trainer.is_global_zero:
+        """Reads or trains the classifier before training, so that a missing one does not end a long run."""
+        if self._reference_classifier is None and trainer.is_global_zero:
             data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
             if self.classifier is not None:
-                self._judge = read_reference_classifier(Path(self.classifier))
+                self._reference_classifier = read_reference_classifier(Path(self.classifier))
             else:
                 data.setup("fit")
                 folder = Path(data.root) / type(data).__name__
-                self._judge = find_or_train_reference_classifier(
+                self._reference_classifier = find_or_train_reference_classifier(
                     folder, *data.splits["train"], lambda text: print(text, flush=True)
                 )
-            self._judge.to(pl_module.device)
-        trainer.strategy.barrier("judge")
+            self._reference_classifier.to(pl_module.device)
+        trainer.strategy.barrier("reference_classifier")
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        figures = self._judged(trainer, pl_module, split) if trainer.is_global_zero else {}
-        # Every process must know them, since each asks by itself whether this is the best checkpoint.
-        figures = trainer.strategy.broadcast(figures)
-        pl_module.log_dict(figures, prog_bar=split == "val")
+        metrics = self._metrics(trainer, pl_module, split) if trainer.is_global_zero else {}
+        # All ranks need them: each decides by itself whether this is the best checkpoint.
+        metrics = trainer.strategy.broadcast(metrics)
+        pl_module.log_dict(metrics, prog_bar=split == "val")
 
     @torch.no_grad()
-    def _judged(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:
-        assert isinstance(pl_module, Samples) and self._judge is not None
+    def _metrics(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:
+        assert isinstance(pl_module, Samples) and self._reference_classifier is not None
         data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.splits[split]
         if split not in self._real:
-            self._real[split] = self._judge(images.float() / 255)[0]
-        chance = torch.Generator().manual_seed(_SEEDS[split])  # of its own: judging changes no later random number
-        samples = pl_module.sample(self.numbers[split], chance).mul(255).round().div(255)  # real images are in 8 bits
-        features, logits = self._judge(samples)
+            self._real[split] = self._reference_classifier(images.float() / 255)[0]
+        generator = torch.Generator().manual_seed(_SEEDS[split])  # leaves the random numbers of training unchanged
+        samples = pl_module.sample(self.numbers[split], generator)
+        samples = samples.mul(255).round().div(255)  # real images have 8 bits
+        features, logits = self._reference_classifier(samples)
         kl = histogram_kl(logits.argmax(1).cpu(), labels.cpu(), logits.shape[1])
         return {
             f"{split}/fid": frechet_distance(features, self._real[split]),

@@ -5,8 +5,8 @@ A walk from latent a to latent b goes along an arc, not along the straight line 
     slerp(a, b; t) = [sin((1 − t) θ) a + sin(t θ) b] / sin θ,    θ the angle between a and b
 
 Normally distributed latents of many dimensions nearly all have the same length; points on the straight line are
-shorter, like no latent that the generator was trained on, while those on the arc keep the length. Where each picture of
-a walk is a plausible image and the change is smooth, the generator has learned more than single images.
+shorter than any latent that the generator was trained on, while those on the arc keep the length. If every picture of a
+walk is a plausible image and the change is smooth, the generator has learned more than single images.
 
 Sources: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985; T. White, arXiv 1609.04468.
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from callbacks.pictures import show
 from common.errors import UserError
+from common.ranges import check_range
 
 _SECONDS = 8  # of an animation, a quarter of them for the last picture
 
@@ -42,20 +43,20 @@ class Generates(Protocol):
 class SampleGrid(Callback):
     """Draws a square of samples from fixed latents at the end of epochs, and an animation after `fit`.
 
-    The animation is `<run folder>/pictures/samples.gif`, made of all pictures of the run, those before a resume too.
+    The animation is `<run folder>/pictures/samples.gif`; it shows all pictures of the run, those before a resume too.
 
     Args:
-        side: Samples per row and column, ≥ 1.
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        side: Number of samples per row and column, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         seed: Seed of the latents.
 
     Raises:
-        ValueError: If a value is out of its range or the model that makes no images.
+        ValueError: If a value is out of its range or the model generates no images.
     """
 
     def __init__(self, side: int = 8, every_n_epochs: int = 1, seed: int = 0) -> None:
-        if side < 1 or every_n_epochs < 1:
-            raise UserError(f"side is {side} and every_n_epochs is {every_n_epochs}; both must be at least 1.")
+        check_range("side", side, side >= 1, "at least 1")
+        check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
         self.side = side
         self.every_n_epochs = every_n_epochs
         self.seed = seed
@@ -81,16 +82,16 @@ class LatentWalk(Callback):
 
     Args:
         rows: Number of walks, ≥ 1.
-        steps: Images of a walk, both ends included, ≥ 2.
+        steps: Number of images of a walk, both ends included, ≥ 2.
         seed: Seed of the latents.
 
     Raises:
-        ValueError: If a value is out of its range or the model that makes no images.
+        ValueError: If a value is out of its range or the model generates no images.
     """
 
     def __init__(self, rows: int = 6, steps: int = 10, seed: int = 1) -> None:
-        if rows < 1 or steps < 2:
-            raise UserError(f"rows is {rows} and steps is {steps}; they must be at least 1 and 2.")
+        check_range("rows", rows, rows >= 1, "at least 1")
+        check_range("steps", steps, steps >= 2, "at least 2")
         self.rows = rows
         self.steps = steps
         self.seed = seed
@@ -107,18 +108,22 @@ class LatentWalk(Callback):
 
 
 def check_generates(module: LightningModule, callback: Callback) -> None:
-    """Refuses a model that generates no images, for the callback that would show them."""
+    """Refuses a model that generates no images, in the name of a callback that shows them.
+
+    Raises:
+        ValueError: If the model has no `latents` and `generate`.
+    """
     if not isinstance(module, Generates):
         raise UserError(
-            f"{type(module).__name__} generates no images to show; remove callbacks.{type(callback).__name__} out of "
+            f"{type(module).__name__} generates no images to show; remove callbacks.{type(callback).__name__} from "
             "trainer.callbacks."
         )
 
 
-def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
-    """Spherical linear interpolation between latents (N, Z) and (N, Z) at fractions (S,): (N, S, Z)."""
+def slerp(start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
+    """Interpolates spherically between latents (N, Z) and (N, Z) at fractions (S,); returns latents (N, S, Z)."""
     cosine = torch.cosine_similarity(start, end, dim=1).clamp(-1 + 1e-6, 1 - 1e-6)  # sin θ must not be 0
-    angle, t = cosine.acos()[:, None, None], shares[None, :, None]
+    angle, t = cosine.acos()[:, None, None], fractions[None, :, None]
     return (((1 - t) * angle).sin() * start[:, None] + (t * angle).sin() * end[:, None]) / angle.sin()
 
 
@@ -139,8 +144,8 @@ def tiles(images: Tensor, columns: int, zoom: int = 2, gap: int = 2) -> np.ndarr
     height, width = (side + gap for side in pixels.shape[2:])
     rows = -(-len(pixels) // columns)
     picture = np.full((rows * height - gap, columns * width - gap, 3), 255, np.uint8)
-    for place, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-        top, left = place // columns * height, place % columns * width
+    for index, image in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+        top, left = index // columns * height, index % columns * width
         picture[top : top + height - gap, left : left + width - gap] = image
     return picture
 
@@ -150,6 +155,6 @@ def animate(pictures: list[Path], out: Path) -> None:
     if len(pictures) < 2:
         return
     frames = [Image.open(file).convert("P", palette=Image.Palette.ADAPTIVE) for file in pictures]
-    each = max(20, 750 * _SECONDS // len(frames))  # milliseconds
-    durations = [each] * (len(frames) - 1) + [250 * _SECONDS]
+    duration = max(20, 750 * _SECONDS // len(frames))  # milliseconds
+    durations = [duration] * (len(frames) - 1) + [250 * _SECONDS]
     frames[0].save(out, save_all=True, append_images=frames[1:], duration=durations, loop=0)

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from callbacks.pictures import image_grid, show, stretch
 from common.errors import UserError
+from common.ranges import check_range
 
 
 @runtime_checkable
 class HasTemplates(Protocol):
     """A model whose weights have the shape of its input."""
 
-    class_templates: bool  # one per class, in order; otherwise one per first-layer unit
+    class_templates: bool  # whether there is one per class, in order, or one per first-layer unit
 
     def templates(self) -> Tensor:
         """Returns one template per class or unit, (M, *input_shape)."""
@@ -27,7 +28,7 @@ class Templates(Callback):
     """Draws the templates before training, every `every_n_epochs` epochs and at the end.
 
     Args:
-        every_n_epochs: Epochs between two pictures, ≥ 1.
+        every_n_epochs: Number of epochs between two pictures, ≥ 1.
         max_templates: Largest number of templates, ≥ 1.
 
     Raises:
@@ -35,10 +36,8 @@ class Templates(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, max_templates: int = 100) -> None:
-        if every_n_epochs < 1 or max_templates < 1:
-            raise UserError(
-                f"every_n_epochs is {every_n_epochs} and max_templates is {max_templates}; give at least 1 for each."
-            )
+        check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
+        check_range("max_templates", max_templates, max_templates >= 1, "at least 1")
         self.every_n_epochs = every_n_epochs
         self.max_templates = max_templates
 

@@ -1,9 +1,9 @@
 """Logs the training diagnostics that the course recommends: gradient norms, update ratios and speed.
 
     health/gradient_norm   ‖g‖ over all parameters, before any clipping
-    health/update_ratio    ‖Δw‖ / ‖w‖ of one step; about 1e-3 is usual, far more or less asks for another learning rate
+    health/update_ratio    ‖Δw‖ / ‖w‖ of one step; about 1e-3 is usual; far from that, change the learning rate
     health/lr              learning rate of the first parameter group
-    health/images_per_s    images through the training loop over all processes, validation and pictures left out
+    health/images_per_s    training images over all ranks, without the time of validation and pictures
 
 Source: https://cs231n.github.io/neural-networks-3/#baby
 """
@@ -18,7 +18,10 @@ from torch.optim import Optimizer
 
 
 class TrainingHealth(Callback):
-    """Logs the metrics above every `trainer.log_every_n_steps` steps, at almost no cost in between."""
+    """Logs gradient norm, update ratio, learning rate and speed every `trainer.log_every_n_steps` steps.
+
+    In between it costs almost nothing.
+    """
 
     def __init__(self) -> None:
         self._before: list[Tensor] | None = None  # parameters before the measured step
@@ -55,11 +58,11 @@ class TrainingHealth(Callback):
         parameters = [p.detach() for p in pl_module.parameters() if p.grad is not None]
         changes = [new - old for new, old in zip(parameters, self._before, strict=True)]
         update = torch.nn.utils.get_total_norm(changes) / torch.nn.utils.get_total_norm(self._before).clamp(min=1e-12)
-        figures = {
+        metrics = {
             "health/gradient_norm": self._gradient_norm,
             "health/update_ratio": float(update),
             "health/lr": self._lr,
             "health/images_per_s": self._images * trainer.world_size / max(self._seconds, 1e-9),
         }
-        pl_module.log_dict(figures)
+        pl_module.log_dict(metrics)
         self._before, self._images, self._seconds = None, 0, 0.0

@@ -110,7 +110,7 @@ def test_class_visualization_raises_the_scores(tmp_path: Path, monkeypatch: pyte
     shown = Shown(monkeypatch, callbacks.class_visualizations, "image_grid")
     model, data = train(tmp_path, [ClassVisualization(5, max_classes=4, steps=60)], 4, linear=True)
     ((images, titles, _, title),) = shown.calls
-    assert images.shape == (4, 1, 8, 8) and titles == list("0123") and title == "most typical images after epoch 4"
+    assert images.shape == (4, 1, 8, 8) and titles == list("0123") and title == "class visualization after epoch 4"
     model.eval()
     drawn, gray = (model(data.preprocessing(255 * shown)).diag() for shown in (images, torch.full_like(images, 0.5)))
     assert (drawn > gray + 1).all()
@@ -136,7 +136,7 @@ def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: 
         (lambda: SaliencyMaps(0), "every_n_epochs is 0; it must be at least 1"),
         (lambda: FoolingImages(num_images=0), "num_images is 0; it must be at least 1"),
         (lambda: SaliencyMaps(method="guess"), "method is 'guess'; it must be one of gradient, smoothgrad, grad_cam"),  # type: ignore[arg-type]
-        (lambda: FoolingImages(step=0.0), "step is 0.0 and max_steps is 100"),
+        (lambda: FoolingImages(step=0.0), "step is 0.0; it must be > 0"),
         (lambda: ClassVisualization(max_classes=0), "max_classes is 0; it must be at least 1"),
     ],
 )

@@ -52,7 +52,7 @@ def expected_rows(model: SoftmaxRegression, data: Digits, split: str, count: int
 def assert_shown(shown: Shown, model: SoftmaxRegression, data: Digits, split: str, count: int) -> None:
     [(images, titles, columns, title)] = shown.calls
     rows = expected_rows(model, data, split, count)
-    assert columns == count and title == f"what each class attracts, {split}"
+    assert columns == count and title == f"false positives of each class, {split}"
     assert len(images) == len(titles) == count * len(rows) > 0
     for i, row in enumerate(rows.values()):
         mine = slice(i * count, i * count + len(row))

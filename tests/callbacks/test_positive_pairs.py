@@ -42,7 +42,7 @@ def test_the_first_batchs_views_stand_one_above_the_other(tmp_path: Path, monkey
 
 def test_batches_without_pairs_are_refused(tmp_path: Path) -> None:
     data = Digits(batch_size=16)
-    with pytest.raises(ValueError, match=r"^The training batches hold no pairs of views but \(16, 1, 8, 8\); set data"):
+    with pytest.raises(ValueError, match=r"^The training batches \(16, 1, 8, 8\) contain no pairs of views; set data"):
         trainer_of(tmp_path, PositivePairs(5), max_epochs=2, limit_train_batches=2, limit_val_batches=0).fit(
             SoftmaxRegression(data.input_shape, 10), data
         )

@@ -1,4 +1,4 @@
-"""What SampleQuality logs, against numpy and scipy on the judge's own features, and the judge it trains and keeps."""
+"""What SampleQuality logs, against numpy and scipy on the same features, and the classifier that it trains."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from callbacks import SampleQuality
-from callbacks import reference_classifier as judge
+from callbacks import SampleQuality, reference_classifier
 from callbacks.reference_classifier import find_or_train_reference_classifier, read_reference_classifier
 from datamodules import Digits
 from modules import GAN, ConvNet, SoftmaxRegression
@@ -23,7 +22,7 @@ SETTINGS: dict[str, Any] = {
 
 
 class Repeats(GAN):
-    """Makes the images of a fixed set, whichever latents it is given."""
+    """Returns images of a fixed set for all latents."""
 
     images: Tensor
 
@@ -34,14 +33,15 @@ class Repeats(GAN):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with a judge in it."""
+    """A data folder with a reference classifier in it."""
     folder = tmp_path_factory.mktemp("data")
     images, labels = source(folder).splits["train"]
-    told: list[str] = []
+    reports: list[str] = []
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():  # as in a validation without a training
-        patch.setattr(judge, "_LEAST_STEPS", 300)
-        find_or_train_reference_classifier(folder / "Digits", images, labels, told.append)
-    assert told and all("reference classifier for samples, trained once for this data: epoch" in line for line in told)
+        patch.setattr(reference_classifier, "_LEAST_STEPS", 300)
+        find_or_train_reference_classifier(folder / "Digits", images, labels, reports.append)
+    start = "reference classifier for samples, trained once for this data: epoch"
+    assert reports and all(line.startswith(start) for line in reports)
     return folder
 
 
@@ -59,7 +59,7 @@ def trainer(callback: SampleQuality, folder: Path) -> L.Trainer:
     )  # fmt: skip
 
 
-def test_the_judge_classifies_unseen_images_and_is_trained_once(root: Path) -> None:
+def test_the_reference_classifier_classifies_unseen_images_and_is_trained_once(root: Path) -> None:
     (file,) = (root / "Digits").iterdir()
     images, labels = source(root).splits["test"]
     features, logits = read_reference_classifier(file)(images.float() / 255)
@@ -76,11 +76,11 @@ def test_the_judge_classifies_unseen_images_and_is_trained_once(root: Path) -> N
     assert set(torch.load(file, weights_only=True)) == {"state_dict", "hyper_parameters", "data"}
 
 
-def test_other_training_images_have_another_judge_and_training_one_leaves_the_random_numbers_alone(
+def test_other_training_images_have_another_classifier_and_training_it_leaves_the_random_numbers_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "_LEAST_STEPS", 1)
-    monkeypatch.setattr(judge, "_EPOCHS", 1)
+    monkeypatch.setattr(reference_classifier, "_LEAST_STEPS", 1)
+    monkeypatch.setattr(reference_classifier, "_EPOCHS", 1)
     torch.manual_seed(4)
     state = torch.get_rng_state()
     for size in (50, 60, 50):
@@ -95,7 +95,7 @@ def test_features_are_what_the_last_layer_sees(root: Path) -> None:
     torch.testing.assert_close(found.model.output(features), logits)
 
 
-def test_figures_of_known_images(root: Path, tmp_path: Path) -> None:
+def test_metrics_of_known_images(root: Path, tmp_path: Path) -> None:
     """Samples that are the test images: FID from them is 0, that from the validation images is the definition's."""
     data = source(root)
     model = Repeats((1, 8, 8), **SETTINGS)
@@ -136,7 +136,7 @@ def test_noise_is_far_and_one_class_alone_has_kl_ln_of_its_share(root: Path, tmp
     assert fids[0] > 5 * fids[2] and fids[1] > 5 * fids[2]
 
 
-def test_judging_changes_no_random_number_of_the_training(root: Path, tmp_path: Path) -> None:
+def test_evaluating_samples_changes_no_random_number_of_training(root: Path, tmp_path: Path) -> None:
     weights = []
     for callbacks in ([], [SampleQuality(100)]):
         torch.manual_seed(0)
@@ -168,14 +168,14 @@ def test_a_classifier_of_one_s_own(root: Path, tmp_path: Path) -> None:
 
 def test_refusals(root: Path, tmp_path: Path) -> None:
     model = GAN((1, 8, 8), **SETTINGS)
-    with pytest.raises(ValueError, match="num_samples is 99 and num_test_samples is 10000; both must be at least 100"):
+    with pytest.raises(ValueError, match="num_samples is 99; it must be at least 100"):
         SampleQuality(num_samples=99)
     with pytest.raises(ValueError, match="There is no checkpoint at nowhere"):
         trainer(SampleQuality(classifier="nowhere"), tmp_path).validate(model, source(root))
     (tmp_path / "torn.ckpt").write_bytes(next((root / "Digits").iterdir()).read_bytes()[:500])
     with pytest.raises(ValueError, match=r"torn.ckpt is damaged or not a checkpoint of a ConvNet"):
         trainer(SampleQuality(classifier=str(tmp_path / "torn.ckpt")), tmp_path).validate(model, source(root))
-    with pytest.raises(ValueError, match=r"SoftmaxRegression makes no images that could be judged; remove callbacks\."):
+    with pytest.raises(ValueError, match=r"SoftmaxRegression generates no images to evaluate; remove callbacks\."):
         trainer(SampleQuality(), tmp_path).validate(SoftmaxRegression((1, 8, 8), 10), source(root))
     with pytest.raises(ValueError, match="holds them in memory, such as MNIST"):
         trainer(SampleQuality(), tmp_path).validate(

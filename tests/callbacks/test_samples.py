@@ -137,9 +137,9 @@ def test_a_model_that_repeats_training_images_has_ratio_0_and_one_that_repeats_u
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: SampleGrid(side=0), "side is 0 and every_n_epochs is 1; both must be at least 1"),
-        (lambda: LatentWalk(steps=1), "steps is 1; they must be at least 1 and 2"),
-        (lambda: NearestTrainingImages(num_samples=3), "num_samples is 3; give at least 1 row"),
+        (lambda: SampleGrid(side=0), "side is 0; it must be at least 1"),
+        (lambda: LatentWalk(steps=1), "steps is 1; it must be at least 2"),
+        (lambda: NearestTrainingImages(num_samples=3), "num_samples is 3; it must be at least rows, 8"),
     ],
 )
 def test_settings_out_of_range(make: Any, sentence: str) -> None:
@@ -151,6 +151,6 @@ def test_settings_out_of_range(make: Any, sentence: str) -> None:
     "callback", [SampleGrid(), LatentWalk(), NearestTrainingImages()], ids=lambda c: type(c).__name__
 )
 def test_a_model_that_makes_no_images(callback: L.Callback, tmp_path: Path) -> None:
-    says = f"SoftmaxRegression generates no images to show; remove callbacks.{type(callback).__name__} out"
-    with pytest.raises(ValueError, match=says):
+    sentence = f"SoftmaxRegression generates no images to show; remove callbacks.{type(callback).__name__} from"
+    with pytest.raises(ValueError, match=sentence):
         fit(SoftmaxRegression((1, 8, 8), 10), callback, tmp_path)
