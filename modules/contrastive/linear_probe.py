@@ -19,7 +19,6 @@ Shapes: B images in a batch, C channels, H×W pixels, F features, K classes.
 import json
 from math import log
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import torch
@@ -121,7 +120,7 @@ def load_encoder(encoder: nn.Module, file: Path) -> None:
         used = stored["hyper_parameters"]
         backbone = used.get("backbone", used.get("name"))  # `name` in checkpoints of version 0.1
         raise UserError(
-            f"The encoder in {file} differs from this model's; set --model.backbone {backbone} "
-            f"--model.small_stem {json.dumps(used['small_stem'])} --model.options {quote(json.dumps(used['options']))}."
+            f"The encoder in {file} differs from this model's; set model.backbone to {backbone}, model.small_stem to "
+            f"{json.dumps(used['small_stem'])} and model.options to {json.dumps(used['options'])}."
         )
     encoder.load_state_dict(encoder_weights)

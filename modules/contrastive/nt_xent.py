@@ -1,19 +1,20 @@
-"""NT-Xent: each view of an image must find the image's other view among all views of the batch.
+"""NT-Xent, the contrastive loss of SimCLR: classify an image's other view among all views of the batch.
 
-Of N images two views each are embedded, z_1 … z_N and z_{N+1} … z_{2N}, and p(i) is the place of the other view of i:
+Two views of each of N images are embedded, z_1 … z_N and z_{N+1} … z_{2N}; p(i) is the index of the other view of i:
 
     ℓ_i = −ln exp(s_{i,p(i)} / τ) / Σ_{k ≠ i} exp(s_{i,k} / τ),      s_{i,k} = z_i·z_k / (‖z_i‖ ‖z_k‖)
     loss = Σ_i ℓ_i / 2N
 
-That is a cross-entropy over the 2N views with the view itself at −∞, so it can't overflow at any temperature τ.
+It is computed as a cross-entropy over the 2N views, with the logit of the view itself at −∞, which does not overflow
+at any temperature τ.
 
-Under data-parallel training a view's negatives are those of all processes. Each process takes the mean over its own
-views, and gradients flow back to the views of the others: their mean over the processes, which is what DDP takes, is
-the gradient of the loss of the whole batch.
+In data-parallel training the negatives of a view come from all ranks. Each rank takes the mean over its own views, and
+gradients flow back to the views of the others; DDP's mean of them over the ranks is the gradient of the loss of the
+global batch.
 
 Source: T. Chen et al., arXiv 2002.05709, equation (1) and algorithm 1.
 
-Shapes: B images on this process, R processes, N = R·B images in the global batch, D values of a projection.
+Shapes: B images on this rank, R ranks, N = R·B images in the global batch, D values of a projection.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import check_range
 
 
 class NTXent(nn.Module):
@@ -38,8 +40,7 @@ class NTXent(nn.Module):
 
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise UserError(f"temperature is {temperature}; give a number above 0, such as 0.5.")
+        check_range("temperature", temperature, temperature > 0, "> 0, such as 0.5")
         self.temperature = temperature
         self._zero_lengths: Tensor | None = None  # (2,): projections of length 0, and all, in the first step with some
 
@@ -49,7 +50,7 @@ class NTXent(nn.Module):
         It is NaN if a projection has length 0; `check_lengths` explains that.
 
         Raises:
-            ValueError: If there is a single image over all processes.
+            ValueError: If there is a single image over all ranks.
         """
         with torch.autocast(first.device.type, enabled=False):  # 8 bits of bfloat16 can't tell near negatives apart
             views = torch.cat([first, second])
@@ -60,13 +61,12 @@ class NTXent(nn.Module):
             everyone, rank = gather(views)  # (R·2B, D)
             if len(everyone) < 4:
                 raise UserError(
-                    "NT-Xent got a batch of one image, which has no other image to be told apart from; give a "
-                    "batch_size of 2 or more."
+                    "NT-Xent got a batch of one image, which has no negatives; use a batch_size of at least 2."
                 )
             logits = (views / self.temperature) @ everyone.mT  # (2B, R·2B)
-            mine, images = rank * len(views), len(first)
-            logits.diagonal(mine).fill_(-torch.inf)
-            targets = torch.arange(len(views), device=views.device).roll(images) + mine
+            offset, images = rank * len(views), len(first)  # of this rank's views in all, and its images B
+            logits.diagonal(offset).fill_(-torch.inf)
+            targets = torch.arange(len(views), device=views.device).roll(images) + offset
             return F.cross_entropy(logits, targets)
 
     def _count_zero_lengths(self, lengths: Tensor) -> None:
@@ -90,13 +90,13 @@ class NTXent(nn.Module):
         zero, number = counts.tolist()
         if zero:
             raise UserError(
-                f"{zero} of {number} projections have the length 0, and so no direction to compare: the network has "
-                "collapsed; give a smaller learning rate or a higher temperature."
+                f"{zero} of {number} projections have length 0, so their cosine similarity is undefined: the network "
+                "has collapsed; use a smaller learning rate or a higher temperature."
             )
 
 
 def gather(vectors: Tensor) -> tuple[Tensor, int]:
-    """The vectors (M, D) of all processes in order, (R·M, D), with gradients to each, and the place of this process."""
+    """Returns the vectors (M, D) of all ranks in order, (R·M, D), differentiable for every rank, and this rank."""
     if not _is_distributed():
         return vectors, 0
     everyone: Tensor = _Gather.apply(vectors)
@@ -108,7 +108,7 @@ def _is_distributed() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """`dist.all_gather` loses the gradient; torch's own differentiable one is private."""
+    """A differentiable `dist.all_gather`; torch's own one is private."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """What all processes' losses say about the vectors of this one: the sum of their gradients."""
+        """Returns the gradients of this rank's vectors, summed over the losses of all ranks."""
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient.tensor_split(dist.get_world_size())[dist.get_rank()]

@@ -2,8 +2,11 @@
 
     z ~ N(0, I),    G(z) an image in [−1, 1],    D(x) a score, higher for images that look real
 
-The losses of D and G are in `gan_losses.py`, the networks in `gan_networks.py`. An iteration takes a batch of real
-images:
+    loss of D    −log σ(D(x)) − log(1 − σ(D(G(z))))    classify real images x and generated ones
+    loss of G    −log σ(D(G(z)))                       have D classify generated images as real
+
+These are the losses of the setting `bce`; `gan_losses.py` has all of them, `gan_networks.py` the networks. An iteration
+takes a batch of real images:
 
     P steps of the discriminator, each on its part of the batch and as many new fakes
     Q steps of the generator, each on new fakes scored by the updated D
@@ -19,7 +22,7 @@ Source: I. Goodfellow et al., arXiv 1406.2661, Algorithm 1.
     python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png
 
 With several devices, each makes fakes for its part of the batch and gradients are averaged, as if one device had
-computed the whole step; batch normalization sees a device's part only, unless --trainer.sync_batchnorm true.
+computed the whole step; batch normalization sees a device's part only, unless trainer.sync_batchnorm is true.
 
 Shapes: B images in a batch, C channels, H×W pixels, Z latent values, N generated images.
 """
@@ -62,9 +65,9 @@ class GAN(MultiOptimizerModule):
         discriminator_lr: Learning rate of the discriminator, > 0.
         beta1: Adam's decay rate of the first moment, in [0, 1).
         beta2: Adam's decay rate of the second moment, in [0, 1).
-        gradient_penalty: Weight λ of the gradient penalty of WGAN-GP, ≥ 0; the loss wasserstein needs it, 10 for
-        example. clip_norm: Norm to which the gradients of a network are clipped, > 0; None does not clip. ema_decay:
-        Decay of the average of the generator that samples come from, in [0, 1); 0 uses the generator itself.
+        gradient_penalty: Weight λ of the gradient penalty of WGAN-GP, ≥ 0; the loss wasserstein needs it, such as 10.
+        clip_norm: Norm to which the gradients of a network are clipped, > 0; None does not clip.
+        ema_decay: Decay of the average of the generator that samples come from, in [0, 1); 0 uses the generator itself.
 
     Raises:
         ValueError: If a value is out of its range, a network can't have the image size, images are not in [−1, 1], or a
@@ -134,7 +137,7 @@ class GAN(MultiOptimizerModule):
         self.discriminator.requires_grad_(False)  # its gradients are not needed here
         losses, number = [], len(images) // self.discriminator_steps
         for turn in range(self.generator_steps):
-            loss = self.losses.generator(_at_least_float32(self.discriminator(self._fakes(number))))
+            loss = self._generator_loss(number)
             self.take_step(generator_optimizer, loss, counts=turn == self.generator_steps - 1)
             losses.append(loss.detach())
         self.discriminator.requires_grad_(True)
@@ -164,7 +167,12 @@ class GAN(MultiOptimizerModule):
             loss = loss + self.gradient_penalty * penalty
         return loss, real.detach(), fake.detach()
 
+    def _generator_loss(self, number: int) -> Tensor:
+        """Returns the generator's loss, a scalar, on new fakes."""
+        return self.losses.generator(_at_least_float32(self.discriminator(self._fakes(number))))
+
     def _fakes(self, number: int) -> Tensor:
+        """Returns images (N, C, H, W) in [−1, 1] of new random latents."""
         images: Tensor = self.generator(self.draw(torch.randn, number, self.latent_size))
         return images
 

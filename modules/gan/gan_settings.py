@@ -44,7 +44,7 @@ def check_training(optimizers: Sequence[Any], data: Any) -> None:
     """
     if len(optimizers) != 2:
         raise UserError(
-            "A GAN has one optimizer for each network, but one was given for both; leave --optimizer out and set "
+            "A GAN has one optimizer for each network, but one was given for both; remove optimizer and set "
             "model.generator_lr, model.discriminator_lr, model.beta1 and model.beta2."
         )
     method = getattr(getattr(data, "preprocessing", None), "method", "scale")

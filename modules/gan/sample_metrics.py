@@ -1,7 +1,6 @@
 """Metrics of generated images, computed from the features and probabilities of a classifier of the real images.
 
-    Fréchet distance   ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   between normal distributions fitted to the features of
-    both
+    Fréchet distance   ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½)   between normal distributions fitted to the features
     histogram KL       Σ q log(q / p)   of class frequencies q among generated and p among real images
     confidence         mean over generated images of the largest class probability
 

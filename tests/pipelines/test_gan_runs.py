@@ -76,7 +76,7 @@ def test_a_run_that_diverges_ends_with_a_sentence_and_keeps_its_last_good_checkp
     ("arguments", "sentence"),
     [
         (["--model.discriminator_steps", "0"], "discriminator_steps is 0; it must be at least 1"),
-        (["--optimizer", "Adam"], "one was given for both; leave --optimizer out and set model.generator_lr"),
+        (["--optimizer", "Adam"], "one was given for both; remove optimizer and set model.generator_lr"),
         (["--data.preprocessing", "standardize"], "but preprocessing is standardize; set it to scale"),
         (["--data.preprocessing", "pca"], "generates images (C, H, W), but the data has shape (64,)"),
         (["--trainer.gradient_clip_val", "1"], "gradient_clip_val"),
@@ -95,4 +95,4 @@ def test_predict_points_to_where_samples_are_made(uninterrupted: Path, tmp_path:
     arguments = ["predict", "--ckpt_path", str(uninterrupted), "--images", str(tmp_path / "image.png")]
     finished = run_pipeline("train", arguments, tmp_path)
     assert finished.code == 2
-    assert "make some with python -m pipelines.sample RUN" in finished.err
+    assert "generate images with python -m pipelines.sample RUN" in finished.err

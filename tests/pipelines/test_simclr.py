@@ -97,16 +97,16 @@ def test_a_checkpoint_of_another_topic_ends_with_a_sentence(tmp_path: Path) -> N
     done = run_pipeline("train", ["fit", "--config", "linear_probe", "--model.checkpoint", str(checkpoint)], tmp_path)
     assert done.code == 2
     assert done.err.splitlines()[-1].endswith(
-        "best.ckpt is a checkpoint of SoftmaxRegression, not of SimCLR; give one that a run of simclr has written."
+        "best.ckpt is a checkpoint of SoftmaxRegression, not of SimCLR; use one that a run of simclr has written."
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model.temperature", "0"], "temperature is 0.0; give a number above 0, such as 0.5."),
+        (["--model.temperature", "0"], "temperature is 0.0; it must be > 0, such as 0.5."),
         (["--data.batch_size", "1"], "NT-Xent got a batch of one image"),
-        (["--data.two_views", "null"], "give --data.two_views {}"),
+        (["--data.two_views", "null"], "set data.two_views to {}"),
         (["--data.two_views.min_area", "0"], "min_area is 0.0; give a share of the area above 0, up to 1."),
         (["--data.flip", "true"], "two_views is set with flip True; leave that out"),
     ],

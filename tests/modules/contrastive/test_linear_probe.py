@@ -71,13 +71,13 @@ def test_without_a_checkpoint_it_starts_at_random_with_the_same_network(pretrain
 
 def test_another_encoder_is_named(pretrained: SimCLR, tmp_path: Path) -> None:
     file = saved(pretrained, tmp_path, **ENCODER)
-    said = (
-        r"best\.ckpt differs from this model's; set --model\.backbone test_resnet --model\.small_stem true "
-        r'--model\.options \'\{"channels": \[8, 8, 16, 16\]\}\'\.'
+    sentence = (
+        r"best\.ckpt differs from this model's; set model\.backbone to test_resnet, model\.small_stem to true "
+        r'and model\.options to \{"channels": \[8, 8, 16, 16\]\}\.'
     )
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=sentence):
         probe(file, options={"channels": [8, 8, 16, 24]})
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=sentence):
         probe(file, backbone="resnet10t", options=None)
 
 
@@ -87,12 +87,14 @@ def test_a_checkpoint_of_another_topic_is_refused(tmp_path: Path) -> None:
         probe(file)
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "There is no checkpoint at"), (b"junk", "can't be read as a")])
-def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "There is no checkpoint at"), (b"junk", "can't be read as a")]
+)
+def test_files_that_are_not_checkpoints_are_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
     file = tmp_path / "best.ckpt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=sentence):
         probe(str(file))
 
 

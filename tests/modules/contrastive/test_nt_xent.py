@@ -72,12 +72,12 @@ def test_half_precision_is_compared_in_float32() -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, -0.5, math.nan])
 def test_a_temperature_of_zero_or_less_is_refused(temperature: float) -> None:
-    with pytest.raises(ValueError, match=f"^temperature is {temperature}; give a number above 0, such as 0.5.$"):
+    with pytest.raises(ValueError, match=f"^temperature is {temperature}; it must be > 0, such as 0.5.$"):
         NTXent(temperature)
 
 
 def test_a_batch_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^NT-Xent got a batch of one image.* give a batch_size of 2 or more\.$"):
+    with pytest.raises(ValueError, match=r"^NT-Xent got a batch of one image.* use a batch_size of at least 2\.$"):
         NTXent()(torch.ones(1, 3), torch.ones(1, 3))
 
 
@@ -87,7 +87,7 @@ def test_projections_of_length_zero_are_refused() -> None:
     loss = NTXent()
     assert loss(torch.ones(4, 3), second).isnan()
     loss(torch.randn(4, 3), torch.randn(4, 3))  # a later step does not hide it
-    with pytest.raises(ValueError, match=r"^2 of 8 projections have the length 0.* give a smaller learning rate"):
+    with pytest.raises(ValueError, match=r"^2 of 8 projections have length 0.* use a smaller learning rate"):
         loss.check_lengths()
     loss.check_lengths()  # it is reported once
 
