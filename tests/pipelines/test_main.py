@@ -1,4 +1,4 @@
-"""`l231n`, `python pipelines/train.py` and a sweep's `program` start the same commands as `python -m pipelines.NAME`."""
+"""`l231n`, `python pipelines/train.py` and a sweep's `program` start what `python -m pipelines.NAME` starts."""
 
 import subprocess
 import sys

@@ -65,7 +65,8 @@ def test_every_class_path_of_version_0_1_resolves() -> None:
 
 def test_settings_get_their_names_of_today_and_nothing_else_changes() -> None:
     model = {"class_path": "modules.conv_net.ConvNet", "init_args": {"keep_prob": 0.8, "channels": [4]}}
-    config = {"model": model, "trainer": {"callbacks": [{"class_path": "callbacks.NearestTrainingImages", "init_args": {"neighbours": 3}}]}}  # fmt: skip
+    callback = {"class_path": "callbacks.NearestTrainingImages", "init_args": {"neighbours": 3}}
+    config = {"model": model, "trainer": {"callbacks": [callback]}}
     assert current_config(config) == {
         "model": {"class_path": "modules.ConvNet", "init_args": {"dropout": 0.2, "channels": [4]}},
         "trainer": {"callbacks": [{"class_path": "callbacks.NearestTrainingImages", "init_args": {"neighbors": 3}}]},
