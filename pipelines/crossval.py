@@ -34,7 +34,7 @@ def usage() -> str:
     """Returns the text of --help."""
     options = {
         "--folds K": "number of folds of the training images (default: 5)",
-        "--grid NAME=A,B,…": "values of a setting; of several, all combinations; without it, the one setting given",
+        "--grid NAME=A,B,…": "values to try of a setting; repeat the option for all combinations of several",
         "--parallel N": "number of runs at a time (default: one per GPU, else one per core)",
         "--no-test": "only select: neither train on all training images nor test",
         "--KEY VALUE": "settings of all runs, as for pipelines.train fit",
@@ -44,7 +44,8 @@ def usage() -> str:
     lines += ["         [--parallel N] [--no-test] [--KEY VALUE ...]"]
     lines += ["       python -m pipelines.crossval --resume FOLDER [--parallel N] [--no-test]"]
     lines += ["", *(f"  {name:<18} {text}" for name, text in options.items())]
-    lines += ["", "topics:", *(f"  {name:<10} {text}" for name, text in topics().items())]
+    width = max(map(len, topics()))
+    lines += ["", "topics:", *(f"  {name:<{width}}  {text}" for name, text in topics().items())]
     return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
 
 

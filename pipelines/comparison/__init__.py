@@ -1,1 +1,1 @@
-"""Comparing runs: reading their folders, ranking them, and showing them in the terminal, as a page and on W&B."""
+"""Comparison of runs: reads their folders, ranks them, and shows them in the terminal, on a page and on W&B."""

@@ -1,4 +1,4 @@
-"""Which runs are meant by what a person types: folders, names of runs, topics and sweeps below `logs/`."""
+"""Finds the runs that a person names: by folder, or by the name of a run, topic or sweep under `logs/`."""
 
 import re
 from collections.abc import Sequence
@@ -20,80 +20,80 @@ class Sweep:
     """A sweep's folder, `<logs>/sweeps/<sweep id>/`.
 
     Attributes:
-        folder: holds `sweep.yaml`.
-        name: as its file says, by default the id.
-        method: such as "bayes"; empty if the file can't be read.
-        metric: what the search looked at; None if the file does not say.
-        goal: of the metric.
+        folder: Folder that contains `sweep.yaml`.
+        name: Name in the sweep file; by default the sweep's id.
+        method: Method, such as "bayes"; empty if the file can't be read.
+        metric: Metric that the search optimizes; None if the file has none.
+        goal: Goal for that metric.
     """
 
     folder: Path
     name: str
     method: str = ""
     metric: str | None = None
-    goal: Goal = "minimize"  # as W&B takes a metric without a goal
+    goal: Goal = "minimize"  # W&B's default
 
     @property
     def sweep_id(self) -> str:
         return self.folder.resolve().name
 
     def number(self, run_id: str) -> int | None:
-        """Which of its trials a run is, from 0 on; None if the run is not the sweep's."""
-        found = re.fullmatch(rf"{re.escape(self.sweep_id)}-(\d{{4,}})", run_id)
-        return int(found[1]) if found else None
+        """Returns the number of a run's trial, from 0; None if the run is not one of the sweep."""
+        match = re.fullmatch(rf"{re.escape(self.sweep_id)}-(\d{{4,}})", run_id)
+        return int(match[1]) if match else None
 
     def runs(self) -> list[Path]:
-        """The folders of its runs, in the order of their numbers."""
+        """Returns the folders of its runs, by number of the trial."""
         logs = as_typed(self.folder.resolve().parent.parent)
-        found = [
+        numbered = [
             (number, folder)
             for folder in logs.glob("*/*/")
             if (number := self.number(folder.name)) is not None and is_run(folder)
         ]
-        return [folder for _, folder in sorted(found)]
+        return [folder for _, folder in sorted(numbered)]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was meant.
+class FoundRuns:
+    """Runs and sweeps that were found.
 
     Attributes:
-        folders: of the runs, each once.
-        sweeps: those that were named.
+        folders: Folders of the runs, each once.
+        sweeps: Sweeps that were named, each once.
     """
 
     folders: tuple[Path, ...]
     sweeps: tuple[Sweep, ...]
 
 
-def find(targets: Sequence[str]) -> Found:
-    """The runs and sweeps meant by folders or names.
+def find_runs(targets: Sequence[str]) -> FoundRuns:
+    """Finds runs and sweeps by folder or name.
 
     Args:
-        targets: each a run's folder, a topic's, a sweep's, one that holds such folders, or a name below `logs/`.
+        targets: Folders of runs, topics or sweeps, folders that contain such folders, or their names under `logs/`.
 
     Raises:
-        ValueError: one of them is a file, is not there or holds no run.
+        ValueError: If a target is a file, does not exist or contains no run.
     """
     folders: dict[Path, Path] = {}
     sweeps: dict[Path, Sweep] = {}
     for target in targets:
-        for place in _places(target):
-            if (place / "sweep.yaml").is_file():
-                sweep = read_sweep(place)
-                sweeps.setdefault(place.resolve(), sweep)
+        for folder in _candidates(target):
+            if (folder / "sweep.yaml").is_file():
+                sweep = _read_sweep(folder)
+                sweeps.setdefault(folder.resolve(), sweep)
                 runs = sweep.runs()
                 if not runs:
-                    raise UserError(f"The sweep {sweep.sweep_id} has no run yet; start its trials first.")
+                    raise UserError(f"The sweep {sweep.sweep_id} has no runs yet; start its trials first.")
             else:
-                runs = [place] if is_run(place) else _below(place)
+                runs = [folder] if is_run(folder) else _runs_in(folder)
             for run in runs:
                 folders.setdefault(run.resolve(), run)
-    return Found(tuple(folders.values()), tuple(sweeps.values()))
+    return FoundRuns(tuple(folders.values()), tuple(sweeps.values()))
 
 
-def read_sweep(folder: Path) -> Sweep:
-    """A sweep's folder; what its file doesn't say is left at its default."""
+def _read_sweep(folder: Path) -> Sweep:
+    """Reads what is needed of a sweep file; missing or damaged parts get defaults."""
     try:
         content = read_yaml(folder / "sweep.yaml")
     except (OSError, ValueError):
@@ -110,43 +110,43 @@ def read_sweep(folder: Path) -> Sweep:
     )
 
 
-def _places(target: str) -> list[Path]:
-    """The folders that a target may mean: itself, or what has that name below `logs/`.
+def _candidates(target: str) -> list[Path]:
+    """The folders of runs, topics or sweeps that a target denotes: its path, or else a folder of that name in `logs/`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: If there are none.
     """
-    given = Path(target)
+    path = Path(target)
     named = [LOGS / "sweeps" / target, LOGS / target, *sorted(LOGS.glob(f"*/{target}/"))] if _is_name(target) else []
-    for place in (given, *named):
-        if place.is_dir() and ((place / "sweep.yaml").is_file() or is_run(place)):
-            return [place]
-        if place.is_dir() and place.name == "sweeps" and _sweeps_in(place):
-            return _sweeps_in(place)
-        if place.is_dir() and _below(place):
-            return [place]
-    if given.is_dir():
+    for folder in (path, *named):
+        if folder.is_dir() and ((folder / "sweep.yaml").is_file() or is_run(folder)):
+            return [folder]
+        if folder.is_dir() and folder.name == "sweeps" and _sweeps_in(folder):
+            return _sweeps_in(folder)
+        if folder.is_dir() and _runs_in(folder):
+            return [folder]
+    if path.is_dir():
         raise UserError(
-            f"{given} has neither config.yaml nor runs below it; give a run's folder, a topic's such as logs/softmax, "
-            "or a sweep's."
+            f"{path} contains neither config.yaml nor runs; give the folder of a run, of a topic such as logs/softmax, "
+            "or of a sweep."
         )
-    if given.exists():
+    if path.exists():
         raise UserError(f"{target} is a file; give the folder of a run, of a topic or of a sweep.")
     known = [folder.name for pattern in ("*/", "*/*/") for folder in LOGS.glob(pattern)]
-    near = get_close_matches(given.name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else "give a folder, or the name of a run, topic or sweep below ./logs."
+    near = get_close_matches(path.name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "give a folder, or the name of a run, topic or sweep in ./logs."
     raise UserError(f"There is no {target}; {hint}")
 
 
 def _is_name(target: str) -> bool:
-    """Whether it may be looked for below `logs/`: no pattern, no way out of it."""
+    """Returns whether a target is safe to look up under `logs/`: no pattern, no absolute path and no `..`."""
     return bool(target) and not re.search(r"[*?\[\]]", target) and not Path(target).is_absolute() and ".." not in target
 
 
-def _below(folder: Path) -> list[Path]:
-    """The runs in a topic's folder or in `logs`; W&B's and Python's own folders are none."""
+def _runs_in(folder: Path) -> list[Path]:
+    """The runs in a topic's folder or in `logs`."""
     return [run for pattern in ("*/", "*/*/") for run in sorted(folder.glob(pattern)) if is_run(run)]
 
 
 def _sweeps_in(folder: Path) -> list[Path]:
-    return [place for place in sorted(folder.iterdir()) if (place / "sweep.yaml").is_file()]
+    return [sweep for sweep in sorted(folder.iterdir()) if (sweep / "sweep.yaml").is_file()]

@@ -1,4 +1,4 @@
-// The table: sorting, filtering, showing and highlighting runs. The plots follow it through `page.listeners`.
+// The table: sorting, filtering, hiding and highlighting runs. The plots update through `page.listeners`.
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -7,13 +7,13 @@ const heads = [...document.querySelectorAll(".runs th[data-name]")];
 const rowOf = new Map(rows.map((row) => [Number(row.dataset.run), row]));
 
 const page = {
-  listeners: [],      // called when other runs are shown
-  highlighters: [],   // called with a run's number, or null
-  brushed: null,      // the set of runs that the axes' brushes let through; null without brushes
+  listeners: [],      // called when the set of shown runs changes
+  highlighters: [],   // called with the index of the highlighted run, or null
+  brushed: null,      // set of the runs within the ranges selected in the parallel coordinates; null without any
   pinned: null,
   colors: [],
 
-  /** Numbers of the runs that are ticked and pass the filter and the brushes. */
+  /** Indices of the runs that are checked and pass the filter and the selected ranges. */
   shown() {
     return rows.filter((row) => !row.hidden && !row.classList.contains("off"))
       .map((row) => Number(row.dataset.run)).sort((a, b) => a - b);
@@ -37,31 +37,31 @@ const page = {
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const FEW = 8; // so many runs get a hue each; more are colored from worst to best
+const MAX_HUES = 8; // up to this many runs have a hue each; more are colored from worst to best
 const HUES = {
   light: ["#2d5fb8", "#d9601a", "#1f8a5b", "#a6338f", "#8c6d12", "#0e8ea3", "#c0342b", "#5d6570"],
   dark: ["#86b4f5", "#ffa562", "#65d19c", "#ee8fd8", "#e0c04c", "#5ecbdc", "#ff8178", "#a8b1bc"],
 };
 
-/** A color between worst (0) and best (1). */
+/** A color between that of the worst (0) and of the best run (1). */
 function blend(share) {
   const stops = ["--worst", "--poor", "--middle", "--good", "--best"].map(css);
-  const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-  const low = Math.min(Math.floor(place), stops.length - 2);
+  const position = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const low = Math.min(Math.floor(position), stops.length - 2);
   const part = (color, i) => parseInt(color.slice(1 + 2 * i, 3 + 2 * i), 16);
   const mixed = [0, 1, 2].map((i) =>
-    Math.round(part(stops[low], i) + (part(stops[low + 1], i) - part(stops[low], i)) * (place - low)));
+    Math.round(part(stops[low], i) + (part(stops[low + 1], i) - part(stops[low], i)) * (position - low)));
   return `rgb(${mixed.join(",")})`;
 }
 
-/** One color a run, by its rank: `ranked` for the plots of settings, `colors` for the table and the curves. */
+/** Colors of the runs: `ranked`, by rank, for plots of settings; `colors`, distinct if few, for table and curves. */
 function colorRuns() {
-  const figures = data.runs.filter((run) => run.best !== null).length;
-  page.ranked = data.runs.map((run, i) => run.best === null ? css("--gray") : blend(1 - i / Math.max(1, figures - 1)));
+  const rankedCount = data.runs.filter((run) => run.best !== null).length;
+  page.ranked = data.runs.map((run, i) => run.best === null ? css("--gray") : blend(1 - i / Math.max(1, rankedCount - 1)));
   const hues = HUES[dark.matches ? "dark" : "light"];
-  page.colors = data.runs.length <= FEW ? data.runs.map((_, i) => hues[i]) : page.ranked;
+  page.colors = data.runs.length <= MAX_HUES ? data.runs.map((_, i) => hues[i]) : page.ranked;
   rowOf.forEach((row, run) => row.style.setProperty("--run", page.colors[run]));
-  document.querySelector(".scale").hidden = data.runs.length <= FEW;
+  document.querySelector(".scale").hidden = data.runs.length <= MAX_HUES;
 }
 
 // ------------------------------------------------------------------------------------------------------------ sorting
@@ -75,14 +75,14 @@ function compareValues(a, b) {
 }
 
 function sortBy(head) {
-  const down = head.getAttribute("aria-sort") === "ascending";
+  const descending = head.getAttribute("aria-sort") === "ascending";
   const column = head.cellIndex;
   for (const other of heads) other.setAttribute("aria-sort", "none");
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  head.setAttribute("aria-sort", descending ? "descending" : "ascending");
   rows.sort((one, other) => {
     const [a, b] = [valueOf(one, column), valueOf(other, column)];
-    if (a === "" || b === "") return (a === "") - (b === "");  // nothing is last, whichever way
-    return (down ? -1 : 1) * compareValues(a, b) || one.dataset.run - other.dataset.run;
+    if (a === "" || b === "") return (a === "") - (b === "");  // empty cells last, in both directions
+    return (descending ? -1 : 1) * compareValues(a, b) || one.dataset.run - other.dataset.run;
   });
   document.querySelector(".runs tbody").append(...rows);
 }
@@ -94,73 +94,73 @@ for (const head of heads) head.querySelector("button").addEventListener("click",
 const TERM = /^([^<>=!:]+)(>=|<=|!=|>|<|=|:)(.+)$/;
 const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
 
-/** The column that a person means by a name: whole, or its end after a dot, slash or space. */
-function columnCalled(name) {
-  const named = (test) => heads.find((head) => [head.dataset.short, head.dataset.name].some((n) => test(n.toLowerCase())));
-  const head = named((n) => n === name)
-    ?? named((n) => [".", "/", " "].some((mark) => n.endsWith(mark + name))) ?? named((n) => n.startsWith(name));
+/** The column with a name, or whose name ends with it after a dot, slash or space, or begins with it. */
+function findColumn(name) {
+  const find = (test) => heads.find((head) => [head.dataset.short, head.dataset.name].some((n) => test(n.toLowerCase())));
+  const head = find((n) => n === name)
+    ?? find((n) => [".", "/", " "].some((separator) => n.endsWith(separator + name))) ?? find((n) => n.startsWith(name));
   return head ? head.cellIndex : null;
 }
 
-/** Whether a row has what one word of the filter asks for. */
+/** Returns a predicate: whether a row matches one term of the filter. */
 function tester(word) {
-  const [, name, sign, wanted] = TERM.exec(word) ?? [];
-  const column = name ? columnCalled(name) : null;
+  const [, name, operator, operand] = TERM.exec(word) ?? [];
+  const column = name ? findColumn(name) : null;
   if (column === null) return (row) => texts.get(row).includes(word);
-  const number = Number(wanted);
+  const number = Number(operand);
   return (row) => {
     const value = valueOf(row, column).toLowerCase();
-    const order = value === "" ? NaN : Number.isNaN(number) ? value.localeCompare(wanted) : Number(value) - number;
-    switch (sign) {
+    const order = value === "" ? NaN : Number.isNaN(number) ? value.localeCompare(operand) : Number(value) - number;
+    switch (operator) {
       case ">": return order > 0;
       case "<": return order < 0;
       case ">=": return order >= 0;
       case "<=": return order <= 0;
-      case "!=": return value !== wanted && order !== 0;
-      case "=": return value === wanted || order === 0;
-      default: return value.includes(wanted);
+      case "!=": return value !== operand && order !== 0;
+      case "=": return value === operand || order === 0;
+      default: return value.includes(operand);
     }
   };
 }
 
 function filterRows() {
   const testers = document.getElementById("filter").value.toLowerCase().split(/\s+/).filter(Boolean).map(tester);
-  let left = 0;
+  let shown = 0;
   for (const row of rows) {
     const brushed = page.brushed === null || page.brushed.has(Number(row.dataset.run));
     row.hidden = !(brushed && testers.every((test) => test(row)));
-    left += !row.hidden;
+    shown += !row.hidden;
   }
-  document.getElementById("count").textContent = left < rows.length ? `${left} of ${rows.length}` : "";
+  document.getElementById("count").textContent = shown < rows.length ? `${shown} of ${rows.length}` : "";
   page.changed();
 }
 
-let waiting = 0;
+let timer = 0;
 document.getElementById("filter").addEventListener("input", () => {
-  clearTimeout(waiting);
-  waiting = setTimeout(filterRows, 120);
+  clearTimeout(timer);
+  timer = setTimeout(filterRows, 120);
 });
 
-// ------------------------------------------------------------------------------------------- showing and highlighting
+// ------------------------------------------------------------------------------------------- hiding and highlighting
 
 const all = document.querySelector(".runs thead input");
 
-function tick(row, on) {
-  row.querySelector("input").checked = on;
-  row.classList.toggle("off", !on);
+function setChecked(row, checked) {
+  row.querySelector("input").checked = checked;
+  row.classList.toggle("off", !checked);
 }
 
 all.addEventListener("change", () => {
-  for (const row of rows) if (!row.hidden) tick(row, all.checked);
+  for (const row of rows) if (!row.hidden) setChecked(row, all.checked);
   page.changed();
 });
 for (const row of rows) {
   const run = Number(row.dataset.run);
   row.querySelector("input").addEventListener("change", (event) => {
-    tick(row, event.target.checked);
-    const ticked = rows.filter((other) => !other.classList.contains("off")).length;
-    all.checked = ticked === rows.length;
-    all.indeterminate = ticked > 0 && ticked < rows.length;
+    setChecked(row, event.target.checked);
+    const numChecked = rows.filter((other) => !other.classList.contains("off")).length;
+    all.checked = numChecked === rows.length;
+    all.indeterminate = numChecked > 0 && numChecked < rows.length;
     page.changed();
   });
   row.addEventListener("focusin", () => page.highlight(run));

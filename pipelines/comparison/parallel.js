@@ -1,13 +1,13 @@
-// Parallel coordinates in plain SVG: Plotly's own need WebGL, which not every browser has, and don't say which run a
-// line is.
+// Parallel coordinates in plain SVG: Plotly's need WebGL, which not every browser has, and don't identify the run of a
+// line.
 "use strict";
 
 const parallel = document.getElementById("parallel");
-const parallelPlace = parallel.querySelector(".plot");
-const SVG = "http://www.w3.org/2000/svg"; // a name, never fetched
+const parallelArea = parallel.querySelector(".plot");
+const SVG = "http://www.w3.org/2000/svg"; // a namespace, never fetched
 const HEIGHT = 400;
 const TOP = 46;
-const BOTTOM = HEIGHT - 40; // of the scale; what is not set lies below it
+const BOTTOM = HEIGHT - 40; // of the scale; runs without the setting are drawn below it
 const MOST_AXES = 10;
 
 function shape(name, attributes, parent, text) {
@@ -41,8 +41,8 @@ function tickText(value) {
   return plain.toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
-/** One axis: where a value lies on it (pixels from the top), and its ticks; few chosen values are ticks themselves. */
-function makeAxis(name, values, chosen = true) {
+/** An axis: position of a value in pixels from the top, and ticks; of a setting with few values, at each of them. */
+function makeAxis(name, values, isSetting = true) {
   const known = values.filter((value) => value != null);
   const distinct = [...new Set(known)];
   if (known.every(isNumber)) {
@@ -52,15 +52,15 @@ function makeAxis(name, values, chosen = true) {
     const span = scale(high) - scale(low) || 1;
     const at = (value) => BOTTOM - (scale(value) - scale(low)) / span * (BOTTOM - TOP);
     let ticks = log ? powersOfTen(low, high) : roundTicks(low, high);
-    if (chosen && distinct.length <= 6) ticks = distinct.sort((a, b) => a - b);
+    if (isSetting && distinct.length <= 6) ticks = distinct.sort((a, b) => a - b);
     else if (log && ticks.length < 2) ticks = [low, high];
     ticks = ticks.filter((tick, i) => i === 0 || at(ticks[i - 1]) - at(tick) > 13 || distinct.length > 6);
     return { name: log ? `${name} (log)` : name, values, ticks, at: (value) => value == null ? BOTTOM + 24 : at(value) };
   }
   const names = distinct.map(String).sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-  const room = (BOTTOM - TOP) / names.length;
-  const at = (value) => value == null ? BOTTOM + 24 : TOP + (names.indexOf(String(value)) + 0.5) * room;
-  return { name, values: values.map((value) => value == null ? null : String(value)), at, ticks: room > 13 ? names : [] };
+  const spacing = (BOTTOM - TOP) / names.length;
+  const at = (value) => value == null ? BOTTOM + 24 : TOP + (names.indexOf(String(value)) + 0.5) * spacing;
+  return { name, values: values.map((value) => value == null ? null : String(value)), at, ticks: spacing > 13 ? names : [] };
 }
 
 function settingsAxes() {
@@ -90,19 +90,19 @@ if (data.metric && numeric.length && ranked.length >= 3) {
   };
 
   const draw = () => {
-    const width = parallelPlace.clientWidth;
+    const width = parallelArea.clientWidth;
     const [left, right] = [60, width - 76];
     const x = (i) => left + i * (right - left) / (axes.length - 1);
     svg?.remove();
-    svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": "parallel coordinates of the settings" }, parallelPlace);
-    parallelPlace.append(tip);
+    svg = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": "parallel coordinates of the settings" }, parallelArea);
+    parallelArea.append(tip);
     lines = new Map();
     const shown = new Set(page.shown());
     for (const run of [...ranked].reverse()) {
       const path = axes.map((axis, i) => `${i ? "L" : "M"}${x(i).toFixed(1)},${axis.at(axis.values[run]).toFixed(1)}`).join("");
-      const seen = shown.has(run);
-      const line = shape("path", { d: path, class: seen ? "line" : "line out", stroke: page.ranked[run], "data-run": run }, svg);
-      if (seen) lines.set(run, line);
+      const visible = shown.has(run);
+      const line = shape("path", { d: path, class: visible ? "line" : "line out", stroke: page.ranked[run], "data-run": run }, svg);
+      if (visible) lines.set(run, line);
       else svg.prepend(line);
     }
     axes.forEach((axis, i) => {
@@ -118,14 +118,14 @@ if (data.metric && numeric.length && ranked.length >= 3) {
         shape("text", { x: x(i) + (i === 0 ? -7 : 7), y: BOTTOM + 28, "text-anchor": i === 0 ? "end" : "start" }, svg, "not set");
       }
       const brush = shape("rect", { x: x(i) - 7, width: 14, class: "brush", rx: 3, visibility: "hidden" }, svg);
-      const place = () => {
+      const drawBrush = () => {
         brush.setAttribute("visibility", brushes[i] ? "visible" : "hidden");
         if (brushes[i]) {
           brush.setAttribute("y", brushes[i][0]);
           brush.setAttribute("height", brushes[i][1] - brushes[i][0]);
         }
       };
-      place();
+      drawBrush();
       const grip = shape("rect", { x: x(i) - 14, y: TOP - 8, width: 28, height: HEIGHT - TOP, class: "grip" }, svg);
       const height = (event) => event.clientY - svg.getBoundingClientRect().top;
       grip.addEventListener("pointerdown", (event) => {
@@ -133,7 +133,7 @@ if (data.metric && numeric.length && ranked.length >= 3) {
         grip.setPointerCapture(event.pointerId);
         grip.onpointermove = (move) => {
           brushes[i] = [Math.min(from, height(move)), Math.max(from, height(move))];
-          place();
+          drawBrush();
         };
         grip.onpointerup = (up) => {
           grip.onpointermove = grip.onpointerup = null;
@@ -151,10 +151,10 @@ if (data.metric && numeric.length && ranked.length >= 3) {
       const run = event.target.classList.contains("grip") ? null : nearest(event, x);
       if (run !== null) page.pin(run);
     });
-    light(page.pinned);
+    highlightLine(page.pinned);
   };
 
-  /** The run whose line is nearest to the pointer, within ten pixels. */
+  /** The run whose line is nearest to the pointer, at most ten pixels away. */
   const nearest = (event, x) => {
     const box = svg.getBoundingClientRect();
     const [px, py] = [event.clientX - box.left, event.clientY - box.top];
@@ -164,8 +164,8 @@ if (data.metric && numeric.length && ranked.length >= 3) {
     let [best, distance] = [null, 10];
     for (const run of lines.keys()) {
       const [from, to] = [axes[i].at(axes[i].values[run]), axes[i + 1].at(axes[i + 1].values[run])];
-      const away = Math.abs(from + (to - from) * share - py) / Math.hypot(1, (to - from) / (x(i + 1) - x(i)));
-      if (away < distance) [best, distance] = [run, away];
+      const gap = Math.abs(from + (to - from) * share - py) / Math.hypot(1, (to - from) / (x(i + 1) - x(i)));
+      if (gap < distance) [best, distance] = [run, gap];
     }
     return best;
   };
@@ -176,29 +176,29 @@ if (data.metric && numeric.length && ranked.length >= 3) {
     tip.hidden = run === null;
     if (run === null) return;
     const { id, best, settings } = data.runs[run];
-    const told = data.settings.filter(({ key }) => settings[key] != null).slice(0, 12)
+    const values = data.settings.filter(({ key }) => settings[key] != null).slice(0, 12)
       .map(({ key, name }) => `${name} ${shortNumber(settings[key])}`);
-    tip.textContent = [id, ...told, `best ${data.metric}: ${shortNumber(best)}`].join("\n");
-    const box = parallelPlace.getBoundingClientRect();
+    tip.textContent = [id, ...values, `best ${data.metric}: ${shortNumber(best)}`].join("\n");
+    const box = parallelArea.getBoundingClientRect();
     const [px, py] = [event.clientX - box.left, event.clientY - box.top];
     tip.style.left = `${px + tip.offsetWidth + 24 > box.width ? px - tip.offsetWidth - 14 : px + 14}px`;
     tip.style.top = `${Math.max(0, Math.min(py + 12, box.height - tip.offsetHeight))}px`;
   };
 
-  const light = (run) => {
+  const highlightLine = (run) => {
     svg?.classList.toggle("dim", lines.has(run));
     lines.forEach((line, number) => line.classList.toggle("lit", number === run));
   };
 
-  const refresh = lazily(parallel, draw);
-  page.highlighters.push(light);
+  const refresh = drawWhenVisible(parallel, draw);
+  page.highlighters.push(highlightLine);
   let size = 0;
   new ResizeObserver(() => {
-    if (svg && parallelPlace.clientWidth !== size) {
-      size = parallelPlace.clientWidth;
+    if (svg && parallelArea.clientWidth !== size) {
+      size = parallelArea.clientWidth;
       refresh();
     }
-  }).observe(parallelPlace);
+  }).observe(parallelArea);
 }
 
 document.body.dataset.ready = Math.round(performance.now());

@@ -1,4 +1,4 @@
-"""Pictures of the best runs, small enough to travel within the page."""
+"""Embeds the newest pictures of the best runs in the page, scaled down, as data URIs."""
 
 import base64
 import io
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from pipelines.comparison.runs import Run
 
-MOST_RUNS = 12
-_WIDTH = 560  # pixels, of which the page shows about half: sharp on a dense screen, and enlarged on a click
-_QUALITY = 72
+MAX_RUNS = 12
+_WIDTH = 560  # pixels, about twice the displayed width: sharp on high-resolution screens and when enlarged
+_QUALITY = 72  # of WebP, in [0, 100]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture as an HTML page holds it.
+    """One picture as a data URI.
 
     Attributes:
-        source: a data URI; None if the file can't be read.
-        width: pixels.
-        height: pixels.
-        step: of the run, when it was made.
+        source: Data URI; None if the file can't be read.
+        width: Width in pixels.
+        height: Height in pixels.
+        step: Step of the run at which it was drawn; None if the file's name is not a step.
     """
 
     source: str | None
@@ -30,9 +30,9 @@ class Picture:
 
 
 def newest_pictures(runs: tuple[Run, ...]) -> dict[str, dict[str, Picture]]:
-    """The newest picture of each series of each run, by series and run id; series that most runs have come first."""
-    having = Counter(name for run in runs for name in run.pictures)
-    names = sorted(having, key=lambda name: (-having[name], name))
+    """Returns the newest picture of each run by series and run id; the series that most runs have come first."""
+    num_runs = Counter(name for run in runs for name in run.pictures)
+    names = sorted(num_runs, key=lambda name: (-num_runs[name], name))
     return {name: {run.run_id: _embedded(run, name) for run in runs if name in run.pictures} for name in names}
 
 
@@ -47,7 +47,7 @@ def _embedded(run: Run, name: str) -> Picture:
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Picture(None, 0, 0, step)
     picture.thumbnail((_WIDTH, 4 * _WIDTH), Image.Resampling.LANCZOS)
-    packed = io.BytesIO()
-    picture.save(packed, "WEBP", quality=_QUALITY, method=4)
-    source = f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    encoded = io.BytesIO()
+    picture.save(encoded, "WEBP", quality=_QUALITY, method=4)
+    source = f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"
     return Picture(source, *picture.size, step)

@@ -1,4 +1,4 @@
-// Learning curves, best so far, and one setting against the metric, drawn by Plotly when they come into view.
+// Learning curves, best value so far, and metric against a setting, drawn by Plotly when they scroll into view.
 "use strict";
 
 const escapeText = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -9,7 +9,7 @@ const CONFIG = {
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
 
-/** What a run is, for the box beside the pointer. */
+/** Id and settings of a run, as text of its tooltip. */
 function description(run) {
   const settings = data.settings.filter((setting) => run.settings[setting.key] != null)
     .map((setting) => `${setting.name} ${shortNumber(run.settings[setting.key])}`).slice(0, 12);
@@ -17,7 +17,7 @@ function description(run) {
 }
 const descriptions = data.runs.map(description);
 
-/** Whether a positive axis reads better in powers of ten. */
+/** Whether positive values span more than two decades, so that the axis should be logarithmic. */
 function spansDecades(values) {
   const known = values.filter((value) => isNumber(value) && Number.isFinite(value));
   return known.length > 1 && Math.min(...known) > 0 && Math.max(...known) / Math.min(...known) > 100;
@@ -29,73 +29,72 @@ function layout(x, y) {
     tickfont: { color: css("--soft"), size: 12 }, exponentformat: "e",
   };
   const title = (text) => ({ text: escapeText(text), font: { color: css("--soft"), size: 13 }, standoff: 12 });
-  const whole = (options) => ({ ...axis, ...options, title: title(options.title) });
+  const complete = (options) => ({ ...axis, ...options, title: title(options.title) });
   return {
     margin: { l: 56, r: 12, t: 8, b: 44 }, showlegend: false, hovermode: "closest", dragmode: "zoom",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, color: css("--ink") },
     hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink"), size: 12 }, align: "left" },
-    xaxis: whole(x), yaxis: whole(y),
+    xaxis: complete(x), yaxis: complete(y),
     modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--ink") },
   };
 }
 
-/** Ticks on a logarithmic axis: 1, 2 and 5 of each decade on a short one, powers of ten on a long one. */
+/** A logarithmic axis: ticks at 1, 2 and 5 of each decade if there are few decades, else at powers of ten. */
 const logarithmic = (values) => {
   const known = values.filter((value) => value > 0);
   const decades = Math.log10(Math.max(...known) / Math.min(...known));
   return { type: "log", dtick: decades < 1.5 ? "D2" : Math.max(1, Math.ceil(decades / 8)) };
 };
 
-/** Ticks on an axis of numbers that are counted: never at one and a half. */
-const counted = (values) => ({ tickformat: ",d", ...(values.every((value) => value < 10) ? { dtick: 1 } : { nticks: 12 }) });
+/** An axis of integers: no ticks at fractions. */
+const integerAxis = (values) => ({ tickformat: ",d", ...(values.every((value) => value < 10) ? { dtick: 1 } : { nticks: 12 }) });
 
-/** A section whose plot is drawn when it comes into view, and again whenever its data change while it is in view. */
-function lazily(section, draw) {
+/** Draws a section's plot when it scrolls into view, and again when its data have changed; returns the redraw. */
+function drawWhenVisible(section, draw) {
   section.hidden = false;
-  let seen = false;
-  let stale = true;
+  let [visible, stale] = [false, true];
   const refresh = () => {
     stale = true;
-    if (seen) {
+    if (visible) {
       stale = false;
       draw();
     }
   };
   new IntersectionObserver((entries) => {
-    seen = entries.at(-1).isIntersecting;
-    if (seen && stale) refresh();
+    visible = entries.at(-1).isIntersecting;
+    if (visible && stale) refresh();
   }, { rootMargin: "200px" }).observe(section);
   page.listeners.push(refresh);
   return refresh;
 }
 
-/** Says in the plot's place why there is none; without a text takes that away. */
-function say(place, text) {
-  place.querySelector(".sentence")?.remove();
+/** Shows a message instead of a plot; an empty text removes it. */
+function showMessage(area, text) {
+  area.querySelector(".message")?.remove();
   if (text) {
-    const sentence = document.createElement("p");
-    sentence.className = "sentence";
-    sentence.textContent = text;
-    place.append(sentence);
+    const message = document.createElement("p");
+    message.className = "message";
+    message.textContent = text;
+    area.append(message);
   }
 }
 
-/** Draws, and links hovering and clicking with the table. `runs[trace][point]` or `runs[trace]` is a run's number. */
-function plot(place, traces, options, runs) {
-  Plotly.react(place, traces, options, CONFIG);
-  place.runs = runs;
-  if (place.linked) return;
-  place.linked = true;
-  const hit = (event) => {
+/** Draws a plot and links it with the table. `runs[trace][point]` or `runs[trace]` is the index of a run. */
+function plot(area, traces, options, runs) {
+  Plotly.react(area, traces, options, CONFIG);
+  area.runs = runs;
+  if (area.linked) return;
+  area.linked = true;
+  const runOf = (event) => {
     const { curveNumber, pointNumber } = event.points[0];
-    const found = place.runs[curveNumber];
-    return Array.isArray(found) ? found[pointNumber] : found;
+    const run = area.runs[curveNumber];
+    return Array.isArray(run) ? run[pointNumber] : run;
   };
-  place.on("plotly_hover", (event) => page.highlight(hit(event) ?? null));
-  place.on("plotly_unhover", () => page.highlight(null));
-  place.on("plotly_click", (event) => {
-    const run = hit(event);
+  area.on("plotly_hover", (event) => page.highlight(runOf(event) ?? null));
+  area.on("plotly_unhover", () => page.highlight(null));
+  area.on("plotly_click", (event) => {
+    const run = runOf(event);
     if (run === undefined || run === null) return;
     page.pin(run);
     rowOf.get(run).scrollIntoView({ block: "nearest" });
@@ -105,12 +104,12 @@ function plot(place, traces, options, runs) {
 // --------------------------------------------------------------------------------------------------- learning curves
 
 const curves = document.querySelector("#curves");
-const curvePlace = curves.querySelector(".plot");
+const curveArea = curves.querySelector(".plot");
 const curveMetric = document.getElementById("curve-metric");
 const curveX = document.getElementById("curve-x");
 const curveLog = document.getElementById("curve-log");
 
-/** A run's curve; over epochs, the last value of each. */
+/** A run's curve over steps, or over epochs with the last value of each. */
 function curveOf(run, metric, over) {
   const curve = run.curves[metric];
   if (!curve || over === "step") return curve && { x: curve.step, y: curve.value };
@@ -122,31 +121,31 @@ function curveOf(run, metric, over) {
 function drawCurves() {
   const metric = curveMetric.value;
   const numbers = page.shown().filter((i) => curveOf(data.runs[i], metric, curveX.value)?.x.length).reverse();
-  const found = numbers.map((i) => curveOf(data.runs[i], metric, curveX.value));
+  const shownCurves = numbers.map((i) => curveOf(data.runs[i], metric, curveX.value));
   const few = numbers.length <= 20;
-  const traces = numbers.map((number, i) => ({  // worst first: the best lie on top
-    ...found[i], type: "scatter", uid: `run${number}`, line: { color: page.colors[number], width: few ? 1.8 : 1.3 },
-    mode: found[i].x.length < 3 || (few && found[i].x.length <= 25) ? "lines+markers" : "lines",
+  const traces = numbers.map((number, i) => ({  // worst first, so that the best are on top
+    ...shownCurves[i], type: "scatter", uid: `run${number}`, line: { color: page.colors[number], width: few ? 1.8 : 1.3 },
+    mode: shownCurves[i].x.length < 3 || (few && shownCurves[i].x.length <= 25) ? "lines+markers" : "lines",
     marker: { size: 4.5, color: page.colors[number] }, meta: [descriptions[number]],
     hovertemplate: `%{meta[0]}<br>${curveX.value} %{x}: <b>%{y:.5~g}</b><extra></extra>`,
   }));
-  const values = curveLog.checked ? found.flatMap((curve) => curve.y) : [];
+  const values = curveLog.checked ? shownCurves.flatMap((curve) => curve.y) : [];
   const y = { title: metric, ...(values.some((value) => value > 0) ? logarithmic(values) : { nticks: 8 }) };
-  say(curvePlace, data.metrics.length === 0 ? "No run has logged a figure yet."
+  showMessage(curveArea, data.metrics.length === 0 ? "No run has logged a metric yet."
     : numbers.length === 0 ? `None of the runs shown has ${metric}.` : "");
-  const ticks = curveX.value === "epoch" ? counted(found.flatMap((curve) => curve.x)) : { tickformat: ",~r" };
+  const ticks = curveX.value === "epoch" ? integerAxis(shownCurves.flatMap((curve) => curve.x)) : { tickformat: ",~r" };
   const x = { title: curveX.value, ...ticks };
   const options = { ...layout(x, y), height: 380, uirevision: [metric, curveX.value, curveLog.checked].join() };
-  plot(curvePlace, traces, options, numbers);
-  lightCurve(page.pinned);
+  plot(curveArea, traces, options, numbers);
+  highlightCurve(page.pinned);
 }
 
-function lightCurve(run) {
-  for (const lit of curvePlace.querySelectorAll(".trace.lit")) lit.classList.remove("lit");
-  const trace = run === null ? null : curvePlace.querySelector(`.trace.tracerun${run}`);
+function highlightCurve(run) {
+  for (const lit of curveArea.querySelectorAll(".trace.lit")) lit.classList.remove("lit");
+  const trace = run === null ? null : curveArea.querySelector(`.trace.tracerun${run}`);
   trace?.classList.add("lit");
   trace?.parentNode.append(trace);
-  curvePlace.classList.toggle("dim", Boolean(trace));
+  curveArea.classList.toggle("dim", Boolean(trace));
 }
 
 for (const metric of data.metrics) curveMetric.add(new Option(metric, metric, false, metric === data.metric));
@@ -157,15 +156,15 @@ function logIfNeeded() {
   curveLog.checked = low > 0 && high / low > 100;
 }
 logIfNeeded();
-const refreshCurves = lazily(curves, drawCurves);
-page.highlighters.push(lightCurve);
+const refreshCurves = drawWhenVisible(curves, drawCurves);
+page.highlighters.push(highlightCurve);
 curveMetric.addEventListener("change", () => { logIfNeeded(); refreshCurves(); });
 for (const control of [curveX, curveLog]) control.addEventListener("change", refreshCurves);
 
-// -------------------------------------------------------------------------------------------------------- best so far
+// -------------------------------------------------------------------------------------------------- best value so far
 
 const progress = document.getElementById("progress");
-const progressPlace = progress.querySelector(".plot");
+const progressArea = progress.querySelector(".plot");
 const better = (a, b) => data.maximize ? a > b : a < b;
 
 function drawProgress() {
@@ -176,40 +175,40 @@ function drawProgress() {
       .filter((run) => run.sweep === sweep && run.best !== null).sort((a, b) => a.trial - b.trial);
     let best = null;
     const soFar = trials.map((trial) => (best = best === null || better(trial.best, best) ? trial.best : best));
-    const many = Object.keys(data.sweeps).length > 1;
-    const color = many ? HUES[dark.matches ? "dark" : "light"][i % FEW] : css("--accent");
+    const several = Object.keys(data.sweeps).length > 1;
+    const color = several ? HUES[dark.matches ? "dark" : "light"][i % MAX_HUES] : css("--accent");
     traces.push({
       x: trials.map((trial) => trial.trial), y: soFar, type: "scatter", mode: "lines", name: escapeText(name),
       line: { shape: "hv", color: color, width: 2.2 }, hoverinfo: "skip",
     }, {
       x: trials.map((trial) => trial.trial), y: trials.map((trial) => trial.best), type: "scatter", mode: "markers",
-      marker: { size: 7, color: many ? color : trials.map((trial) => page.ranked[trial.number]), line: { width: 1, color: css("--card") } },
+      marker: { size: 7, color: several ? color : trials.map((trial) => page.ranked[trial.number]), line: { width: 1, color: css("--card") } },
       text: trials.map((trial) => descriptions[trial.number]), showlegend: false,
       hovertemplate: "%{text}<br>trial %{x}: <b>%{y:.5~g}</b><extra></extra>",
     });
     runs.push(null, trials.map((trial) => trial.number));
   });
-  const options = { ...layout({ title: "trial", ...counted(traces.flatMap((trace) => trace.x)) }, { title: `best ${data.metric}`, nticks: 7 }), height: 340 };
+  const options = { ...layout({ title: "trial", ...integerAxis(traces.flatMap((trace) => trace.x)) }, { title: `best ${data.metric}`, nticks: 7 }), height: 340 };
   options.showlegend = Object.keys(data.sweeps).length > 1;
   options.legend = { orientation: "h", y: 1.02, yanchor: "bottom" };
-  plot(progressPlace, traces, options, runs);
+  plot(progressArea, traces, options, runs);
 }
 
 const trials = data.runs.filter((run) => run.trial !== null);
 if (data.metric && trials.filter((run) => run.best !== null).length > 1) {
   const without = trials.filter((run) => run.best === null).length;
   progress.querySelector(".note").textContent = without ? `${without} of ${trials.length} trials have no ${data.metric}` : "";
-  lazily(progress, drawProgress);
+  drawWhenVisible(progress, drawProgress);
 }
 
-// -------------------------------------------------------------------------------------------------------- one setting
+// -------------------------------------------------------------------------------------------- metric against a setting
 
 const scatter = document.getElementById("scatter");
-const scatterPlace = scatter.querySelector(".plot");
+const scatterArea = scatter.querySelector(".plot");
 const scatterX = document.getElementById("scatter-x");
 const ranked = data.runs.map((_, i) => i).filter((i) => data.runs[i].best !== null);
 
-/** The settings that are numbers in every run that has them, and take at least two values. */
+/** The settings whose values are all numbers, at least two of them distinct. */
 const numeric = data.settings.filter(({ key }) => {
   const values = ranked.map((i) => data.runs[i].settings[key]).filter((value) => value != null);
   return values.every(isNumber) && new Set(values).size > 1;
@@ -226,23 +225,22 @@ function drawScatter() {
     hovertemplate: `%{text}<br>${escapeText(data.metric)}: <b>%{y:.5~g}</b><extra></extra>`,
   };
   const kind = !x.every(isNumber) ? { type: "category" } : spansDecades(x) ? logarithmic(x) : { nticks: 8 };
-  say(scatterPlace, numbers.length ? "" : `None of the runs shown has ${name}.`);
+  showMessage(scatterArea, numbers.length ? "" : `None of the runs shown has ${name}.`);
   if (kind.type === "category") trace.x = x.map(escapeText);
   const options = { ...layout({ title: key, ...kind }, { title: `best ${data.metric}`, nticks: 7 }), height: 340, uirevision: key };
-  plot(scatterPlace, [trace], options, [numbers]);
+  plot(scatterArea, [trace], options, [numbers]);
 }
 
 if (numeric.length && ranked.length >= 3) {
-  const variety = ({ key }) => new Set(ranked.map((i) => data.runs[i].settings[key])).size;
-  const first = numeric.reduce((most, setting) => variety(setting) > variety(most) ? setting : most);
+  const distinctValues = ({ key }) => new Set(ranked.map((i) => data.runs[i].settings[key])).size;
+  const first = numeric.reduce((most, setting) => distinctValues(setting) > distinctValues(most) ? setting : most);
   for (const { key } of data.settings) scatterX.add(new Option(key, key, false, key === first.key));
-  const refresh = lazily(scatter, drawScatter);
-  scatterX.addEventListener("change", refresh);
+  scatterX.addEventListener("change", drawWhenVisible(scatter, drawScatter));
   page.highlighters.push((run) => {
-    const points = [...scatterPlace.querySelectorAll("path.point")];
-    const place = scatterPlace.runs?.[0].indexOf(run) ?? -1;
-    points.forEach((point, i) => point.classList.toggle("lit", i === place));
-    scatterPlace.classList.toggle("dim", run !== null && place >= 0);
+    const points = [...scatterArea.querySelectorAll("path.point")];
+    const index = scatterArea.runs?.[0].indexOf(run) ?? -1;
+    points.forEach((point, i) => point.classList.toggle("lit", i === index));
+    scatterArea.classList.toggle("dim", run !== null && index >= 0);
   });
 }
 

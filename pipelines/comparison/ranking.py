@@ -1,4 +1,4 @@
-"""Runs side by side: best first by the headline metric, with only the settings in which they differ."""
+"""Ranks runs by the headline metric, and finds the settings in which they differ."""
 
 import math
 import re
@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from typing import Any, get_args
 
 from common.errors import UserError
-from pipelines.comparison.find_runs import Found, Sweep
+from pipelines.comparison.find_runs import FoundRuns, Sweep
 from pipelines.comparison.runs import Run, read_run
 from pipelines.console.formatting import count, setting
 from pipelines.run.status import State
 from pipelines.tracking.curves import Goal, Point
 
-_NO_CHOICE = {  # settings that differ without anyone having chosen them
+_IGNORED = {  # settings that differ between runs without being hyperparameters
     "trainer.default_root_dir", "trainer.logger", "checkpoint.filename", "ckpt_path", "config", "data.root",
 }  # fmt: skip
 _SMALLER_IS_BETTER = ("loss", "error", "perplexity", "fid", "seconds")
@@ -23,7 +23,7 @@ _SMALLER_IS_BETTER = ("loss", "error", "perplexity", "fid", "seconds")
 
 @dataclass(frozen=True)
 class Headline:
-    """The metric by which runs are ranked, and whether more of it is better."""
+    """The metric by which runs are ranked, and whether it is maximized or minimized."""
 
     metric: str
     goal: Goal
@@ -31,15 +31,15 @@ class Headline:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is shown of some runs.
+    """Ranked runs with what is shown of them.
 
     Attributes:
-        title: what is compared.
-        runs: best first; those without the metric last.
-        headline: None if no run has a figure.
-        settings: the dotted keys in which the runs differ, the most telling first.
-        tests: the test metrics that runs have, but for those of single classes such as "test/accuracy/3".
-        sweeps: those whose trials are among the runs.
+        title: Title, from the names of sweeps or the targets.
+        runs: Runs, best first and those without the metric last.
+        headline: Metric by which they are ranked; None if no run has a metric.
+        settings: Dotted keys of the settings in which the runs differ; those in which most runs differ come first.
+        tests: Test metrics of the runs, without those of single classes such as "test/accuracy/3".
+        sweeps: Sweeps whose trials are among the runs.
     """
 
     title: str
@@ -50,17 +50,17 @@ class Comparison:
     sweeps: tuple[Sweep, ...]
 
     def best(self, run: Run) -> Point | None:
-        """Where a run's headline metric was best; None if it has no finite value."""
+        """Returns the point at which a run's headline metric is best; None if it has no finite value."""
         curve = run.curves.get(self.headline.metric) if self.headline else None
         return curve.best(self.headline.goal) if curve and self.headline else None
 
     def last(self, run: Run) -> Point | None:
-        """A run's newest value of the headline metric."""
+        """Returns a run's last point of the headline metric."""
         curve = run.curves.get(self.headline.metric) if self.headline else None
         return curve.last if curve else None
 
     def trial(self, run: Run) -> tuple[Sweep, int] | None:
-        """Which trial of which sweep a run is."""
+        """Returns the sweep and the number of a run's trial; None if it is not a trial of these sweeps."""
         for sweep in self.sweeps:
             number = sweep.number(run.run_id)
             if number is not None:
@@ -69,13 +69,13 @@ class Comparison:
 
     @property
     def states(self) -> dict[State, int]:
-        """How many runs are in each state, in the order of `State`."""
-        counted = Counter(run.status.state for run in self.runs)
-        return {state: counted[state] for state in get_args(State) if counted[state]}
+        """Number of runs in each state that occurs, in the order of `State`."""
+        counts = Counter(run.status.state for run in self.runs)
+        return {state: counts[state] for state in get_args(State) if counts[state]}
 
     @property
     def short_names(self) -> dict[str, str]:
-        """Of the differing settings: the shortest ending of the dotted key that tells it from the others."""
+        """Short names of the differing settings: the shortest unique ending of each dotted key."""
         names: dict[str, str] = {}
         for key in self.settings:
             parts = key.split(".")
@@ -88,21 +88,21 @@ class Comparison:
 
     @property
     def summary(self) -> str:
-        """Such as "12 runs: 10 finished, 1 failed, 1 killed"."""
+        """The number of runs in each state, such as "12 runs: 10 finished, 1 failed, 1 killed"."""
         states = ", ".join(f"{number:,} {state}" for state, number in self.states.items())
         return f"{count(len(self.runs), 'run')}: {states}"
 
 
-def compare(found: Found, targets: Sequence[str], sort: str | None = None) -> Comparison:
-    """Reads runs and puts them in order.
+def compare(found: FoundRuns, targets: Sequence[str], sort: str | None = None) -> Comparison:
+    """Reads runs and ranks them.
 
     Args:
-        found: the runs' folders, and the sweeps.
-        targets: as they were typed, for the title.
-        sort: a metric to rank by, instead of the sweep's or the configurations'.
+        found: Folders of the runs, and the sweeps.
+        targets: Targets by which they were found, for the title.
+        sort: Metric to rank by; None for the metric of the sweep, or else the one most runs monitor.
 
     Raises:
-        ValueError: no run has the metric to sort by.
+        ValueError: If no run has the metric to sort by.
     """
     runs = [read_run(folder) for folder in found.folders]
     headline = _headline(runs, found.sweeps, sort)
@@ -112,7 +112,7 @@ def compare(found: Found, targets: Sequence[str], sort: str | None = None) -> Co
         title = ", ".join(sweep.name for sweep in sweeps)
     tests = dict.fromkeys(name for run in runs for name in run.curves if re.fullmatch(r"test/[^/]+", name))
     tests.pop(headline.metric if headline else "", None)
-    shown = tuple(name for name in tests if not name.startswith("test/images"))  # how many there were
+    shown = tuple(name for name in tests if not name.startswith("test/images"))  # their number is not a result
     comparison = Comparison(title, tuple(runs), headline, tuple(differing(runs)), shown, sweeps)
     order = sorted(runs, key=lambda run: _rank(comparison, run))
     return Comparison(title, tuple(order), headline, comparison.settings, shown, sweeps)
@@ -127,21 +127,20 @@ def _headline(runs: Sequence[Run], sweeps: Sequence[Sweep], sort: str | None) ->
     if sort is not None:
         if sort not in metrics:
             near = get_close_matches(sort, metrics, 1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"give one of {', '.join(metrics) or 'none: no figures yet'}."
-            )
+            known = f"give one of {', '.join(metrics)}." if metrics else "no run has logged a metric yet."
+            hint = f"did you mean {near[0]}?" if near else known
             raise UserError(f"No run has the metric {sort!r}; {hint}")
-        small = any(word in sort.lower() for word in _SMALLER_IS_BETTER)
-        return Headline(sort, goals.get(sort, "minimize" if small else "maximize"))
+        minimized = any(word in sort.lower() for word in _SMALLER_IS_BETTER)
+        return Headline(sort, goals.get(sort, "minimize" if minimized else "maximize"))
     if len(searched) == 1 and len(sweeps) == 1:
         return searched.pop()
     ranked = [Headline(*monitor) for monitor, _ in monitors.most_common()]
-    # The first that runs do have: a topic may monitor what no run came to log.
+    # The first metric that a run has logged: runs may have ended before they logged the monitored one.
     return next((headline for headline in ranked if headline.metric in metrics), ranked[0] if ranked else None)
 
 
 def _rank(comparison: Comparison, run: Run) -> tuple[bool, float, str]:
-    """Best first, then by id; a run without a figure after all others."""
+    """Sort key: best first, then by id; runs without the metric last."""
     best = comparison.best(run)
     if best is None or comparison.headline is None:
         return True, 0.0, run.run_id
@@ -149,26 +148,26 @@ def _rank(comparison: Comparison, run: Run) -> tuple[bool, float, str]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The keys whose values differ among the runs that have settings.
+    """Returns the keys whose values differ among the runs that have settings, most frequent difference first.
 
-    Those in which most runs differ come first. A key that only some runs have counts as differing, unless it belongs
-    to a class that is itself another: momentum tells nothing where SGD is compared with Adam.
+    A key that only some runs have counts as differing, unless it belongs to a class that itself differs: where SGD is
+    compared with Adam, momentum is not a difference of its own.
     """
     configured = [run.settings for run in runs if run.settings]
     keys = dict.fromkeys(key for settings in configured for key in settings)
-    found: dict[str, int] = {}  # and how many runs have another value than most
+    differences: dict[str, int] = {}  # number of runs with another value than the most frequent one, by key
     for key in keys:
-        if key in _NO_CHOICE or key.rsplit(".", 1)[-1] in ("dirpath", "id", "run_id"):
+        if key in _IGNORED or key.rsplit(".", 1)[-1] in ("dirpath", "id", "run_id"):
             continue
         values = Counter(_comparable(settings[key]) for settings in configured if key in settings)
         missing = len(configured) - values.total()
-        if len(values) > 1 or (missing and not any(key.startswith(f"{parent}.") for parent in found)):
-            found[key] = values.total() - max(values.values())
-    return sorted(found, key=lambda key: -found[key])
+        if len(values) > 1 or (missing and not any(key.startswith(f"{parent}.") for parent in differences)):
+            differences[key] = values.total() - max(values.values())
+    return sorted(differences, key=lambda key: -differences[key])
 
 
 def _comparable(value: Any) -> str:
-    """Equal for equal settings: 1 and 1.0, but not 1 and true."""
+    """A text that is equal for equal settings: for 1 and 1.0, but not for 1 and true."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "nan" if math.isnan(value) else repr(float(value)) if abs(value) < 2**53 else str(value)
     return f"{type(value).__name__} {setting(value)}"

@@ -1,4 +1,4 @@
-"""One run read from its folder, however it ended: what is missing or damaged is said in words, never raised."""
+"""Reads runs from their folders, however they ended: missing or damaged files are described, not raised."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ from pipelines.run.status import State, Status, read_status
 from pipelines.tracking.curves import Curve, Goal, read_curves
 from pipelines.tracking.flat_settings import flat_settings
 
-# As safe as yaml.safe_load, and ten times faster where PyYAML was built with libyaml.
+# As safe as yaml.safe_load, and ten times as fast if PyYAML was built with libyaml.
 _SAFE_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 takes for a word
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 reads as text
 _FILES = ("config.yaml", "metrics.csv", "status.json")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds.
+    """The content of a run's folder.
 
     Attributes:
-        folder: `<logs>/<topic>/<run id>`.
-        status: how it ended.
-        settings: flat, spelled as on the command line.
-        curves: by metric, in the order of metrics.csv.
-        pictures: the newest of each series, by name such as "confusion/val".
-        written: when metrics.csv was last written; None without one.
-        problems: what is missing or damaged, in words.
+        folder: Folder `<logs>/<topic>/<run id>`.
+        status: State, reason and times of the run.
+        settings: Settings by dotted key, as on the command line.
+        curves: Curves by metric, in the order of metrics.csv.
+        pictures: Newest picture of each series by name, such as "confusion/val".
+        written: Time at which metrics.csv was last written; None without the file.
+        problems: Descriptions of what is missing or damaged.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def monitor(self) -> tuple[str, Goal] | None:
-        """The headline metric of its own configuration."""
+        """Headline metric of its configuration and its goal."""
         name = self.settings.get("checkpoint.monitor")
         if not isinstance(name, str):
             return None
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; until now if it runs, until its last figure if it was killed."""
+        """Duration: up to now if it is running, up to the last logged value if it was killed."""
         started, ended = _time(self.status.started), _time(self.status.ended)
         if self.status.state == "running":
             ended = datetime.now(UTC)
@@ -69,18 +69,18 @@ class Run:
 
     @property
     def remark(self) -> str:
-        """Why it failed or stopped, and what is wrong with its files; empty for most runs."""
-        reason = [self.status.reason.rstrip(": ")] if self.status.reason else []  # an error may come without words
+        """Why it failed or stopped, and problems of its files; empty for most runs."""
+        reason = [self.status.reason.rstrip(": ")] if self.status.reason else []  # an error may have no message
         return "; ".join([*reason, *self.problems])
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's, be it a damaged one."""
+    """Returns whether a folder is a run's, even if files are missing."""
     return any((folder / name).is_file() for name in _FILES)
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run's folder; whatever can't be read becomes one of its `problems`."""
+    """Reads a run's folder; what can't be read is described in `problems`."""
     problems: list[str] = []
     settings = _read_settings(folder / "config.yaml", problems)
     curves = _read_curves(folder / "metrics.csv", problems)
@@ -89,23 +89,23 @@ def read_run(folder: Path) -> Run:
     except OSError:
         written = None
     return Run(
-        folder, _known(read_status(folder)), settings, curves, _newest_pictures(folder), written, tuple(problems)
+        folder, _valid(read_status(folder)), settings, curves, _newest_pictures(folder), written, tuple(problems)
     )
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Reads a YAML file that contains a mapping.
 
     Raises:
-        OSError: it can't be opened.
-        ValueError: it holds something else.
+        OSError: If it can't be opened.
+        ValueError: If it is not YAML, or not a mapping.
     """
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _SAFE_LOADER)
     except yaml.YAMLError as error:
-        raise UserError(f"{file.name} is no YAML") from error
+        raise UserError(f"{file.name} is not valid YAML") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file.name} holds no settings")
+        raise UserError(f"{file.name} contains no settings")
     return {str(key): value for key, value in content.items()}
 
 
@@ -118,21 +118,21 @@ def _read_settings(file: Path, problems: list[str]) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError):
         problems.append("config.yaml can't be read")
         return {}
-    spread: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in flat.items():
-        spread |= _spread(key, value)
-    return spread
+        settings |= _flatten_classes(key, value)
+    return settings
 
 
-def _spread(key: str, value: Any) -> dict[str, Any]:
-    """A list of classes, such as the callbacks, as their names and a key for each of their settings."""
+def _flatten_classes(key: str, value: Any) -> dict[str, Any]:
+    """Flattens a list of classes, such as the callbacks, to their names and a key for each of their settings."""
     if isinstance(value, list) and value and all(isinstance(item, dict) and "class_path" in item for item in value):
         names = [str(item["class_path"]).rsplit(".", 1)[-1] for item in value]
-        spread: dict[str, Any] = {key: ", ".join(names)}
+        settings: dict[str, Any] = {key: ", ".join(names)}
         for name, item in zip(names, value, strict=True):
             arguments = item.get("init_args")
-            spread |= flat_settings(arguments, f"{key}.{name}.") if isinstance(arguments, dict) else {}
-        return spread
+            settings |= flat_settings(arguments, f"{key}.{name}.") if isinstance(arguments, dict) else {}
+        return settings
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         return {key: float(value)}
     return {key: value}
@@ -149,13 +149,13 @@ def _read_curves(file: Path, problems: list[str]) -> dict[str, Curve]:
         problems.append(str(error))
     else:
         if not curves:
-            problems.append("metrics.csv has no figures yet")
+            problems.append("metrics.csv has no values yet")
         return curves
     return {}
 
 
 def _newest_pictures(folder: Path) -> dict[str, Path]:
-    """`pictures/<series>/<step>.png`: the highest step of each series."""
+    """Returns the file with the highest step of each series, `pictures/<series>/<step>.png`."""
     root = folder / "pictures"
     newest: dict[str, Path] = {}
     for file in sorted(root.rglob("*.png")):  # steps are padded with zeros
@@ -164,11 +164,11 @@ def _newest_pictures(folder: Path) -> dict[str, Path]:
     return newest
 
 
-def _known(status: Status) -> Status:
-    """A status whose fields are what they should be; "unknown" if they are not."""
+def _valid(status: Status) -> Status:
+    """The status if all its fields have valid types, else one with the state "unknown"."""
     texts = (status.reason, status.command, status.started, status.ended)
-    sound = status.state in get_args(State) and all(isinstance(text, str | None) for text in texts)
-    return status if sound else Status()
+    valid = status.state in get_args(State) and all(isinstance(text, str | None) for text in texts)
+    return status if valid else Status()
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The comparison as a table in the terminal."""
+"""Prints the comparison as a table in the terminal."""
 
 from collections.abc import Sequence
 from typing import IO
@@ -14,49 +14,48 @@ from pipelines.console.formatting import count, duration, figure, setting
 from pipelines.tracking.curves import Point
 
 _COLORS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
-_MOST_ROWS = 40  # on a screen; a file or a pipe gets them all
-_WIDEST = 10_000  # where nobody looks at a screen, nothing is cut
+_MAX_ROWS = 40  # on a screen; a file or pipe gets all
+_UNLIMITED_WIDTH = 10_000  # for files and pipes, so that nothing is cut
 
 
 def print_table(comparison: Comparison, file: IO[str] | None = None, width: int | None = None) -> None:
-    """Prints the runs best first, and below them why some of them failed.
+    """Prints the runs, best first, and below them why some of them failed.
 
-    A column a setting where the screen is wide enough for it; otherwise one column with all of them, and no steps.
+    Each setting has a column if the screen is wide enough; otherwise one column has all settings, and steps are left
+    out.
 
     Args:
-        comparison: what to print.
-        file: where to; standard output if left out. Colors and the screen's width only where it is a terminal.
-        width: of the screen, if it is not to be found out.
+        comparison: The comparison to print.
+        file: Output; None for standard output. A terminal gets colors and a table that fits its width.
+        width: Width of the screen; None for the terminal's.
     """
     console = Console(file=file, width=width, highlight=False)
     screen = console.is_terminal or width is not None
     if not screen:
-        console = Console(file=file, width=_WIDEST, highlight=False)
-    shown = comparison.runs[:_MOST_ROWS] if screen else comparison.runs
-    table = _table(comparison, shown, apart=True)
+        console = Console(file=file, width=_UNLIMITED_WIDTH, highlight=False)
+    shown = comparison.runs[:_MAX_ROWS] if screen else comparison.runs
+    table = _table(comparison, shown, setting_columns=True)
     if console.measure(table).minimum > console.width or not _fits(table, console):
-        table = _table(comparison, shown, apart=False)
+        table = _table(comparison, shown, setting_columns=False)
     console.print(table)
     if len(shown) < len(comparison.runs):
-        console.print(
-            f"and {count(len(comparison.runs) - len(shown), 'more run')}, all of them in the page", style="dim"
-        )
+        console.print(f"and {count(len(comparison.runs) - len(shown), 'more run')}, all on the page", style="dim")
     for line in _remarks(comparison.runs):
         console.print(line, soft_wrap=not screen)
 
 
 def _fits(table: Table, console: Console) -> bool:
-    wide = Console(width=_WIDEST, file=console.file)
+    wide = Console(width=_UNLIMITED_WIDTH, file=console.file)
     return wide.measure(table).maximum <= console.width
 
 
-def _table(comparison: Comparison, runs: Sequence[Run], apart: bool) -> Table:
-    """The table.
+def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool) -> Table:
+    """Makes the table.
 
     Args:
-        comparison: which settings and metrics to show.
-        runs: the rows.
-        apart: a column for each setting, rather than one for all.
+        comparison: The comparison, for the settings and metrics to show.
+        runs: Runs to show, one a row.
+        setting_columns: Whether each setting has a column, instead of one column for all.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, collapse_padding=True)
     table.add_column("", justify="right", style="dim", no_wrap=True)
@@ -66,30 +65,30 @@ def _table(comparison: Comparison, runs: Sequence[Run], apart: bool) -> Table:
     if headline:
         sign = "↑" if headline.goal == "maximize" else "↓"
         table.add_column(f"best {sign}", justify="right", no_wrap=True)
-        if apart:
+        if setting_columns:
             table.add_column("at", justify="right", no_wrap=True)
         table.add_column("last", justify="right", no_wrap=True)
     for metric in comparison.tests:
-        table.add_column(metric.replace("test/", "test/\n") if not apart else metric, justify="right")
+        table.add_column(metric.replace("test/", "test/\n") if not setting_columns else metric, justify="right")
     names = comparison.short_names
-    if apart:
+    if setting_columns:
         for key in comparison.settings:
             numbers = all(isinstance(run.settings.get(key), int | float | None) for run in comparison.runs)
             table.add_column(names[key], justify="right" if numbers else "left")
     elif comparison.settings:
         table.add_column("settings", min_width=10, overflow="fold")
-    table.add_column("took", justify="right", no_wrap=apart)
+    table.add_column("took", justify="right", no_wrap=setting_columns)
     top = next((run for run in runs if comparison.best(run)), None)
-    for place, run in enumerate(runs, 1):
+    for rank, run in enumerate(runs, 1):
         best, last = comparison.best(run), comparison.last(run)
-        cells = [Text(str(place)), Text(run.run_id), Text(run.status.state, _COLORS.get(run.status.state, "dim"))]
+        cells = [Text(str(rank)), Text(run.run_id), Text(run.status.state, _COLORS.get(run.status.state, "dim"))]
         if headline:
             cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
-            cells += [Text(where(best))] if apart else []
+            cells += [Text(step_and_epoch(best))] if setting_columns else []
             cells.append(Text(figure(last.value if last else None)))
         cells += [Text(test_figure(run, metric)) for metric in comparison.tests]
         values = {key: setting(run.settings.get(key)) for key in comparison.settings}
-        if apart:
+        if setting_columns:
             cells += [Text(value) for value in values.values()]
         elif values:
             cells.append(Text(", ".join(f"{names[key]} {value}" for key, value in values.items() if value != "–")))
@@ -97,27 +96,27 @@ def _table(comparison: Comparison, runs: Sequence[Run], apart: bool) -> Table:
     return table
 
 
-def where(point: Point | None) -> str:
-    """The step and epoch of a value, such as "step 240, epoch 5"."""
+def step_and_epoch(point: Point | None) -> str:
+    """Formats the step and epoch of a point, such as "step 240, epoch 5"."""
     if point is None:
         return "–"
     return f"step {point.step:,}" + ("" if point.epoch is None else f", epoch {point.epoch:g}")
 
 
 def test_figure(run: Run, metric: str) -> str:
-    """A test metric's newest value."""
+    """Formats the last value of a test metric."""
     curve = run.curves.get(metric)
     return figure(curve.last.value if curve else None)
 
 
 def _remarks(runs: Sequence[Run]) -> list[Text]:
-    """One line for each thing that went wrong, with the runs to which it happened."""
+    """A line for each reason and problem, with the runs that have it."""
     by_remark: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         if run.remark:
             by_remark.setdefault((run.status.state, run.remark), []).append(run.run_id)
     lines = []
     for (state, remark), ids in by_remark.items():
-        named = ", ".join(ids[:3]) + (f" and {count(len(ids) - 3, 'other')}" if len(ids) > 3 else "")
-        lines.append(Text.assemble((f"{state:<9}", _COLORS.get(state, "dim")), f"{named}: {remark}"))
+        names = ", ".join(ids[:3]) + (f" and {count(len(ids) - 3, 'other')}" if len(ids) > 3 else "")
+        lines.append(Text.assemble((f"{state:<9}", _COLORS.get(state, "dim")), f"{names}: {remark}"))
     return lines

@@ -1,4 +1,4 @@
-"""The comparison as a report on W&B: the runs with those ids in the user's project."""
+"""Makes a W&B report of the comparison, from the runs with the same ids in the user's project."""
 
 import os
 from typing import Any
@@ -7,17 +7,17 @@ from common.errors import UserError
 from pipelines.comparison.ranking import Comparison
 from pipelines.tracking.wandb_login import PROJECT, logged_in
 
-_LONGEST_TITLE = 128  # that W&B takes
+_MAX_TITLE_LENGTH = 128  # accepted by W&B
 
 
 def make_report(comparison: Comparison) -> str:
     """Saves the report in the project that the runs are tracked in.
 
     Returns:
-        Its address.
+        URL of the report.
 
     Raises:
-        ValueError: nobody is logged in, wandb-workspaces is missing, or the server refused.
+        ValueError: If the user is not logged in, wandb-workspaces is not installed, or the server refuses the report.
     """
     if not logged_in():
         raise UserError("You are not logged in to W&B, so there can be no report; run `wandb login` first.")
@@ -33,25 +33,25 @@ def make_report(comparison: Comparison) -> str:
         report = wr.Report(
             project=project,
             entity=entity,
-            title=f"Comparison: {comparison.title}"[:_LONGEST_TITLE],
+            title=f"Comparison: {comparison.title}"[:_MAX_TITLE_LENGTH],
             description=comparison.summary,
             blocks=blocks(comparison, entity, project),
             width="fluid",
         )
         report.save()
-    except Exception as error:  # wandb-workspaces raises whatever its layers raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    except Exception as error:  # any exception of the layers under wandb-workspaces
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"W&B did not take the report ({said}); send runs that were tracked offline with "
+            f"W&B refused the report ({reason}); send runs that were tracked offline with "
             "`python -m pipelines.compare upload`, then try again."
         ) from error
     return report.url
 
 
 def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
-    """The report's content: the runs as a table, their curves, what sets them apart and what mattered.
+    """Returns the content of the report: run table, curves, parameter importance and the differing settings.
 
-    No parallel coordinates: wandb-workspaces reads a dot in a setting's name as nesting, and ours are flat.
+    There are no parallel coordinates: wandb-workspaces reads a dot in a setting's name as nesting, but ours are flat.
     """
     import wandb_workspaces.reports.v2 as wr
 
@@ -71,9 +71,10 @@ def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
     metrics = list(dict.fromkeys(name for run in comparison.runs for name in run.curves))
     curves = [headline.metric] if headline else []
     curves += [name for name in metrics if name not in curves and name.split("/")[0] in ("train", "val")]
-    many = max(10, len(comparison.runs))  # W&B draws ten unless it is told
+    max_runs = max(10, len(comparison.runs))  # W&B's default is ten
     panels: list[Any] = [
-        wr.LinePlot(title=name, x="trainer/global_step", y=[name], max_runs_to_show=min(many, 100)) for name in curves
+        wr.LinePlot(title=name, x="trainer/global_step", y=[name], max_runs_to_show=min(max_runs, 100))
+        for name in curves
     ]
     if headline and len(comparison.runs) > 2:
         panels.append(wr.ParameterImportancePlot(with_respect_to=headline.metric))

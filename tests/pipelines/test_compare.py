@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from pipelines.compare import main
-from pipelines.comparison.find_runs import find
+from pipelines.comparison.find_runs import find_runs
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.runs import read_run
 from pipelines.comparison.terminal_table import print_table
@@ -32,15 +32,15 @@ def write_run(
     pictures: Sequence[str] = (),
     **settings: Any,
 ) -> Path:
-    """A run's folder as `pipelines.train fit` leaves it: files in their real formats.
+    """Writes a run's folder as `pipelines.train fit` does.
 
     Args:
-        folder: of the run.
+        folder: Folder of the run.
         accuracy: val/accuracy after each epoch of ten steps.
-        state: in status.json.
-        reason: likewise.
-        pictures: series of which to draw two steps.
-        settings: changes of the configuration: reg, lr, optimizer, callbacks, seed.
+        state: State in status.json.
+        reason: Reason in status.json.
+        pictures: Series of which to draw two steps.
+        settings: Changes of the configuration: reg, lr, optimizer, callbacks, seed, monitor, mode.
     """
     optimizer = settings.get("optimizer", "torch.optim.SGD")
     own = {"momentum": 0.9} if optimizer.endswith("SGD") else {"betas": [0.9, 0.999], "eps": 1e-8}
@@ -66,11 +66,11 @@ def write_run(
     command = f"python -m pipelines.train fit --optimizer {optimizer}"
     status = {"state": state, "reason": reason, "command": command, "host": "here", "pid": 1, **times}
     (folder / "status.json").write_text(json.dumps(status, indent=1))
-    for place, name in enumerate(pictures):
+    for index, name in enumerate(pictures):
         for step in (9, 10 * len(accuracy)):
             file_ = folder / "pictures" / name / f"{step:08d}.png"
             file_.parent.mkdir(parents=True, exist_ok=True)
-            Image.effect_mandelbrot((810, 432), (-2, -1.5, 1 + step / 100, 1.5), 60 + place).convert("RGB").save(file_)
+            Image.effect_mandelbrot((810, 432), (-2, -1.5, 1 + step / 100, 1.5), 60 + index).convert("RGB").save(file_)
     return folder
 
 
@@ -88,7 +88,7 @@ def write_sweep(logs: Path, name: str = "first", goal: str = "maximize", metric:
 
 def compared(*targets: Path | str, sort: str | None = None) -> Comparison:
     texts = [str(target) for target in targets]
-    return compare(find(texts), texts, sort)
+    return compare(find_runs(texts), texts, sort)
 
 
 def order(comparison: Comparison) -> list[str]:
@@ -100,9 +100,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    return said
+    output = capsys.readouterr().err
+    assert output.startswith("error: ") and output.count("\n") == 1
+    return output
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -142,7 +142,7 @@ def test_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
     file = folder / "metrics.csv"
     file.write_text(file.read_text() + "29,0.9\n39,0.99,3")
     assert [point.value for point in read_run(folder).curves["val/accuracy"].points] == [0.5, 0.75]
-    file.write_text(file.read_text().rsplit("\n", 1)[0] + "\n39,0.99,3,")  # whole but for its end: 0.9 or 0.99?
+    file.write_text(file.read_text().rsplit("\n", 1)[0] + "\n39,0.99,3,")  # without a line end: 0.9 or 0.99?
     assert read_run(folder).curves["val/accuracy"].last.value == 0.75
 
 
@@ -163,13 +163,13 @@ def test_values_that_are_not_finite_are_never_best_but_may_be_last(tmp_path: Pat
         ("config.yaml", "a: !!python/object/apply:os.getcwd []\n", "config.yaml can't be read"),
         ("metrics.csv", None, "metrics.csv is missing"),
         ("metrics.csv", "", "metrics.csv is empty"),
-        ("metrics.csv", "step,val/accuracy\n", "metrics.csv has no figures yet"),
+        ("metrics.csv", "step,val/accuracy\n", "metrics.csv has no values yet"),
         ("metrics.csv", "a,b\n1,2\n", "metrics.csv has no column step"),
         ("metrics.csv", "\x00\xff\x01,\n,,,\n", "metrics.csv has no column step"),
-        ("metrics.csv", "step,val/accuracy\nten,x\n1,?\n,\n", "metrics.csv has no figures yet"),
+        ("metrics.csv", "step,val/accuracy\nten,x\n1,?\n,\n", "metrics.csv has no values yet"),
     ],
 )
-def test_damaged_files_are_said_not_raised(tmp_path: Path, name: str, content: str | None, problem: str) -> None:
+def test_damaged_files_are_described_not_raised(tmp_path: Path, name: str, content: str | None, problem: str) -> None:
     good = write_run(tmp_path / "softmax" / "good")
     bad = write_run(tmp_path / "softmax" / "bad", [0.9])
     (bad / name).unlink() if content is None else (bad / name).write_text(content, encoding="latin-1")
@@ -182,14 +182,14 @@ def test_damaged_files_are_said_not_raised(tmp_path: Path, name: str, content: s
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"state": "asleep"}', '{"state": "finished", "started": 7}'])
-def test_a_run_without_a_sound_status_is_unknown(tmp_path: Path, content: str | None) -> None:
+def test_a_run_without_a_valid_status_is_unknown(tmp_path: Path, content: str | None) -> None:
     folder = write_run(tmp_path / "a")
     (folder / "status.json").unlink() if content is None else (folder / "status.json").write_text(content)
     run = read_run(folder)
     assert (run.status.state, run.seconds) == ("unknown", None)
 
 
-def test_running_and_killed_are_told_apart(tmp_path: Path) -> None:
+def test_running_and_killed_runs_are_distinguished(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "softmax" / "a", state="running")
     assert read_run(folder).status.state == "killed"
     with (folder / "status.json").open() as file:
@@ -217,21 +217,21 @@ def test_runs_topics_logs_and_names_are_found(tmp_path: Path, monkeypatch: pytes
     a, b = write_run(logs / "softmax" / "a"), write_run(logs / "svm" / "b")
     trial = write_run(logs / "softmax" / "first-0000")
     write_run(logs / "softmax" / "first-more-0001")  # another sweep's
-    write_run(logs / "softmax" / "first-1")  # no trial's number
+    write_run(logs / "softmax" / "first-1")  # not a trial's number
     sweep = write_sweep(logs)
-    assert find([str(a)]).folders == (a,)
-    assert find([str(a), str(b), f"{a}/"]).folders == (a, b)
-    assert len(find([str(logs)]).folders) == 5
-    assert find([str(logs / "svm"), str(logs)]).folders[0] == b
-    assert find([str(sweep)]).folders == (trial,)
-    assert find([str(sweep)]).sweeps[0].name == "first try"
+    assert find_runs([str(a)]).folders == (a,)
+    assert find_runs([str(a), str(b), f"{a}/"]).folders == (a, b)
+    assert len(find_runs([str(logs)]).folders) == 5
+    assert find_runs([str(logs / "svm"), str(logs)]).folders[0] == b
+    assert find_runs([str(sweep)]).folders == (trial,)
+    assert find_runs([str(sweep)]).sweeps[0].name == "first try"
     monkeypatch.chdir(tmp_path)
     for name, folders in {"a": (a,), "svm": (b,), "softmax/a": (a,), "first": (trial,), "sweeps": (trial,)}.items():
-        assert tuple(folder.resolve() for folder in find([name]).folders) == folders
-    assert find(["first"]).folders == (Path("logs/softmax/first-0000"),)  # as a person would type it
+        assert tuple(folder.resolve() for folder in find_runs([name]).folders) == folders
+    assert find_runs(["first"]).folders == (Path("logs/softmax/first-0000"),)  # relative to the current folder
 
 
-def test_what_cant_be_found_is_said_in_a_sentence(
+def test_what_cant_be_found_is_explained_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,16 +240,16 @@ def test_what_cant_be_found_is_said_in_a_sentence(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
     assert "There is no softmx; did you mean softmax?" in refused(capsys, "softmx")
-    assert "empty has neither config.yaml nor runs below it; give" in refused(capsys, "empty")
+    assert "empty contains neither config.yaml nor runs; give" in refused(capsys, "empty")
     assert "file.txt is a file; give the folder" in refused(capsys, "file.txt")
     assert "No run has the metric 'val/acuracy'; did you mean val/accuracy?" in refused(
         capsys, "softmax", "--sort", "val/acuracy"
     )
     write_sweep(tmp_path / "logs")
-    assert "The sweep first has no run yet" in refused(capsys, "first")
+    assert "The sweep first has no runs yet" in refused(capsys, "first")
     assert "--out is the folder empty" in refused(capsys, "softmax", "--out", "empty")
     assert "file.txt" in refused(capsys, "softmax", "--out", "file.txt/page.html")
-    assert ". has neither" in refused(capsys, "")
+    assert ". contains neither" in refused(capsys, "")
     assert "There is no ../x*;" in refused(capsys, "../x*")
 
 
@@ -283,7 +283,7 @@ def test_a_sweeps_metric_and_goal_come_before_the_configurations(tmp_path: Path)
     assert trial is not None and trial[1] == 1
     assert (comparison.title, comparison.settings) == ("first try", ("optimizer.lr",))
     (tmp_path / "logs" / "sweeps" / "first" / "sweep.yaml").write_text("method: [")
-    damaged = compared(tmp_path / "logs" / "sweeps" / "first")  # falls back to the runs' own
+    damaged = compared(tmp_path / "logs" / "sweeps" / "first")  # falls back to the runs' configurations
     assert (order(damaged)[0], damaged.title) == ("first-0002", "first")
 
 
@@ -297,13 +297,13 @@ def test_only_settings_that_differ_are_shown(tmp_path: Path) -> None:
     assert list(comparison.short_names.values()) == ["lr", "every_n_epochs"]
 
 
-def test_what_another_class_brings_along_is_no_difference_of_its_own(tmp_path: Path) -> None:
+def test_settings_of_a_class_that_differs_are_not_differences_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", optimizer="torch.optim.Adam")
     assert compared(tmp_path).settings == ("optimizer",)
 
 
-def test_short_names_tell_settings_apart(tmp_path: Path) -> None:
+def test_short_names_are_unique(tmp_path: Path) -> None:
     comparison = Comparison("", (), None, ("model.lr", "optimizer.lr", "model", "data.batch_size", "lr"), (), ())
     assert list(comparison.short_names.values()) == ["model.lr", "optimizer.lr", "model", "batch_size", "lr"]
 
@@ -340,7 +340,7 @@ def test_the_table_is_plain_and_whole_when_it_is_piped(tmp_path: Path) -> None:
     cells = "1 a-rather-long-name-of-a-run-0049 finished 0.4900 step 9, epoch 0 0.4900 7 49 1 3 min 20 s"
     assert lines[2].split() == cells.split()
     assert len([line for line in lines if "a-rather-long-name" in line]) == 50
-    assert f"failed   broken: {reason}; metrics.csv has no figures yet" in lines
+    assert f"failed   broken: {reason}; metrics.csv has no values yet" in lines
 
 
 @pytest.mark.parametrize("width", [70, 100, 160])
@@ -350,12 +350,12 @@ def test_the_table_fits_the_screen(tmp_path: Path, width: int) -> None:
     table = _table(compared(tmp_path / "softmax"), width)
     assert max(map(len, table.splitlines())) <= width
     assert "20260101-1000059-ab" in table  # never cut
-    assert "and 20 more runs, all of them in the page" in table
+    assert "and 20 more runs, all on the page" in table
     assert "…" not in table
     assert ("settings" in table) == (width < 160)
 
 
-def test_words() -> None:
+def test_numbers_durations_and_settings_are_formatted() -> None:
     assert [figure(value) for value in (0.97224, 12.5, 1e-7, 3e30, 0.0, None)] == [
         "0.9722", "12.5000", "1.000e-07", "3.000e+30", "0.0000", "–",
     ]  # fmt: skip
@@ -367,13 +367,13 @@ def test_words() -> None:
     ]  # fmt: skip
 
 
-def test_without_arguments_it_says_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_usage_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main([])
-    said = capsys.readouterr().out
-    assert said.startswith("usage: python -m pipelines.compare PATH_OR_SWEEP...") and "compare upload" in said
+    output = capsys.readouterr().out
+    assert output.startswith("usage: python -m pipelines.compare PATH_OR_SWEEP...") and "compare upload" in output
 
 
-def test_it_never_imports_torch_and_help_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_it_never_imports_torch_and_its_help_no_heavy_package(tmp_path: Path) -> None:
     write_run(tmp_path / "logs" / "softmax" / "a", pictures=["templates"])
     code = (
         "import sys; from pipelines.compare import main\n"

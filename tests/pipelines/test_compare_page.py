@@ -1,4 +1,4 @@
-"""The page of `python -m pipelines.compare`: its text, and what a browser without a network makes of it."""
+"""The page of `python -m pipelines.compare`: its HTML, and its behavior in a browser without a network."""
 
 import html
 import itertools
@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
 
 class Browser:
-    """Headless Chromium, told what to do over a pipe (the DevTools protocol)."""
+    """Headless Chromium, controlled over a pipe by the DevTools protocol."""
 
     def __init__(self, profile: str) -> None:
         ours_in, theirs_out = os.pipe()
@@ -57,7 +57,7 @@ class Browser:
         self._ids = itertools.count(1)
         self._rest = b""
         self._session: str | None = None
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -79,25 +79,25 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            some = os.read(self._read.fileno(), 1 << 20)
-            assert some, "Chromium ended"
-            self._rest += some
+            received = os.read(self._read.fileno(), 1 << 20)
+            assert received, "Chromium ended"
+            self._rest += received
         message, _, self._rest = self._rest.partition(b"\0")
         event: dict[str, Any] = json.loads(message)
         match event.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(event["params"]["request"]["url"][:200])
             case "Runtime.exceptionThrown":
-                self.complaints.append(json.dumps(event["params"])[:2000])
+                self.errors.append(json.dumps(event["params"])[:2000])
             case "Runtime.consoleAPICalled" if event["params"]["type"] in ("error", "warning", "assert"):
-                self.complaints.append(json.dumps(event["params"])[:2000])
+                self.errors.append(json.dumps(event["params"])[:2000])
             case "Log.entryAdded" if event["params"]["entry"]["level"] in ("error", "warning"):
-                self.complaints.append(json.dumps(event["params"])[:2000])
+                self.errors.append(json.dumps(event["params"])[:2000])
         return event
 
     def open(self, page: Path, scheme: str = "light") -> None:
         """Opens a page and waits until its scripts have run."""
-        self.complaints, self.requests = [], []
+        self.errors, self.requests = [], []
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Page.navigate", url=page.resolve().as_uri())
@@ -169,7 +169,7 @@ def small(tmp_path: Path) -> Comparison:
 # ------------------------------------------------------------------------------------------------------ without browser
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(small: Comparison) -> None:
+def test_the_page_is_self_contained(small: Comparison) -> None:
     page = Page(render(small))
     addresses = [value or "" for _, found in page.elements for key, value in found.items() if key in ("src", "href")]
     assert all(address.startswith("data:") for address in addresses)
@@ -189,19 +189,19 @@ def test_the_payload_is_what_was_read(small: Comparison) -> None:
     assert data["runs"][0]["curves"]["val/accuracy"] == {"step": [9, 19], "epoch": [0.0, 1.0], "value": [0.1, 0.9]}
 
 
-def test_long_curves_are_thinned_and_what_is_not_finite_is_left_open(tmp_path: Path) -> None:
+def test_long_curves_are_thinned_and_values_that_are_not_finite_become_gaps(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [*(math.sin(i) for i in range(3000)), "nan", "inf"])
     curve = payload(compared(tmp_path))["runs"][0]["curves"]["val/accuracy"]
     assert 400 < len(curve["step"]) <= 500 and curve["step"][-1] == 30019 and curve["value"][-1] is None
     assert json.dumps(curve, allow_nan=False)
 
 
-def test_the_table_is_there_without_scripts(tmp_path: Path) -> None:
+def test_the_table_is_complete_without_scripts(tmp_path: Path) -> None:
     write_run(tmp_path / "softmax" / "good", [0.5])
     write_run(tmp_path / "svm" / "bad", [], "failed", "ValueError: <b> & 'c'")
     page = render(compared(tmp_path))
     assert '<span class="topic">svm</span>' in page
-    assert "ValueError: &lt;b&gt; &amp; &#x27;c&#x27;; metrics.csv has no figures yet" in page
+    assert "ValueError: &lt;b&gt; &amp; &#x27;c&#x27;; metrics.csv has no values yet" in page
     assert '<li class="state failed"><b>1</b> failed</li>' in page
     heads = [found["data-short"] for found in Page(page).having("th") if "data-short" in found]
     assert heads == ["run", "state", "best val/accuracy", "at step", "last", "max_epochs", "took"]
@@ -268,13 +268,13 @@ def test_200_runs_are_drawn_without_error_or_request(browser: Browser, sweep_of_
     browser.until("document.querySelectorAll('#parallel path.line').length === 199")
     browser.scroll_to("#pictures")
     browser.until("[...document.images].filter((image) => image.naturalWidth === 560).length >= 4")
-    assert browser.complaints == []
+    assert browser.errors == []
     assert [url for url in browser.requests if not url.startswith(("data:", "file:", "blob:"))] == []
     assert [url for url in browser.requests if url.startswith("file:")] == [sweep_of_200.resolve().as_uri()]
 
 
 @pytest.mark.slow
-def test_a_click_on_a_head_sorts_and_another_turns_round(browser: Browser, sweep_of_200: Path) -> None:
+def test_a_click_on_a_head_sorts_and_another_reverses_the_order(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     assert browser.run(_SHOWN)[:2] == ["large-0000", "large-0001"] and browser.run(_SHOWN)[-1] == "large-0007"
     head = "document.querySelector('.runs th[data-short=reg]')"
@@ -290,7 +290,7 @@ def test_a_click_on_a_head_sorts_and_another_turns_round(browser: Browser, sweep
 
 
 @pytest.mark.slow
-def test_the_filter_knows_words_columns_and_numbers(browser: Browser, sweep_of_200: Path) -> None:
+def test_the_filter_takes_words_columns_and_numbers(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     assert len(_filter(browser, "state:failed")) == 10
     assert _filter(browser, "LARGE-0042") == ["large-0042"]
@@ -301,7 +301,7 @@ def test_the_filter_knows_words_columns_and_numbers(browser: Browser, sweep_of_2
     assert _filter(browser, "no run has this") == []
     assert browser.run("document.getElementById('count').textContent") == "0 of 200"
     assert len(_filter(browser, "")) == 200
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 @pytest.mark.slow
@@ -316,8 +316,8 @@ def test_curves_follow_the_table(browser: Browser, sweep_of_200: Path) -> None:
     assert browser.run("document.querySelectorAll('#curves .dim .trace.lit').length") == 1
     assert browser.run("getComputedStyle(document.querySelector('#curves .trace:not(.lit)')).opacity") == "0.13"
     browser.run("Plotly.Fx.hover(document.querySelector('#curves .plot'), [{curveNumber: 0, pointNumber: 1}])")
-    told = browser.run("document.querySelector('#curves .hoverlayer').textContent")
-    assert told.startswith("large-0187") and "optimizer SGD" in told and "step 19: 0.713" in told
+    tooltip = browser.run("document.querySelector('#curves .hoverlayer').textContent")
+    assert tooltip.startswith("large-0187") and "optimizer SGD" in tooltip and "step 19: 0.713" in tooltip
     browser.run("document.querySelectorAll('.runs tbody tr:not([hidden])')[1].dispatchEvent(new Event('pointerleave'))")
     assert browser.run("document.querySelectorAll('#curves .trace.lit').length") == 0
     for select, value in {"curve-metric": "train/loss", "curve-x": "epoch"}.items():
@@ -325,11 +325,11 @@ def test_curves_follow_the_table(browser: Browser, sweep_of_200: Path) -> None:
         browser.run(f"document.getElementById('{select}').dispatchEvent(new Event('change'))")
     browser.until("document.querySelector('#curves .ytitle').textContent === 'train/loss'")
     assert browser.run("document.querySelector('#curves .xtitle').textContent") == "epoch"
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 @pytest.mark.slow
-def test_brushing_an_axis_keeps_the_runs_that_pass(browser: Browser, sweep_of_200: Path) -> None:
+def test_a_range_selected_on_an_axis_keeps_the_runs_within_it(browser: Browser, sweep_of_200: Path) -> None:
     browser.open(sweep_of_200)
     browser.scroll_to("#parallel")
     browser.until("document.querySelectorAll('#parallel path.line').length === 199")
@@ -356,18 +356,18 @@ def test_a_picture_is_enlarged_by_a_click(browser: Browser, sweep_of_200: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
-def test_runs_without_anything_are_shown_as_what_they_are(browser: Browser, tmp_path: Path, count: int) -> None:
+def test_runs_without_metrics_are_shown(browser: Browser, tmp_path: Path, count: int) -> None:
     for i in range(count):
         write_run(tmp_path / "softmax" / f"r{i}", [], "failed", "ValueError: no")
         (tmp_path / "softmax" / f"r{i}" / "metrics.csv").unlink()
     write_page(compared(tmp_path / "softmax"), tmp_path / "page.html")
     browser.open(tmp_path / "page.html")
-    browser.until("document.querySelector('#curves .sentence') !== null")
-    assert browser.run("document.querySelector('#curves .sentence').textContent") == "No run has logged a figure yet."
+    browser.until("document.querySelector('#curves .message') !== null")
+    assert browser.run("document.querySelector('#curves .message').textContent") == "No run has logged a metric yet."
     assert browser.run("[...document.querySelectorAll('section')].filter((s) => !s.hidden).map((s) => s.id)") == [
         "runs", "curves",
     ]  # fmt: skip
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 @pytest.mark.slow
@@ -380,7 +380,7 @@ def test_a_few_trials_are_counted_in_whole_numbers(browser: Browser, tmp_path: P
     browser.until("document.querySelectorAll('#progress path.point').length === 4")
     ticks = "[...document.querySelectorAll('#progress .xtick text')].map((tick) => tick.textContent)"
     assert browser.run(ticks) == ["0", "1", "2", "3"]
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
 @pytest.mark.slow
@@ -390,11 +390,11 @@ def test_markup_in_settings_is_not_run(browser: Browser, tmp_path: Path) -> None
                   optimizer=f"torch.optim.{i}{_EVIL}")  # fmt: skip
     write_page(compared(tmp_path / "softmax"), tmp_path / "page.html")
     browser.open(tmp_path / "page.html")
-    for place in ("#curves", "#parallel", "#scatter"):
-        browser.scroll_to(place)
-        browser.until(f"document.querySelector('{place} svg') !== null")
+    for section in ("#curves", "#parallel", "#scatter"):
+        browser.scroll_to(section)
+        browser.until(f"document.querySelector('{section} svg') !== null")
     browser.run("Plotly.Fx.hover(document.querySelector('#scatter .plot'), [{curveNumber: 0, pointNumber: 0}])")
     assert browser.run("document.querySelector('#scatter .hoverlayer').textContent").startswith("r0")
     assert browser.run("document.body.dataset.evil === undefined && document.title !== 'evil'") is True
     assert browser.run("document.querySelectorAll('img[src=x], .hoverlayer a').length") == 0
-    assert browser.complaints == []
+    assert browser.errors == []

@@ -1,4 +1,4 @@
-"""What `python -m pipelines.compare` sends to W&B: runs that were tracked offline, and a report."""
+"""What `python -m pipelines.compare` sends to W&B: offline runs and a report."""
 
 import fcntl
 import json
@@ -40,13 +40,13 @@ def track_offline(run: Path, *names: str) -> list[Path]:
 
 
 def fake_wandb(here: Path) -> None:
-    """A `python -m wandb` that notes what it was asked, refuses folders with a 7 and fails for those with an 8."""
+    """A `python -m wandb` that records its arguments, refuses folders that end with 7 and fails for those with 8."""
     (here / "wandb").mkdir()
     (here / "wandb" / "__init__.py").touch()
     (here / "wandb" / "__main__.py").write_text(
         "import sys; from pathlib import Path\n"
         "folder = Path(sys.argv[-1])\n"
-        "with open('asked', 'a') as asked: print(*sys.argv[1:], file=asked)\n"
+        "with open('arguments', 'a') as file: print(*sys.argv[1:], file=file)\n"
         "if folder.name.endswith('7'): print('wandb: ERROR 403 forbidden', file=sys.stderr); sys.exit(0)\n"
         "if folder.name.endswith('8'): sys.exit(3)\n"
         "for file in folder.glob('*.wandb'): file.with_name(file.name + '.synced').touch()\n"
@@ -82,16 +82,16 @@ def test_what_was_not_sent_yet_is_sent_once(
         fcntl.flock(file, fcntl.LOCK_EX)
         main(["upload"])
         assert capsys.readouterr().out == (
-            f"left out  logs/svm/b: still running; send it when it has ended\n1/1  {unsent}  sent\n1 sent, 0 failed\n"
+            f"skipped  logs/svm/b: still running; send it when it has ended\n1/1  {unsent}  sent\n1 sent, 0 failed\n"
         )
     main(["upload", "b"])
     assert capsys.readouterr().out == f"1/1  {of_the_killed}  sent\n1 sent, 0 failed\n"
-    assert (here / "asked").read_text() == f"sync --yes {unsent}\nsync --yes {of_the_killed}\n"
+    assert (here / "arguments").read_text() == f"sync --yes {unsent}\nsync --yes {of_the_killed}\n"
     main(["upload"])
     assert capsys.readouterr().out.startswith("Nothing to send")
 
 
-def test_what_failed_is_said_and_ends_with_status_1(
+def test_failures_are_reported_and_end_with_status_1(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", _KEY)
@@ -174,15 +174,15 @@ def test_a_report_shows_the_same_runs(here: Path) -> None:
     assert panels[0]["config"]["xAxis"] == "trainer/global_step"  # as pipelines.tracking.wandb_run defines it
 
 
-def test_a_server_that_takes_no_report_is_said_in_a_sentence(here: Path) -> None:
+def test_a_server_that_refuses_the_report_is_explained_in_a_sentence(here: Path) -> None:
     write_run(here / "logs" / "softmax" / "a")
     server = WandbServer()
     account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
     made = run_pipeline("compare", ["a", "--wandb"], here, **account)
     server.die()
     assert made.code == 2 and (here / "comparison.html").is_file()
-    said = made.err.splitlines()[-1]
-    assert said.startswith("error: W&B did not take the report (") and "Traceback" not in made.err
+    message = made.err.splitlines()[-1]
+    assert message.startswith("error: W&B refused the report (") and "Traceback" not in made.err
 
 
 def test_without_wandb_workspaces_there_is_one_sentence(
