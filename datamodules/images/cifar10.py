@@ -1,7 +1,7 @@
 """CIFAR-10: 50,000 training and 10,000 test photographs, 32×32 in color, ten classes.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
-https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`, the python version.
+https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`, the Python version.
 """
 
 import numpy as np
@@ -15,16 +15,16 @@ from datamodules.images.image_data_module import ImageDataModule
 
 
 class CIFAR10(ImageDataModule):
-    """CIFAR-10 from its official python batches; see `ImageDataModule` for the settings."""
+    """CIFAR-10: 50,000 training and 10,000 test photographs, 32×32 in color, ten classes."""
 
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     image_shape = (3, 32, 32)
     official_sizes = (50_000, 10_000)
 
     def prepare_data(self) -> None:
-        """Downloads and unpacks the batches (170 MB), unless they are there."""
+        """Downloads and unpacks the batches (170 MB), unless they exist."""
         folder = self.root / "cifar-10-batches-py"
-        batches = set(CIFAR10_MEMBERS) - {"batches.meta"}  # the names of the classes are known
+        batches = set(CIFAR10_MEMBERS) - {"batches.meta"}  # it holds the class names alone
         if not all((folder / name).is_file() for name in batches):
             archive = fetch(ARCHIVE, self.root)
             extract_tar(archive, folder, CIFAR10_MEMBERS)

@@ -1,7 +1,7 @@
-"""Digits: 1,797 real handwritten digits, 8×8 in gray with 17 levels, shipped with scikit-learn: nothing to download.
+"""Digits: 1,797 handwritten digits, 8×8 in grayscale with 17 levels, which scikit-learn includes: no download.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998. There the 1,797 are the test
-set of a larger collection; here every fifth image (by place in the file) is the test set.
+set of a larger collection; here every fifth image of the file is a test image.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from datamodules.images.image_data_module import ImageDataModule
 
 
 class Digits(ImageDataModule):
-    """scikit-learn's handwritten digits; see `ImageDataModule` for the settings."""
+    """Digits: 1,797 handwritten digits, 8×8 in grayscale, which scikit-learn includes: no download."""
 
     class_names = tuple("0123456789")
     image_shape = (1, 8, 8)

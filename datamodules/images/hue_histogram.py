@@ -1,12 +1,12 @@
-"""Histogram of hue: which colors an image has, whatever their place, saturation and brightness.
+"""Hue histogram, a color histogram: which hues an image has, regardless of position, saturation and brightness.
 
 With M the largest and δ the range of r, g, b in [0, 1], the hue, a full turn being 1, is
 
     hue = ( (g − b)/δ if M = r,   2 + (b − r)/δ if M = g,   4 + (r − g)/δ if M = b ) / 6   mod 1,     0 if δ = 0
 
-Counted in bins of equal width from 0 to 255 as 255 · hue, as shares of the pixels. Gray pixels count as red. A hue
-that lies on the edge of two bins falls to either side by its last binary digit, so all is done in float64 and in the
-order of the course's loop (`matplotlib.colors.rgb_to_hsv`, then `np.histogram`), and gives the same counts.
+The histogram counts 255 · hue in bins of equal width from 0 to 255, as fractions of the pixels. Gray pixels count as
+red. The last bit of a hue on the edge of two bins decides where it is counted, so everything is computed in float64 and
+in the order of the course's loop (`matplotlib.colors.rgb_to_hsv`, then `np.histogram`), with the same counts.
 
 Source: https://cs231n.github.io/assignments2024/assignment1/ (color_histogram_hsv)
 
@@ -18,32 +18,32 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import check_range
 
 
 def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
-    """Describes images by their hues.
+    """Computes the hue histogram of each image.
 
     Args:
-        images: (B, 3, H, W) uint8, RGB.
-        bins: at least 1.
+        images: RGB images, (B, 3, H, W) uint8.
+        bins: Number of bins, ≥ 1.
 
     Returns:
-        (B, bins) float32, the share of the pixels in each bin; each row's sum is 1.
+        (B, bins) float32, the fraction of the pixels in each bin; each row sums to 1.
 
     Raises:
-        ValueError: images of another type or shape, or no bin.
+        ValueError: If images have another dtype or shape, or bins is below 1.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
-        raise UserError(f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, 3, H, W).")
+        raise UserError(f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 (B, 3, H, W).")
     if images.shape[1] != 3:
         raise UserError(f"images have {images.shape[1]} channel(s), but hue needs RGB; use hog alone.")
-    if bins < 1:
-        raise UserError(f"bins is {bins}; give at least 1.")
+    check_range("bins", bins, bins >= 1, "at least 1")
     edges = torch.from_numpy(np.linspace(0, 255, bins + 1)).to(images.device)  # torch's differ in the last digit
-    places = torch.bucketize(hue(images).mul_(255).flatten(1), edges[1:-1], right=True)  # (B, H·W)
+    indices = torch.bucketize(hue(images).mul_(255).flatten(1), edges[1:-1], right=True)  # (B, H·W)
     counts = torch.zeros(len(images), bins, device=images.device)
-    counts.scatter_add_(1, places, torch.ones((), device=images.device).expand_as(places))
-    return counts / places.shape[1]
+    counts.scatter_add_(1, indices, torch.ones((), device=images.device).expand_as(indices))
+    return counts / indices.shape[1]
 
 
 def hue(images: Tensor) -> Tensor:

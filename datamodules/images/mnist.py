@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 in gray, ten classes, in IDX files.
+"""MNIST and Fashion-MNIST: 60,000 training and 10,000 test images, 28×28 in grayscale, ten classes, in IDX files.
 
 Sources: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/; H. Xiao, K. Rasul, R. Vollgraf, arXiv
-1708.07747. Files: `root/MNIST/raw/` and `root/FashionMNIST/raw/`, packed (.gz) or not.
+1708.07747. Files: `root/MNIST/raw/` and `root/FashionMNIST/raw/`, compressed (.gz) or not.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from datamodules.images.image_data_module import ImageDataModule
 
 
 class MNIST(ImageDataModule):
-    """Handwritten digits from the official IDX files; see `ImageDataModule` for the settings."""
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, 28×28 in grayscale."""
 
     class_names: tuple[str, ...] = tuple("0123456789")
     image_shape = (1, 28, 28)
@@ -22,7 +22,7 @@ class MNIST(ImageDataModule):
     download_name = "mnist"
 
     def prepare_data(self) -> None:
-        """Downloads the four files (12 MB), unless they are there."""
+        """Downloads the four files (12 MB, or 31 MB of Fashion-MNIST), unless they exist."""
         folder = self.root / type(self).__name__ / "raw"
         for file in self.files:
             if not (folder / file.name).is_file() and not (folder / file.name).with_suffix("").is_file():
@@ -33,7 +33,7 @@ class MNIST(ImageDataModule):
 
 
 class FashionMNIST(MNIST):
-    """Articles of clothing, a drop-in replacement for MNIST that is harder (31 MB)."""
+    """Fashion-MNIST: articles of clothing in ten classes, a harder drop-in replacement for MNIST."""
 
     class_names = (
         "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",

@@ -1,8 +1,8 @@
-"""Drawn shapes: ten kinds of shape on varied backgrounds, an endless labeled image set that needs no download.
+"""Draws labeled images of ten kinds of shape on varied backgrounds, in any number and without a download.
 
-An image is its layers painted over each other by coverage; `shape_masks` says how much of a pixel a shape covers.
+An image is alpha-composited from its layers; `shape_masks` computes how much of each pixel a shape covers.
 
-Shape letters: N images, B images of one block, S side of an image in pixels.
+Shapes: N images, B images of one block, S pixels of an image's side.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.ranges import check_range
 from datamodules.images.shape_masks import (
     SHAPE_NAMES,
     Floats,
@@ -21,21 +21,21 @@ from datamodules.images.shape_masks import (
     shape_mask,
 )
 
-BLOCK = 50  # images from one random stream; a multiple of ten, and small enough for its arrays to stay in cache
-MIN_SIZE = 24  # the smallest arrow's shaft is 0.07 of the side wide: here already less than two pixels
-RADIUS_RANGE = (0.16, 0.38)  # of the image's side
-MAX_TILT = np.pi / 9  # beyond about 20 degrees a square begins to read as a diamond
+BLOCK = 50  # images from one random stream; a multiple of ten, and small enough for the arrays to stay in cache
+MIN_SIZE = 24  # the smallest arrow's shaft is 0.07 of the side wide: less than two pixels at this size
+RADIUS_RANGE = (0.16, 0.38)  # as fractions of the image's side
+MAX_TILT = np.pi / 9  # a square tilted by more than about 20 degrees resembles a diamond
 MIN_CONTRAST = 0.3  # distance of shape and background in RGB, of at most sqrt(3)
-BRIGHT_SHARE = 0.85  # as in photographs, object and background are not symmetric: linear models find a little to learn
+BRIGHT_SHARE = 0.85  # of shapes brighter than the background; as in photographs, the asymmetry helps linear models
 MAX_LINES, MAX_SPECKS = 2, 4
 
 
 class ShapeImages(NamedTuple):
-    """Images with the kind and the place of the shape in each of them."""
+    """Images with the kind and the bounding box of the shape in each of them."""
 
     images: NDArray[np.uint8]  # (N, 3, S, S), RGB, 0 to 255
     labels: NDArray[np.int64]  # (N,), index into SHAPE_NAMES
-    boxes: NDArray[np.int64]  # (N, 4), x0, y0, x1, y1 of all pixels that the shape colors; x1 and y1 lie just outside
+    boxes: NDArray[np.int64]  # (N, 4), x0, y0, x1, y1 of all pixels that the shape covers, x1 and y1 exclusive
 
 
 def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Floats:
@@ -43,30 +43,30 @@ def uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> F
 
 
 def paint(canvas: Floats, coverage: Floats, color: Floats) -> None:
-    """Paints `color` (B, 3) over `canvas` (B, 3, S, S) where `coverage` (B, S, S) says so, in place."""
+    """Paints `color` (B, 3) over `canvas` (B, 3, S, S) with the opacity `coverage` (B, S, S), in place."""
     canvas += coverage[:, None] * (color[:, :, None, None] - canvas)
 
 
 def _draw_colors(rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Colors (B, 3) of the shape and the background, and the second color of the background's pattern."""
+    """Draws colors (B, 3) of the shape, of the background, and the second one of the background's pattern."""
     background = uniform(rng, 0, 1, BLOCK, 3)
     candidates = uniform(rng, 0, 1, BLOCK, 16, 3)
     contrasts = np.linalg.norm(candidates - background[:, None], axis=-1)  # (B, 16)
-    # The first candidate with enough contrast, not the one with the most, or all shapes would be black or white.
+    # The first candidate with enough contrast: with the most, all shapes would be black or white.
     chosen = np.where((contrasts > MIN_CONTRAST).any(1), (contrasts > MIN_CONTRAST).argmax(1), contrasts.argmax(1))
     shape = candidates[np.arange(BLOCK), chosen]
     swap = (shape.sum(1) < background.sum(1)) == (rng.random(BLOCK) < BRIGHT_SHARE)
     shape, background = np.where(swap[:, None], background, shape), np.where(swap[:, None], shape, background)
-    # The pattern leads away from the shape's color, or a shape could vanish in a stripe of its own color.
+    # The second color is farther from the shape's than the first, or a shape could vanish in a stripe of its color.
     step = uniform(rng, -0.5, 0.5, BLOCK, 3)
     away = np.where((step * (shape - background)).sum(1, keepdims=True) > 0, -step, step)
     return shape, background, np.clip(background + away, 0, 1)
 
 
 def _draw_background(rng: np.random.Generator, first: Floats, second: Floats, size: int) -> Floats:
-    """Backgrounds (B, 3, S, S): plain, a gradient, stripes or a woven pattern of two colors (B, 3).
+    """Draws backgrounds (B, 3, S, S) of two colors (B, 3): plain, a gradient, stripes or a woven pattern.
 
-    All four are the product of two waves across each other; the number of cycles in the image tells them apart.
+    Each is the product of two perpendicular waves; the number of cycles in the image makes the difference.
     """
     style = rng.integers(0, 4, BLOCK)
     cycles = uniform(rng, 2, 5, 2, BLOCK)
@@ -83,7 +83,7 @@ def _draw_background(rng: np.random.Generator, first: Floats, second: Floats, si
 
 
 def _paint_strokes(rng: np.random.Generator, canvas: Floats, most: int, length: tuple[float, float]) -> None:
-    """Paints up to `most` strokes an image, of a length in pixels and one random color, over `canvas`, in place."""
+    """Paints up to `most` strokes per image over `canvas`, in place: lengths in pixels, one random color per image."""
     size = canvas.shape[-1]
     x, y = rotated_grid(uniform(rng, 0, size, most, BLOCK, 2), uniform(rng, 0, np.pi, most, BLOCK), size)
     half_length = uniform(rng, *length, most, BLOCK, 1, 1) / 2
@@ -94,13 +94,13 @@ def _paint_strokes(rng: np.random.Generator, canvas: Floats, most: int, length: 
 
 
 def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
-    """Images `block * BLOCK` to `(block + 1) * BLOCK - 1` of the draw with this seed."""
+    """Draws images `block * BLOCK` to `(block + 1) * BLOCK - 1` with this seed."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block,)))
     kinds = len(SHAPE_NAMES)
     labels = rng.permuted(np.tile(np.arange(kinds, dtype=np.int64), (BLOCK // kinds, 1)), axis=1).ravel()
     radius = size * uniform(rng, *RADIUS_RANGE, BLOCK)
     margin = (radius + 1)[:, None]
-    # The mean of two uniform draws: like the object of a photograph, the shape is near the middle more often than not.
+    # The mean of two uniform draws: like the object of a photograph, the shape is usually near the center.
     center = margin + (size - 2 * margin) * uniform(rng, 0, 1, 2, BLOCK, 2).mean(axis=0)
     angle = uniform(rng, -MAX_TILT, MAX_TILT, BLOCK)
     masks = np.empty((BLOCK, size, size), dtype=np.float32)
@@ -112,7 +112,7 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
     canvas = _draw_background(rng, first, second, size)
     _paint_strokes(rng, canvas, MAX_LINES, (0.3 * size, size))
     paint(canvas, masks, color)
-    # Specks lie in front of the shape, lines behind it: a line across a small ring would make it another shape.
+    # Specks lie in front of the shape, lines behind it: a line across a small ring would look like another shape.
     _paint_strokes(rng, canvas, MAX_SPECKS, (1, 4))
     canvas += uniform(rng, 0.01, 0.12, BLOCK, 1, 1, 1) * rng.standard_normal(canvas.shape, dtype=np.float32)
     images = np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8)
@@ -120,28 +120,25 @@ def _draw_block(seed: int, block: int, size: int) -> ShapeImages:
 
 
 def draw_shapes(num_images: int, seed: int, size: int = 32) -> ShapeImages:
-    """Draws labeled images of one shape each, with place, size, tilt, colors, background and clutter varying.
+    """Draws labeled images of one shape each, with random position, size, tilt, colors, background and clutter.
 
-    Image i depends on `seed`, `size` and i alone, so a longer draw begins with the images of a shorter one. Each run
-    of ten images from a multiple of ten on holds each kind once, in random order.
+    Image i depends only on `seed`, `size` and i, so the first images don't depend on `num_images`. Every ten images,
+    from a multiple of ten on, show each kind once, in random order.
 
     Args:
-        num_images: how many images, at least 1.
-        seed: at least 0; different seeds draw different images.
-        size: side of the images in pixels, at least `MIN_SIZE`.
+        num_images: N, the number of images, ≥ 1.
+        seed: Seed of the images, ≥ 0.
+        size: S, the side of the images in pixels, ≥ 24.
 
     Returns:
         `ShapeImages`: images (N, 3, S, S) uint8, labels (N,) and tight boxes (N, 4) int64.
 
     Raises:
-        ValueError: if an argument is below its least value.
+        ValueError: If an argument is out of its range.
     """
-    if num_images < 1:
-        raise UserError(f"num_images is {num_images}, but at least 1 image must be drawn; raise num_images.")
-    if seed < 0:
-        raise UserError(f"seed is {seed}, but seeds are integers from 0 on; choose one that is not negative.")
-    if size < MIN_SIZE:
-        raise UserError(f"size is {size}, but shapes need at least {MIN_SIZE} pixels to be told apart; raise size.")
+    check_range("num_images", num_images, num_images >= 1, "at least 1")
+    check_range("seed", seed, seed >= 0, "at least 0")
+    check_range("size", size, size >= MIN_SIZE, f"at least {MIN_SIZE} pixels, to tell the shapes apart")
     drawn = ShapeImages(
         images=np.empty((num_images, 3, size, size), dtype=np.uint8),
         labels=np.empty(num_images, dtype=np.int64),

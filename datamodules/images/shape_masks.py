@@ -1,10 +1,10 @@
 """Masks of ten kinds of shape: how much of each pixel a shape covers.
 
-A shape is a signed distance: negative inside, positive outside, zero on the outline, measured in pixels. A pixel whose
-center lies at distance d from the outline is covered by clip(0.5 - d, 0, 1), which smooths the edge over one pixel.
+A shape is a signed distance function: negative inside, positive outside, zero on the outline, in pixels. A pixel whose
+center is at distance d from the outline has coverage clip(0.5 − d, 0, 1), which antialiases the edge.
 The formulas follow Inigo Quilez, "2D distance functions", https://iquilezles.org/articles/distfunctions2d/.
 
-Shape letters: N images, S side of an image in pixels.
+Shapes: N images, S pixels of an image's side.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import UserError
+from common.ranges import check_range
 
-Floats = NDArray[np.floating[Any]]  # always float32, which numpy types cannot follow through arithmetic
+Floats = NDArray[np.floating[Any]]  # always float32; numpy's types lose that in arithmetic
 
 
 def _union(*distances: Floats) -> Floats:
@@ -26,7 +27,7 @@ def _union(*distances: Floats) -> Floats:
 
 
 def intersection(*distances: Floats) -> Floats:
-    """Distance from what lies in all shapes."""
+    """Signed distance from the intersection of shapes."""
     farthest = distances[0]
     for distance in distances[1:]:
         farthest = np.maximum(farthest, distance)
@@ -34,7 +35,7 @@ def intersection(*distances: Floats) -> Floats:
 
 
 def _sides(x: Floats, y: Floats, count: int, inradius: float, first: float) -> list[Floats]:
-    """Distances from the lines that hold a regular polygon's sides, the first normal at angle `first`."""
+    """Signed distances from the lines through a regular polygon's sides, the first normal at angle `first`."""
     normals = first + 2 * np.pi * np.arange(count) / count
     return [float(np.cos(normal)) * x + float(np.sin(normal)) * y - inradius for normal in normals]
 
@@ -56,7 +57,7 @@ def _triangle(x: Floats, y: Floats) -> Floats:
 
 
 def _diamond(x: Floats, y: Floats) -> Floats:
-    # Slender, because a diamond with equal diagonals is a square turned by 45 degrees.
+    # Slender, because a diamond with equal diagonals is a square rotated by 45 degrees.
     return (np.abs(x) + 0.55 * np.abs(y) - 0.55) / float(np.hypot(1.0, 0.55))
 
 
@@ -64,7 +65,7 @@ def _star(x: Floats, y: Floats) -> Floats:
     # A pentagram is the set of points beyond at most one of its five lines: the second largest distance is negative.
     lines = _sides(x, y, 5, inradius=float(np.cos(2 * np.pi / 5)), first=-np.pi / 2)
     second: Floats = np.sort(lines, axis=0)[-2]
-    # Lines are too near beyond a tip this sharp: without the disc each tip would grow a faint hair.
+    # Beyond a tip this sharp the lines are close together: without the disc a faint hair would extend each tip.
     return intersection(second, np.hypot(x, y) - 1)
 
 
@@ -92,7 +93,7 @@ def _arrow(x: Floats, y: Floats) -> Floats:
     return _union(head, shaft)
 
 
-# Every shape lies inside the unit disc, so that no angle turns it out of its radius; y points down.
+# Every shape lies inside the unit disc, so that no rotation moves it out of its radius; y points down.
 _DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "circle": _circle,
     "ring": _ring,
@@ -109,7 +110,7 @@ SHAPE_NAMES: tuple[str, ...] = tuple(_DISTANCES)
 
 
 def rotated_grid(center: Floats, angle: Floats, size: int) -> tuple[Floats, Floats]:
-    """Coordinates (..., S, S) of the pixel centers, in pixels, on axes through `center` (..., 2) turned by `angle`."""
+    """Coordinates (..., S, S) of the pixel centers, in pixels, on axes through `center` (..., 2) rotated by `angle`."""
     pixels = np.arange(size, dtype=np.float32) + np.float32(0.5)
     dx = (pixels - center[..., 0, None])[..., None, :]  # (..., 1, S)
     dy = (pixels - center[..., 1, None])[..., :, None]  # (..., S, 1)
@@ -118,41 +119,39 @@ def rotated_grid(center: Floats, angle: Floats, size: int) -> tuple[Floats, Floa
 
 
 def coverage(distance: Floats) -> Floats:
-    """Share of each pixel, 0 to 1, that a shape at this distance in pixels covers."""
+    """Fraction of each pixel, in [0, 1], that a shape at this signed distance in pixels covers."""
     covered: Floats = np.clip(0.5 - distance, 0, 1)
     return covered
 
 
 def shape_mask(kind: str, center: ArrayLike, radius: ArrayLike, angle: ArrayLike, size: int) -> Floats:
-    """Coverage of each pixel by one shape, or by one shape per image of a batch.
+    """Computes the coverage of each pixel by one shape, or by one shape per image of a batch.
 
     Args:
-        kind: one of `SHAPE_NAMES`.
-        center: (..., 2), x and y in pixels from the top left corner of the image; pixel (0, 0) has its center at 0.5.
-        radius: (...), of the disc that the shape fits into, in pixels, positive.
-        angle: (...), in radians, clockwise as seen on the screen; 0 is upright.
-        size: side of the image in pixels.
+        kind: Kind of the shape, one of `SHAPE_NAMES`.
+        center: Center, x and y in pixels from the top left corner of the image, (..., 2); pixel (0, 0) is at 0.5.
+        radius: Radius in pixels of the disc that contains the shape, > 0, (...).
+        angle: Angle in radians, clockwise on the screen; 0 is upright, (...).
+        size: S, the side of the image in pixels, ≥ 1.
 
     Returns:
-        (..., size, size) float32 in [0, 1]; a pixel belongs to the shape where it is at least 0.5.
+        (..., S, S) float32 in [0, 1]; a pixel belongs to the shape where it is at least 0.5.
 
     Raises:
-        ValueError: if the kind is unknown, the size is below 1 or a radius is not positive.
+        ValueError: If the kind is unknown, the size is below 1 or a radius is not positive.
     """
     if kind not in _DISTANCES:
-        raise UserError(f"kind is {kind!r}, but only {', '.join(SHAPE_NAMES)} can be drawn; choose one of these.")
-    if size < 1:
-        raise UserError(f"size is {size}, but an image needs a side of at least 1 pixel; raise size.")
+        raise UserError(f"kind is {kind!r}; it must be one of {', '.join(SHAPE_NAMES)}.")
+    check_range("size", size, size >= 1, "at least 1 pixel")
     radius = np.asarray(radius, dtype=np.float32)
-    if not np.all(radius > 0):
-        raise UserError(f"the smallest radius is {radius.min()}, but radii are positive pixels; raise the radius.")
+    check_range("the smallest radius", radius.min(), bool(np.all(radius > 0)), "positive")
     x, y = rotated_grid(np.asarray(center, dtype=np.float32), np.asarray(angle, dtype=np.float32), size)
     scale = radius[..., None, None]
     return coverage(_DISTANCES[kind](x / scale, y / scale) * scale)
 
 
 def mask_boxes(masks: Floats, above: float = 0.0) -> NDArray[np.int64]:
-    """Tight half-open boxes (N, 4), as x0, y0, x1, y1, of the pixels whose coverage (N, S, S) is above a share."""
+    """Tight half-open boxes (N, 4), as x0, y0, x1, y1, of the pixels whose coverage (N, S, S) exceeds `above`."""
     inside = masks > above
     columns, rows = np.any(inside, axis=1), np.any(inside, axis=2)  # (N, S) each
     size = masks.shape[-1]

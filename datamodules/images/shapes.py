@@ -1,4 +1,4 @@
-"""Shapes: ten kinds of shape, 32×32 in color, drawn on the fly: the stand-in for CIFAR-10 that needs no download."""
+"""Shapes: drawn images of ten kinds of shape, 32×32 in color, a replacement for CIFAR-10 that needs no download."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from datamodules.images.shape_drawing import SHAPE_NAMES, draw_shapes
 
 
 class Shapes(ImageDataModule):
-    """Drawn shapes, the same for the same `draw_seed`; see `ImageDataModule` for the other settings.
+    """Drawn images of ten kinds of shape, 32×32 in color, a replacement for CIFAR-10 that needs no download.
 
     Args:
-        num_train: training images to draw, validation split included, at least 10.
-        num_test: test images to draw, at least 10.
-        draw_seed: of the images.
+        num_train: Number of training images to draw, validation split included, ≥ 10.
+        num_test: Number of test images to draw, ≥ 10.
+        draw_seed: Seed of the images, ≥ 0.
 
     Raises:
-        ValueError: fewer than 10 images.
+        ValueError: If there are fewer than 10 images, or a setting of `ImageDataModule` is out of its range.
     """
 
     class_names = SHAPE_NAMES
@@ -28,10 +28,11 @@ class Shapes(ImageDataModule):
         super().__init__(**kwargs)
         check_range("num_train", num_train, num_train >= 10, "at least 10, one image of each kind")
         check_range("num_test", num_test, num_test >= 10, "at least 10, one image of each kind")
+        check_range("draw_seed", draw_seed, draw_seed >= 0, "at least 0")
         self.official_sizes = (num_train, num_test)
         self.draw_seed = draw_seed
 
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        # Even and odd streams: no training image can be a test image, whatever the draw_seed.
+        # Even and odd seeds: no training image is a test image, for any two values of draw_seed.
         drawn = draw_shapes(self.official_sizes[0 if train else 1], seed=2 * self.draw_seed + (not train))
         return drawn.images, drawn.labels

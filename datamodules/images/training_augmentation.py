@@ -69,7 +69,9 @@ class TrainingAugmentation:
         """
         unfit = self._in_use("crop_padding", "flip", "cutout", "rotation", "albumentations")
         if self.two_views and (unfit := unfit + ([f"features {features}"] if features else [])):
-            raise UserError(f"two_views is set with {', '.join(unfit)}; leave that out: views have their own augmentation.")
+            raise UserError(
+                f"two_views is set with {', '.join(unfit)}; leave that out: views have their own augmentation."
+            )
         if self.two_views and self.two_views.size and preprocessing not in ("scale", "pixels", "standardize"):
             raise UserError(
                 f"two_views.size is {self.two_views.size} with preprocessing {preprocessing}, which is fitted to each "

@@ -1,19 +1,19 @@
-"""Two random views of every image of a batch, for contrastive learning: both show the same thing in different ways.
+"""Two random views of every image of a batch, for contrastive learning.
 
-    crop         a share of the area uniform in [min_area, 1], sides in a ratio log-uniform in [¾, 4/3], anywhere in the
-                 image, resized to `size` or the image's own; of ten draws the first that fits, or else the whole image
+    crop         a fraction of the area uniform in [min_area, 1], an aspect ratio log-uniform in [¾, 4/3], at a random
+                 position, resized to `size` or the image's size; the first of ten draws that fits, else the whole image
     mirror       left to right, with probability ½
     jitter       with its probability: brightness, contrast and saturation by factors uniform in 1 ± 0.8 s, hue by a
-                 turn uniform in ± 0.2 s, s the strength; in an order that is drawn anew for each step's batch
+                 turn uniform in ± 0.2 s, with strength s; in a random order for each step's batch
     grayscale    with its probability
     blur         with its probability, σ uniform in [0.1, 2] pixels, over a tenth of the view's height
 
-Every image and view has parameters of its own. They are drawn for the step's global batch, so any number of processes
-sees the same views, and a resumed run those that it would have seen. Images with one channel are spared the operations
-on colors. How each works: `view_operations.py`.
+Every image and view has its own parameters. They are drawn for the step's global batch, so the views do not depend on
+the number of processes or on a resume. Images with one channel get no color operations. `view_operations.py` defines
+each operation.
 
-Enlarged to the image's size, a crop shows things larger than they are in the images that are judged later. Views of
-size √(mean area) times the image's show them as large as there, and cost less: H. Touvron et al., arXiv 1906.06423.
+A crop enlarged to the image's size shows objects larger than the images of an evaluation do. Views of size √(mean area)
+times the image's size show them at the same size, and are faster: H. Touvron et al., arXiv 1906.06423.
 
 Source: T. Chen et al., arXiv 2002.05709, appendix A, and B.9 for CIFAR-10 (s = ½, no blur).
 
@@ -28,30 +28,30 @@ from math import log
 import torch
 from torch import Tensor
 
-from common.errors import UserError
+from common.ranges import check_range
 from datamodules.images.view_operations import blur, brightness, contrast, hue, luminance, resized_crop, saturation
 from datamodules.loader import Batch
 
 _TRIES = 10
-_CHUNK = 128  # images handled at a time, so that they stay in a processor's cache
+_CHUNK = 128  # images processed at a time, so that they stay in a CPU's cache
 _COLOR_OPERATIONS = (brightness, contrast, saturation, hue)
 
 
 @dataclass(frozen=True)
 class TwoViews:
-    """How views are drawn.
+    """Settings of the random views.
 
     Args:
-        min_area: smallest share of the image's area that a view shows, in (0, 1].
-        size: pixels along each side of a view; 0 gives it the image's size.
-        flip: mirror half of the views; false for digits and letters.
-        jitter: strength s of the changes of color, 0 (none) to 1.
-        jitter_probability: share of the views whose colors are changed, in [0, 1].
-        grayscale: share of the views that lose their colors, in [0, 1].
-        blur: share of the views that are blurred, in [0, 1].
+        min_area: Smallest fraction of the image's area that a view shows, in (0, 1].
+        size: Side of a view in pixels, ≥ 0; 0 takes the image's size.
+        flip: Whether to mirror half of the views; false for digits and letters.
+        jitter: Strength s of the color jitter, in [0, 1].
+        jitter_probability: Fraction of the views with color jitter, in [0, 1].
+        grayscale: Fraction of the views converted to grayscale, in [0, 1].
+        blur: Fraction of the views that are blurred, in [0, 1].
 
     Raises:
-        ValueError: a value out of the range given above.
+        ValueError: If a value is out of its range.
     """
 
     min_area: float = 0.08
@@ -63,16 +63,13 @@ class TwoViews:
     blur: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_area <= 1:
-            raise UserError(f"min_area is {self.min_area}; give a share of the area above 0, up to 1.")
-        if self.size < 0:
-            raise UserError(f"size is {self.size}; give 1 pixel or more, or 0 for the images' own size.")
+        check_range("min_area", self.min_area, 0 < self.min_area <= 1, "in (0, 1]")
+        check_range("size", self.size, self.size >= 0, "at least 1, or 0 for the images' size")
         for name in ("jitter", "jitter_probability", "grayscale", "blur"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is {getattr(self, name)}; give 0 to 1.")
+            check_range(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "in [0, 1]")
 
     def draw(self, batch: Batch, height: int, width: int) -> Tensor:
-        """One view's parameters for images of H×W pixels: (P, B), in the order in which `apply` takes them."""
+        """Draws one view's parameters for images of H×W pixels: (P, B), in the order in which `apply` takes them."""
         area = height * width * (self.min_area + (1 - self.min_area) * self._tries(batch))  # (tries, B)
         ratio = ((2 * self._tries(batch) - 1) * log(4 / 3)).exp()
         rows, columns = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
@@ -90,15 +87,15 @@ class TwoViews:
         return torch.stack([top, left, rows, columns, mirrored, *factors, turn, gray, blurred, sigma])
 
     def apply(self, images: Tensor, parameters: Tensor, order: list[int]) -> Tensor:
-        """One view of float images (B, C, H, W) in [0, 1], colors changed in `order`, a permutation of 0 to 3."""
+        """Returns one view of float images (B, C, H, W) in [0, 1], with the color operations in `order`, (4,)."""
         top, left, rows, columns, mirrored, *factors, gray, blurred, sigma = parameters.unbind()
         views = resized_crop(images, top, left, rows, columns, mirrored.bool(), self.size)
         colored = images.shape[1] == 3
         if self.jitter:
-            for place in order if colored else [place for place in order if place < 2]:
-                views = _COLOR_OPERATIONS[place](views, factors[place])
+            for i in order if colored else [i for i in order if i < 2]:  # brightness and contrast need no colors
+                views = _COLOR_OPERATIONS[i](views, factors[i])
         if self.grayscale and colored:
-            views = views.lerp(luminance(views), gray[:, None, None, None])  # by 0 or 1: as torch.where, but faster
+            views = views.lerp(luminance(views), gray[:, None, None, None])  # weights 0 and 1: faster than torch.where
         if self.blur:
             smooth = blur(views, sigma, max(1, views.shape[2] // 20))
             views = views.lerp(smooth, blurred[:, None, None, None])
@@ -110,12 +107,12 @@ class TwoViews:
 
 @dataclass
 class PairsOfViews:
-    """Fetches two views of the batch's images.
+    """Fetches two views of each image of a batch.
 
     Args:
-        images: the training images (N, C, H, W) uint8.
-        labels: their classes, (N,) int64.
-        settings: how views are drawn.
+        images: Training images, (N, C, H, W) uint8.
+        labels: Class of each image, (N,) int64.
+        settings: Settings of the views.
     """
 
     images: Tensor
@@ -123,18 +120,18 @@ class PairsOfViews:
     settings: TwoViews
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Views (B, 2, C, H, W) uint8 on the images' device, and labels (B,) int64."""
-        chosen = batch.indices.to(self.images.device, non_blocking=True)
-        images = self.images.index_select(0, chosen)
+        """Returns views (B, 2, C, H, W) uint8 on the images' device, and labels (B,) int64."""
+        indices = batch.indices.to(self.images.device, non_blocking=True)
+        images = self.images.index_select(0, indices)
         pairs = torch.stack([self._view(images, batch) for _ in range(2)], 1)
-        return pairs, self.labels.index_select(0, chosen)
+        return pairs, self.labels.index_select(0, indices)
 
     def _view(self, images: Tensor, batch: Batch) -> Tensor:
         parameters = self.settings.draw(batch, *images.shape[2:]).to(images.device, non_blocking=True)
         order = torch.randperm(len(_COLOR_OPERATIONS), generator=batch.generator).tolist()
         size = _CHUNK if images.device.type == "cpu" else len(images)
         views = [
-            self.settings.apply(part.float() / 255, own, order).mul_(255).round_().to(torch.uint8)
-            for part, own in zip(images.split(size), parameters.split(size, 1), strict=True)
+            self.settings.apply(chunk.float() / 255, columns, order).mul_(255).round_().to(torch.uint8)
+            for chunk, columns in zip(images.split(size), parameters.split(size, 1), strict=True)
         ]
         return torch.cat(views)

@@ -67,10 +67,10 @@ def test_what_else_is_in_the_batch_does_not_matter() -> None:
     ("images", "settings", "said"),
     [
         (torch.zeros(1, 3, 32, 32), {}, "images are torch.float32"),
-        (torch.zeros(3, 32, 32, dtype=torch.uint8), {}, r"of shape \(3, 32, 32\); give uint8"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), {}, r"of shape \(3, 32, 32\); they must be uint8"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), {"orientations": 0}, "orientations is 0"),
-        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), {"cell_size": 0}, "cell_size 0"),
-        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), {"block_size": -1}, "block_size -1"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), {"cell_size": 0}, "cell_size is 0"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), {"block_size": -1}, "block_size is -1"),
         (torch.zeros(1, 3, 7, 32, dtype=torch.uint8), {}, "7×32 pixels is smaller than a block"),
     ],
 )

@@ -184,9 +184,9 @@ def test_thousands_of_images_a_second() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_images": 0, "seed": 0}, "num_images is 0, but at least 1"),
-        ({"num_images": 1, "seed": -1}, "seed is -1, but"),
-        ({"num_images": 1, "seed": 0, "size": MIN_SIZE - 1}, f"size is 23, but shapes need at least {MIN_SIZE}"),
+        ({"num_images": 0, "seed": 0}, "num_images is 0; it must be at least 1"),
+        ({"num_images": 1, "seed": -1}, "seed is -1; it must be at least 0"),
+        ({"num_images": 1, "seed": 0, "size": MIN_SIZE - 1}, f"size is 23; it must be at least {MIN_SIZE}"),
     ],
 )
 def test_wrong_arguments_of_a_draw_are_named(arguments: dict[str, int], message: str) -> None:
@@ -197,7 +197,7 @@ def test_wrong_arguments_of_a_draw_are_named(arguments: dict[str, int], message:
 @pytest.mark.parametrize(
     ("kind", "radius", "size", "message"),
     [
-        ("blob", 5, 32, "kind is 'blob', but only circle, ring"),
+        ("blob", 5, 32, "kind is 'blob'; it must be one of circle, ring"),
         ("star", 0, 32, "smallest radius is 0.0"),
         ("star", 5, 0, "size is 0"),
     ],

@@ -141,10 +141,10 @@ def test_smaller_views_need_a_preprocessing_of_channels(preprocessing: Method) -
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"size": -1}, r"^size is -1; give 1 pixel or more, or 0 for the images' own size\.$"),
-        ({"min_area": 0.0}, r"^min_area is 0\.0; give a share of the area above 0, up to 1\.$"),
+        ({"size": -1}, r"^size is -1; it must be at least 1, or 0 for the images' size\.$"),
+        ({"min_area": 0.0}, r"^min_area is 0\.0; it must be in \(0, 1\]\.$"),
         ({"min_area": 1.5}, r"^min_area is 1\.5"),
-        ({"jitter": -0.1}, r"^jitter is -0\.1; give 0 to 1\.$"),
+        ({"jitter": -0.1}, r"^jitter is -0\.1; it must be in \[0, 1\]\.$"),
         ({"jitter_probability": 2.0}, r"^jitter_probability is 2\.0"),
         ({"grayscale": 1.1}, r"^grayscale is 1\.1"),
         ({"blur": float("nan")}, r"^blur is nan"),
