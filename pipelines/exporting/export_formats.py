@@ -1,4 +1,4 @@
-"""The files that `pipelines.export` writes, a function a format; it reads its file back and returns how it predicts.
+"""Writes a classifier in one format per function; each loads its file again and returns a function that predicts.
 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
@@ -17,34 +17,39 @@ from torchmetrics import Metric
 from common.errors import UserError
 from datamodules import ImageDataModule
 from modules import Classifier
-from pipelines.run import restore as trained
+from pipelines.run import restore
 from pipelines.run.run_folder import RunFolder
 
 Predict = Callable[[Tensor], Tensor]  # uint8 (B, C, H, W) to logits (B, K)
 
-_TRACED_BATCH = 2  # 1 would be taken for a constant
+_TRACED_BATCH = 2  # a batch of 1 would be traced as a constant
 
 
 def untrained(run: RunFolder) -> tuple[Any, Any]:
-    model, data = trained.untrained(run)
+    """Returns the untrained classifier and data module of a run.
+
+    Raises:
+        ValueError: If the run does not classify images.
+    """
+    model, data = restore.untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise UserError(
-            f"{type(model).__name__} on {type(data).__name__} can't be exported; give a run that classifies images."
+            f"{type(model).__name__} on {type(data).__name__} can't be exported; use a run that classifies images."
         )
     return model.eval(), data
 
 
 def logits(model: Any, data: Any, images: Tensor) -> Tensor:
-    """What a run makes of images, uint8 (B, C, H, W): logits (B, K)."""
-    found: Tensor = model.test_logits(data.on_after_batch_transfer((images, None), 0)[0])
-    return found.float()
+    """Returns the logits (B, K) of images, uint8 (B, C, H, W), after the run's preprocessing."""
+    outputs: Tensor = model.test_logits(data.on_after_batch_transfer((images, None), 0)[0])
+    return outputs.float()
 
 
 def as_module(model: Any, data: Any) -> LightningModule:
-    """Preprocessing and model as one module, images uint8 (B, C, H, W) to logits (B, K)."""
+    """Returns preprocessing and model as one module from images, uint8 (B, C, H, W), to logits (B, K)."""
 
-    class Placed:
-        """A buffer that is where its module is: a traced `.to(device)` would bind the graph to this machine's CPU."""
+    class DeviceBuffer:
+        """A buffer whose `to` does nothing: a traced `.to(device)` would fix the graph to the device of the export."""
 
         def __init__(self, tensor: Tensor) -> None:
             self.tensor = tensor
@@ -58,20 +63,23 @@ def as_module(model: Any, data: Any) -> LightningModule:
             self.model = copy.deepcopy(model)
             for name, child in list(self.model.named_children()):
                 if isinstance(child, Metric):
-                    delattr(self.model, name)  # counts of an evaluation, no part of what is exported
+                    delattr(self.model, name)  # state of an evaluation, not exported
             for name, tensor in data.preprocessing.fitted.items():
                 self.register_buffer(name, tensor.clone())
 
         def forward(self, images: Tensor) -> Tensor:
-            mine = copy.copy(data)
-            mine.preprocessing = copy.copy(data.preprocessing)
-            mine.preprocessing.fitted = {name: Placed(buffer) for name, buffer in self.named_buffers(recurse=False)}
-            return logits(self.model, mine, images)
+            own = copy.copy(data)  # with the buffers of this module
+            own.preprocessing = copy.copy(data.preprocessing)
+            own.preprocessing.fitted = {
+                name: DeviceBuffer(buffer) for name, buffer in self.named_buffers(recurse=False)
+            }
+            return logits(self.model, own, images)
 
     return Deployed().eval()
 
 
 def write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
+    """Writes an ONNX graph with a dynamic batch size, read back by ONNX Runtime."""
     import onnxruntime  # type: ignore[import-untyped]  # an optional package
 
     example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
@@ -92,7 +100,8 @@ def write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run:
 
 
 def write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
-    # Lightning's method hides its own properties from torch, which reads each of them and finds no trainer.
+    """Writes a TorchScript graph, traced at a batch of 2."""
+    # Lightning's method hides its properties from torch, which would read each and fail without a trainer.
     example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
     traced = as_module(model, data).to_torchscript(method="trace", example_inputs=example, check_trace=False)
     torch.jit.save(traced, file, _extra_files={"metadata.json": json.dumps(metadata)})
@@ -100,14 +109,15 @@ def write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Pat
 
 
 def write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
+    """Writes the state_dict and the fitted preprocessing as tensors."""
     from safetensors.torch import load_file, save
 
     fitted = {f"preprocessing.{name}": tensor for name, tensor in data.preprocessing.fitted.items()}
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in (model.state_dict() | fitted).items()}
-    file.write_bytes(save(tensors, metadata))  # its own save_file hides the file from other users
+    file.write_bytes(save(tensors, metadata))  # save_file would make it unreadable for other users
     stored = load_file(file)
-    again, its_data = untrained(run)
+    loaded, loaded_data = untrained(run)
     preprocessing = {name: stored.pop(name) for name in fitted}
-    again.load_state_dict(stored)
-    its_data.preprocessing.fitted = {name.partition(".")[2]: tensor for name, tensor in preprocessing.items()}
-    return lambda images: logits(again, its_data, images)
+    loaded.load_state_dict(stored)
+    loaded_data.preprocessing.fitted = {name.partition(".")[2]: tensor for name, tensor in preprocessing.items()}
+    return lambda images: logits(loaded, loaded_data, images)

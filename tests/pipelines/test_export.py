@@ -1,4 +1,4 @@
-"""Exports give the checkpoint's logits in every format, say what they are, and leave nothing behind that does not."""
+"""Exports reproduce the checkpoint's logits in every format, contain their metadata, and are not written otherwise."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ IMAGES = np.rint(load_digits().images[:, None] * (255 / 16)).astype(np.uint8)  #
 
 
 class Branching(SoftmaxRegression):
-    """Decides by the values of the images, which no graph can hold."""
+    """Has control flow that depends on the pixels, which can't be exported as a graph."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = super().forward(images)
@@ -35,14 +35,14 @@ class Branching(SoftmaxRegression):
 
 
 class Mirrored(SoftmaxRegression):
-    """Averages over mirrored images when it is tested."""
+    """Averages over mirrored images at test time."""
 
     def test_logits(self, images: Tensor) -> Tensor:
         return (self(images) + self(images.flip(3))) / 2
 
 
-class PairsAlone(SoftmaxRegression):
-    """Takes no batch but one of 2."""
+class BatchOfTwo(SoftmaxRegression):
+    """Accepts batches of 2 only."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.linear(images.reshape(2, 64))
@@ -155,7 +155,7 @@ def test_safetensors_hold_weights_and_preprocessing(deep: Path) -> None:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
-    """What is said to a command line that is not carried out."""
+    """Returns stderr of a command line that fails, which is one line."""
     with pytest.raises(SystemExit) as end:
         export.main(list(arguments))
     assert end.value.code == code
@@ -180,12 +180,12 @@ def test_a_graph_that_differs_is_not_kept(
     out = tmp_path / "model"
     out.write_text("the export before")
     said = fails(capsys, str(linear), "--format", form, "--out", str(out), code=1)
-    assert said == f"{out} was not written: it would not classify as the checkpoint does."
+    assert said == f"{out} was not written: its logits differ from the checkpoint's."
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
     assert out.read_text() == "the export before"
 
 
-def test_tensors_damaged_on_their_way_are_not_kept(
+def test_tensors_that_differ_are_not_kept(
     linear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from safetensors import torch as safetensors
@@ -227,7 +227,7 @@ def test_compare(difference: Tensor | None, worst: float) -> None:
 
 
 def with_model(run: Path, model: str, folder: Path) -> Path:
-    """A copy of a run under another model's name."""
+    """Copies a run with another model in its configuration."""
     copied = folder / "logs" / "softmax" / "other"
     shutil.copytree(run, copied)
     text = (copied / "config.yaml").read_text()
@@ -237,7 +237,7 @@ def with_model(run: Path, model: str, folder: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_graph_averages_over_what_the_test_averages_over(linear: Path, tmp_path: Path) -> None:
+def test_a_graph_includes_test_time_augmentation(linear: Path, tmp_path: Path) -> None:
     run = with_model(linear, "Mirrored", tmp_path)
     export.main([str(run), "--format", "torchscript"])
     predict, _ = read_torchscript(run / "model.pt")
@@ -245,8 +245,8 @@ def test_a_graph_averages_over_what_the_test_averages_over(linear: Path, tmp_pat
     assert np.abs(predict(IMAGES) - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize(("form", "model"), [("onnx", "Branching"), ("torchscript", "PairsAlone")])
-def test_models_that_are_no_graph(
+@pytest.mark.parametrize(("form", "model"), [("onnx", "Branching"), ("torchscript", "BatchOfTwo")])
+def test_models_that_cant_be_exported(
     form: str, model: str, tmp_path: Path, linear: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = with_model(linear, model, tmp_path)
@@ -261,11 +261,11 @@ def test_models_that_are_no_graph(
     ("arguments", "sentence"),
     [
         ("nothing.ckpt --format onnx", "There is no checkpoint at nothing.ckpt;"),
-        ("{run} --format tflite", "There is no format 'tflite'; give one of onnx, torchscript, safetensors."),
+        ("{run} --format tflite", "There is no format 'tflite'; it must be one of onnx, torchscript, safetensors."),
         ("{run}", "The following arguments are required: --format; see python -m pipelines.export --help."),
         ("--format onnx", "The following arguments are required: checkpoint;"),
         ("{run} --format onnx --quick", "Unrecognized arguments: --quick;"),
-        ("{run} --format onnx --out {run}", "{run} is a folder; give --out the name of a file in it."),
+        ("{run} --format onnx --out {run}", "{run} is a folder; set --out to the name of a file."),
         ("{run} --format onnx --out {run}/config.yaml/m.onnx", "{run}/config.yaml: "),
         ("copy.ckpt --format torchscript", "copy.ckpt does not lie in the folder of its run,"),
         ("empty --format torchscript", "empty has no checkpoints/best.ckpt;"),
@@ -290,7 +290,9 @@ def test_mistakes(
 def test_onnx_is_optional(linear: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(export, "find_spec", lambda name: None if name != "onnx" else object())
     said = fails(capsys, str(linear), "--format", "onnx")
-    assert said == ("error: ONNX needs onnxscript and onnxruntime; pip install -r requirements-export.txt brings it.")
+    assert said == (
+        "error: ONNX needs onnxscript and onnxruntime; install with pip install -r requirements-export.txt."
+    )
 
 
 def test_a_damaged_checkpoint(linear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
