@@ -2,7 +2,7 @@
 
     python docs/study_pictures.py logs/sweeps/normalization-… logs/sweeps/optimizers-… logs/simclr/RUN
 
-Run it from the repository's folder. Each folder says which pictures it gives; they are written to docs/pictures.
+Run it from the repository's folder, with any of these folders. The plots are written to docs/pictures.
 """
 
 import sys
@@ -24,21 +24,21 @@ _TITLES = {"none": "no normalization", "batch": "batch norm", "layer": "layer no
 _COLORS = dict(zip(_NORMS, ("tab:gray", "tab:blue", "tab:orange"), strict=True))
 
 
-def last(trial: Trial) -> float:
-    """The accuracy after the last epoch; a run that diverged guesses one class of ten."""
+def last_accuracy(trial: Trial) -> float:
+    """Returns the accuracy after the last epoch; that of a run that diverged is 0.1, chance with ten classes."""
     return trial.metric[-1] if trial.metric and trial.state == "finished" else 0.1
 
 
 def normalization(trials: list[Trial]) -> None:
-    """Validation accuracy over learning rate × weight scale for each norm and batch size, and the best of each."""
-    found = {tuple(trial.values[name] for name in _SEARCHED): last(trial) for trial in trials}
-    batches, scales, rates = (sorted({key[i] for key in found}) for i in (1, 2, 3))
-    top = max(found.values())
+    """Plots accuracy over learning rate × weight scale for each norm and batch size, and the best of each."""
+    accuracies = {tuple(trial.values[name] for name in _SEARCHED): last_accuracy(trial) for trial in trials}
+    batches, scales, rates = (sorted({key[i] for key in accuracies}) for i in (1, 2, 3))
+    top = max(accuracies.values())
     figure = Figure(figsize=(9.5, 7.5), dpi=120, layout="constrained")
     grid = figure.subplots(len(_NORMS), len(batches))
     for norm, row in zip(_NORMS, grid, strict=True):
         for batch, axes in zip(batches, row, strict=True):
-            table = [[found[norm, batch, scale, rate] for rate in rates] for scale in scales]
+            table = [[accuracies[norm, batch, scale, rate] for rate in rates] for scale in scales]
             axes.imshow(table, cmap="viridis", vmin=0.1, vmax=top, aspect="auto", origin="lower")
             for i, values in enumerate(table):
                 for j, value in enumerate(values):
@@ -61,9 +61,12 @@ def normalization(trials: list[Trial]) -> None:
         (middle, 2, scales, "weight scale"),
         (right, 3, rates, "learning rate"),
     )
-    for axes, place, values, label in columns:
+    for axes, index, values, label in columns:
         for norm in _NORMS:
-            best = [max(v for key, v in found.items() if key[0] == norm and key[place] == value) for value in values]
+            best = [
+                max(accuracy for key, accuracy in accuracies.items() if key[0] == norm and key[index] == value)
+                for value in values
+            ]
             axes.plot(values, best, marker="o", color=_COLORS[norm], label=_TITLES[norm])
         _finish(axes, label)
         axes.set_xscale("log")
@@ -75,16 +78,17 @@ def normalization(trials: list[Trial]) -> None:
 
 
 def optimizers(trials: list[Trial], search: Search) -> None:
-    """Validation accuracy over the learning rate for each update rule, and the loss of each at its best."""
+    """Plots accuracy over the learning rate for each update rule, and the training loss of each at its best."""
     rules: dict[str, list[Trial]] = {}
     for trial in trials:
         rules.setdefault(_rule(trial.values["optimizer"]), []).append(trial)
     figure = Figure(figsize=(9.5, 3.6), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
-    for rule, mine in rules.items():
-        mine = sorted(mine, key=lambda t: t.values["optimizer.init_args.lr"])
-        left.plot([t.values["optimizer.init_args.lr"] for t in mine], [last(t) for t in mine], marker="o", label=rule)
-        best = max(mine, key=last)
+    for rule, unsorted in rules.items():
+        by_rate = sorted(unsorted, key=lambda trial: trial.values["optimizer.init_args.lr"])
+        rates = [trial.values["optimizer.init_args.lr"] for trial in by_rate]
+        left.plot(rates, [last_accuracy(trial) for trial in by_rate], marker="o", label=rule)
+        best = max(by_rate, key=last_accuracy)
         folder = search.run_folder(best)
         assert folder is not None
         curve = read_curves(folder / "metrics.csv")["train/loss"]
@@ -104,15 +108,15 @@ def optimizers(trials: list[Trial], search: Search) -> None:
 
 
 def simclr(run: Path) -> None:
-    """The kNN accuracy on validation images after each epoch, and the training loss beside it."""
+    """Plots the kNN accuracy on validation images after each epoch, and the training loss."""
     curves = read_curves(run / "metrics.csv")
     accuracy, loss = curves["val/knn_accuracy"].points, curves["train/loss"].points
-    epoch = accuracy[-1].step / len(accuracy)  # steps of one
+    steps_per_epoch = accuracy[-1].step / len(accuracy)
     figure = Figure(figsize=(7, 3.6), dpi=110, layout="constrained")
     left = figure.subplots()
     right = left.twinx()
-    left.plot([p.step / epoch for p in accuracy], [p.value for p in accuracy], marker="o", markersize=3)
-    right.plot([p.step / epoch for p in loss], [p.value for p in loss], color="tab:orange")
+    left.plot([p.step / steps_per_epoch for p in accuracy], [p.value for p in accuracy], marker="o", markersize=3)
+    right.plot([p.step / steps_per_epoch for p in loss], [p.value for p in loss], color="tab:orange")
     _finish(left, "epoch")
     left.set_ylabel("val/knn_accuracy", color="tab:blue")
     right.set_ylabel("train/loss", color="tab:orange")
