@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_topic_ends_with_a_sentence(tmp_path: Path) -> N
         (["--model.temperature", "0"], "temperature is 0.0; it must be > 0, such as 0.5."),
         (["--data.batch_size", "1"], "NT-Xent got a batch of one image"),
         (["--data.two_views", "null"], "set data.two_views to {}"),
-        (["--data.two_views.min_area", "0"], "min_area is 0.0; give a share of the area above 0, up to 1."),
+        (["--data.two_views.min_area", "0"], "min_area is 0.0; it must be in (0, 1]."),
         (["--data.flip", "true"], "two_views is set with flip True; leave that out"),
     ],
 )
