@@ -25,7 +25,7 @@ def atomic_write(target: Path, sync: bool = False) -> Iterator[Path]:
         sync: Whether to flush the content to the disk before the rename, so that a power cut can't leave an empty file.
 
     Raises:
-        OSError: the folder or the file can't be written.
+        OSError: If the folder or the file can't be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _create(target)

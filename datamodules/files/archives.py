@@ -1,4 +1,4 @@
-"""Unpacks archives so that nothing in them decides where bytes go, or how many.
+"""Unpacks tar archives safely: no path and no size in an archive decides where it writes, or how much.
 
 extract_tar(archive, root / "cifar-10-batches-py", CIFAR10_MEMBERS)
 """
@@ -20,23 +20,22 @@ _BLOCK_BYTES: Final = 1 << 16
 def extract_tar(archive: Path, folder: Path, members: Collection[str] | None = None, max_bytes: int = 1 << 30) -> Path:
     """Unpacks one folder of a `.tar.gz`; all of its files appear at once, or none.
 
-    Only plain files directly inside the archive's folder are ever written, as new files under their last name, so that
-    nothing in the archive decides where bytes go.
+    It writes only plain files directly inside the archive's folder, as new files under the last part of their path.
 
     Args:
-        archive: the `.tar.gz`.
-        folder: the folder to make; its name is also the name of the folder inside the archive.
-        members: the names of the files wanted; if all are there already, nothing happens. None takes every file and
-            replaces those that are there.
-        max_bytes: how long the unpacked archive may be, other files and headers included.
+        archive: The `.tar.gz` file.
+        folder: Folder to create; the folder inside the archive has the same name.
+        members: Names of the files to unpack; if all of them exist, nothing happens. None unpacks every file and
+            replaces existing ones.
+        max_bytes: Largest size of the unpacked archive in bytes, other files and headers included.
 
     Returns:
         `folder`.
 
     Raises:
-        DataFileError: the archive is missing, damaged, too large, lacks a file, or holds a link or a path outside its
-            folder.
-        DownloadError: the folder cannot be written.
+        DataFileError: If the archive is missing, damaged or too large, lacks a file, or holds a link or a path outside
+            its folder.
+        DownloadError: If the folder can't be written.
     """
     return fill_folder(
         folder,
@@ -46,7 +45,7 @@ def extract_tar(archive: Path, folder: Path, members: Collection[str] | None = N
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A gzip file that unpacks to a bounded length; `tarfile` itself bounds neither headers nor padding."""
+    """A gzip file that unpacks to a bounded size; `tarfile` bounds neither headers nor padding."""
 
     def __init__(self, archive: Path, max_bytes: int) -> None:
         super().__init__(archive, "rb")
@@ -59,12 +58,12 @@ class _BoundedGzip(gzip.GzipFile):
             raise tarfile.ReadError(str(error)) from error
         self._left -= len(block)
         if self._left < 0:
-            raise tarfile.ReadError("it unpacks to far more than its files need")
+            raise tarfile.ReadError("it unpacks to far more than the size of its files")
         return block
 
 
 def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None, max_bytes: int) -> None:
-    """Writes the members into an empty folder and reads the archive to its end, which verifies gzip's checksum."""
+    """Writes the members to an empty folder and reads the archive to its end, which verifies gzip's checksum."""
     if not archive.is_file():
         raise DataFileError(f"{archive} does not exist; download it first.")
     try:
@@ -74,7 +73,7 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
                     parts = member.name.split("/")
                     if parts[0] != top or ".." in parts:
                         raise tarfile.ReadError(f"it holds {member.name[:80]!r}, which lies outside {top}")
-                    # A sparse file is refused too, because it can be longer than the bytes that come for it.
+                    # A sparse file is refused too, since it can be larger than its content in the archive.
                     if not (member.isfile() or member.isdir()) or member.issparse():
                         raise tarfile.ReadError(f"it holds {member.name[:80]!r}, which is not a plain file")
                     source = tar.extractfile(member)
@@ -88,6 +87,6 @@ def _unpack(archive: Path, top: str, into: Path, members: Collection[str] | None
             raise tarfile.ReadError(f"it lacks {', '.join(missing)}")
     except DownloadError:
         raise
-    except (tarfile.TarError, OSError, ValueError) as error:  # ValueError comes from garbled extended headers.
-        problem = f"{archive} is not a whole archive of {top} ({error})"
+    except (tarfile.TarError, OSError, ValueError) as error:  # damaged extended headers raise a ValueError
+        problem = f"{archive} is not a complete archive of {top} ({error})"
         raise DataFileError(f"{problem}; delete it and download it again.") from error

@@ -1,7 +1,7 @@
-"""Unpickles bytes, numbers, lists, dicts and numpy's integer arrays, and refuses whatever else a pickle asks for.
+"""Unpickles bytes, numbers, lists, dicts and numpy's integer arrays, and refuses any other content of a pickle.
 
-A pickle is a program: it may call any function of any module. Here it meets stand-ins for the names that numpy's
-arrays need, and its instructions are counted before one is obeyed. The bounds are those of a batch of CIFAR-10.
+A pickle is a program that can call any function of any module. Here it can call only replacements of the names that
+numpy's arrays need, and its instructions are counted before any is executed. The bounds are those of a CIFAR-10 batch.
 
 Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A batch of 10,000 images takes 30,000 instructions, of which six build tuples and two call something. The bounds leave
-# room for any way of writing the same content; beyond them a file could nest or copy objects until memory or the stack
-# ends.
+# room for other encodings of the same content; without them a file could nest or copy objects until memory or the stack
+# overflows.
 _MAX_INSTRUCTIONS: Final = 400_000
 _MAX_TUPLES: Final = 1_000
 _MAX_CALLS: Final = 12
@@ -31,25 +31,25 @@ _ALLOWED: Final = frozenset(_INSTRUCTIONS.split())
 
 
 class Refused(Exception):
-    """Carries the name of what a pickle wanted to call."""
+    """A pickle calls something else than numpy's arrays need; the message is the name of it."""
 
 
 def unpickle(content: bytes) -> Any:
-    """The object that a pickle holds; byte strings of Python 2 stay bytes, arrays come as `UnpickledArray`.
+    """Returns the object in a pickle, with byte strings of Python 2 as bytes and arrays as `UnpickledArray`.
 
     Raises:
-        Refused: the pickle wants to call or to do something else than to build arrays.
-        Exception: any, for bytes that are no whole pickle.
+        Refused: If the pickle has an instruction or a call that arrays don't need.
+        Exception: Any other one, if the bytes are not a complete pickle.
     """
     _check_pickle(content)
     return _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
 
 
 def _check_pickle(content: bytes) -> None:
-    """Walks the instructions without obeying them, so that the unpickler only meets ones it can afford.
+    """Checks the instructions without executing them.
 
-    `pickle.Unpickler` trusts some numbers: an instruction "remember this as number 4294967295" makes it allocate
-    64 GiB, and a deeply nested tuple used as a key overflows the C stack. `find_class` sees neither.
+    `pickle.Unpickler` does not check some numbers: storing an object as number 4294967295 of its memo allocates 64 GiB,
+    and a deeply nested tuple as a key overflows the C stack. `find_class` is called for neither.
     """
     tuples = calls = end = 0
     for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
@@ -60,23 +60,23 @@ def _check_pickle(content: bytes) -> None:
         tuples += opcode.name.startswith("TUPLE")
         calls += opcode.name == "REDUCE"
         if number > _MAX_INSTRUCTIONS or tuples > _MAX_TUPLES or calls > _MAX_CALLS:
-            raise pickle.UnpicklingError("it has far more instructions than a CIFAR-10 batch needs")
+            raise pickle.UnpicklingError("it has far more instructions than a CIFAR-10 batch")
         end = (position or 0) + 1
     if end != len(content):
-        raise pickle.UnpicklingError(f"it goes on for {len(content) - end} bytes after its end")
+        raise pickle.UnpicklingError(f"it has {len(content) - end} bytes after its end")
 
 
 def _text(value: object) -> object:
-    """Python 2 wrote names as byte strings, Python 3 as text."""
+    """Converts names to text: Python 2 wrote them as byte strings."""
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-# The stand-ins below are all that a pickle can call. Each has `__setstate__`, because pickle's BUILD instruction sets
-# attributes of anything that lacks it, classes included.
+# The replacements below are all that a pickle can call. Each has `__setstate__`, because pickle's BUILD instruction
+# sets attributes of any object that lacks it, classes included.
 
 
 class _NDArrayName:
-    """Stands for the class `numpy.ndarray`, which the format names but never calls."""
+    """Replaces the class `numpy.ndarray`, which the format names but never calls."""
 
     def __init__(self) -> None:
         raise pickle.UnpicklingError("it calls numpy.ndarray")
@@ -86,23 +86,23 @@ class _NDArrayName:
 
 
 class _Dtype:
-    """Stands for `numpy.dtype` and admits plain integers only."""
+    """Replaces `numpy.dtype` and accepts only integers."""
 
     def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         code = _text(code)
         if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-            raise pickle.UnpicklingError(f"it asks for an array of {str(code)[:40]!r} instead of integers")
+            raise pickle.UnpicklingError(f"it holds an array of {str(code)[:40]!r} instead of integers")
         self.value = np.dtype(str(code))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order = _text(state[1])
         if len(state) != 8 or order not in ("|", "<", ">") or state[2:5] != (None, None, None):
-            raise pickle.UnpicklingError("it describes an array of structures instead of integers")
+            raise pickle.UnpicklingError("it holds an array of structures instead of integers")
         self.value = np.dtype(f"{order}{self.value.str[1:]}")
 
 
 class UnpickledArray:
-    """Stands for `numpy.core.multiarray._reconstruct` and the array that it returns."""
+    """Replaces `numpy.core.multiarray._reconstruct` and the array that it returns."""
 
     def __init__(self, kind: object, shape: object, code: object) -> None:
         if kind is not _NDArrayName or shape != (0,):
@@ -124,14 +124,14 @@ class UnpickledArray:
 
 
 class _BufferArray(UnpickledArray):
-    """Stands for `numpy.core.numeric._frombuffer`, which pickles of protocol 5 call instead."""
+    """Replaces `numpy.core.numeric._frombuffer`, which pickles of protocol 5 call instead."""
 
     def __init__(self, content: object, dtype: object, shape: object, order: object) -> None:
         self._fill(content, dtype, shape, "F" if _text(order) == "F" else "C")
 
 
 class _Latin1(bytes):
-    """Stands for `_codecs.encode`, with which Python 3 writes bytes in protocol 2."""
+    """Replaces `_codecs.encode`, which pickles of protocol 2 by Python 3 call to decode bytes."""
 
     def __new__(cls, text: str, encoding: object) -> "_Latin1":
         if _text(encoding) not in ("latin1", "latin-1"):
@@ -142,7 +142,7 @@ class _Latin1(bytes):
         raise pickle.UnpicklingError("it sets the state of a byte string")
 
 
-_STAND_INS: Final[dict[tuple[str, str], type]] = {
+_REPLACEMENTS: Final[dict[tuple[str, str], type]] = {
     ("numpy", "ndarray"): _NDArrayName,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): UnpickledArray,
@@ -154,10 +154,10 @@ _STAND_INS: Final[dict[tuple[str, str], type]] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that knows nothing but numpy's integer arrays, and those only by stand-ins."""
+    """An unpickler that can call only the replacements of numpy's names."""
 
     def find_class(self, module_name: str, global_name: str) -> type:
         try:
-            return _STAND_INS[module_name, global_name]
+            return _REPLACEMENTS[module_name, global_name]
         except KeyError:
             raise Refused(f"{module_name}.{global_name}"[:80]) from None

@@ -1,4 +1,4 @@
-"""What the readers of data files share: the error for a file that can't be used, and how much a file may hold."""
+"""The errors of all readers of data files, and the largest size of a file."""
 
 from pathlib import Path
 from typing import Final
@@ -10,23 +10,27 @@ MAX_BYTES: Final = 64 * 2**20
 
 
 class DataFileError(UserError):
-    """A data file is missing, damaged, or not what its name says."""
+    """A data file is missing or damaged, or has another content than its name says."""
 
 
 def damaged(path: Path, problem: str, dataset: str | None) -> DataFileError:
-    """Says what is wrong with a file, and to get it anew; `dataset` as `pipelines.data download` names it."""
+    """Returns the error of a damaged file, to be downloaded again; `dataset` as `pipelines.data download` names it."""
     again = f"run python -m pipelines.data download {dataset}" if dataset else "download it again"
     return DataFileError(f"{path} {problem}; delete it and {again}.")
 
 
 def unreadable(path: Path, error: OSError, dataset: str | None) -> DataFileError:
-    """Says that a file can't be opened. It may be whole, so "delete it" would be bad advice."""
+    """Returns the error of a file that can't be opened; it may be intact, so the message does not say to delete it."""
     again = f"run python -m pipelines.data download {dataset}" if dataset else "download it"
-    return DataFileError(f"{path} cannot be read ({error.strerror or error}); make it readable or {again}.")
+    return DataFileError(f"{path} can't be read ({error.strerror or error}); make it readable or {again}.")
 
 
 def require(missing: list[str], folder: Path, dataset: str | None) -> None:
-    """Raises a `DataFileError` if files are missing from a folder."""
+    """Checks that no files are missing from a folder.
+
+    Raises:
+        DataFileError: If `missing` has any names.
+    """
     if missing:
         get = f"run python -m pipelines.data download {dataset}" if dataset else "download the data set"
         names = ", ".join(missing)

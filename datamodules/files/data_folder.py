@@ -28,7 +28,7 @@ def fill_folder(folder: Path, is_complete: Callable[[], bool], write_files: Call
         `folder`.
 
     Raises:
-        DownloadError: the folder can't be written.
+        DownloadError: If the folder can't be written.
     """
     temporary = folder.with_name(f".{folder.name}.part")
     with locked(folder.with_name(f".{folder.name}.lock")):
@@ -55,7 +55,7 @@ def locked(path: Path) -> Iterator[None]:
     """Waits until no other process holds a lock file, then holds it; the file is made if it does not exist.
 
     Raises:
-        DownloadError: the lock file can't be written, or its file system has no locks.
+        DownloadError: If the lock file can't be written, or its file system has no locks.
     """
     from filelock import FileLock
 
@@ -80,10 +80,10 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (ENOSPC, EDQUOT):
             raise DownloadError(
-                f"{path.absolute()} cannot be written because the disk or quota is full; free some space and run the "
+                f"{path.absolute()} can't be written because the disk or quota is full; free some space and run the "
                 "same command again, which continues an unfinished download."
             ) from error
         raise DownloadError(
-            f"{path.absolute()} cannot be written ({error.strerror or error}); make its folder writable or name "
+            f"{path.absolute()} can't be written ({error.strerror or error}); make its folder writable or name "
             "another data folder."
         ) from error

@@ -1,9 +1,9 @@
-"""Downloads the official data files: resumed, verified by checksum, once for all processes that share the folder.
+"""Downloads data files: with resume, verified by checksum, and once for all processes that share the folder.
 
     archive = fetch(official_files.CIFAR10, root)
 
-An unfinished download stays as `.NAME.part` and is continued by the next call. A file only ever gets its real name once
-it is whole, so that whoever finds it can use it.
+An unfinished download stays as `.NAME.part`, and the next call resumes it. A file gets its name only when it is
+complete.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from common.errors import UserError
 from datamodules.files.data_folder import DownloadError, locked, storage_errors
 
 TIMEOUT_SECONDS: Final = 10.0
-"""How long a mirror may take to answer, or stay silent while it sends, before it counts as down."""
+"""How long a mirror may take to answer, or pause while it sends, before it counts as unavailable."""
 
 _BLOCK_BYTES: Final = 1 << 16
 
 
 class _MirrorError(Exception):
-    """This mirror cannot serve the file; carries the reason."""
+    """A mirror can't serve the file; the message is the reason."""
 
 
 class _InterruptedError(_MirrorError):
-    """The transfer ended early; what arrived is kept and the same mirror may be asked for the rest."""
+    """The transfer ended early; the bytes that arrived are kept, and the same mirror may send the rest."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Download:
     """One file to download.
 
     Args:
-        name: its name on disk, without folders.
-        urls: the mirrors (http or https), tried in this order.
-        checksum: `sha256:` or `md5:` and the hexadecimal digest of the whole file.
-        size: its length in bytes, if known.
+        name: Name of the file on disk, without folders.
+        urls: Addresses of the mirrors (http or https), tried in this order.
+        checksum: `sha256:` or `md5:` and the hexadecimal digest of the file.
+        size: Size of the file in bytes, if known.
 
     Raises:
-        ValueError: the name has a folder, no mirror is given or one is not http(s), or the checksum has another form.
+        ValueError: If the name has a folder, there is no mirror or one without http(s), or the checksum has another
+            form.
     """
 
     name: str
@@ -58,28 +59,28 @@ class Download:
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
-            raise UserError(f"name is {self.name!r}, where a file name without folders is needed.")
+            raise UserError(f"name is {self.name!r}; it must be a file name without folders.")
         if not self.urls or not all(url.startswith(("http://", "https://")) for url in self.urls):
-            raise UserError(f"urls is {self.urls!r}, where at least one address with http or https is needed.")
+            raise UserError(f"urls is {self.urls!r}; it must have at least one address, all with http or https.")
         if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", self.checksum):
-            raise UserError(f"checksum is {self.checksum!r}, where sha256:DIGEST or md5:DIGEST is needed.")
+            raise UserError(f"checksum is {self.checksum!r}; it must be sha256:DIGEST or md5:DIGEST.")
 
 
 def fetch(download: Download, folder: Path) -> Path:
-    """Makes sure that a file lies in a folder, downloading it if it is not there with the right checksum.
+    """Downloads a file into a folder, unless it exists there with the right checksum.
 
-    Any number of processes, on any number of machines that share the folder, may call this at once: one downloads, the
-    others wait for it. A folder that already holds the right file may be read-only.
+    Any number of processes, on any number of machines that share the folder, may call this at once: one downloads while
+    the others wait. A folder that already has the right file may be read-only.
 
     Args:
-        download: what to get and from where.
-        folder: where to put it; made if it does not exist.
+        download: File to download.
+        folder: Folder of the file, created if it does not exist.
 
     Returns:
-        The path of the whole file, its checksum verified.
+        Path of the complete file, its checksum verified.
 
     Raises:
-        DownloadError: no mirror delivered the right file, or the folder cannot be written.
+        DownloadError: If no mirror delivers the right file, or the folder can't be written.
     """
     target = folder / download.name
     if _matches(target, download.checksum):
@@ -105,15 +106,15 @@ def fetch(download: Download, folder: Path) -> Path:
 
 
 def _matches(path: Path, checksum: str) -> bool:
-    """Whether the file is there with this checksum."""
+    """Whether the file exists with this checksum."""
     algorithm, _, digest = checksum.partition(":")
     try:
         with path.open("rb") as file:
-            # It guards against damage; saying so lets md5 work on machines that forbid it for security.
-            found = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+            # The checksum only detects damage; with usedforsecurity=False md5 works on machines that forbid it.
+            hash_ = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
     except OSError:
         return False
-    return found.hexdigest() == digest
+    return hash_.hexdigest() == digest
 
 
 def _size(path: Path) -> int:
@@ -124,7 +125,7 @@ def _size(path: Path) -> int:
 
 
 def _fetch_from(url: str, download: Download, part: Path) -> None:
-    """Completes and verifies the partial file from one mirror, as long as every try brings it further."""
+    """Completes and verifies the partial file from one mirror, as long as every attempt adds bytes."""
     furthest = _size(part)
     while True:
         resumed = _size(part) > 0
@@ -137,14 +138,14 @@ def _fetch_from(url: str, download: Download, part: Path) -> None:
             if _matches(part, download.checksum):
                 return
             part.unlink(missing_ok=True)
-            # A resumed file may be wrong by what an earlier mirror sent, which this one is not to blame for.
+            # The wrong bytes of a resumed file may come from an earlier mirror, so this one gets another attempt.
             if not resumed:
                 raise _MirrorError(f"sent a file whose checksum is not {download.checksum}")
         furthest = max(furthest, _size(part))
 
 
 def _transfer(url: str, download: Download, part: Path) -> None:
-    """Appends to the partial file what it still lacks; returns when there is no more to come."""
+    """Appends the missing bytes to the partial file; returns when the mirror has no more."""
     have = _size(part)
     if download.size is not None and have >= download.size:
         return
@@ -156,7 +157,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and have:
-                return  # There is nothing after what we have; the checksum tells whether it is the file.
+                return  # there are no more bytes; the checksum shows whether the file is right
             raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _MirrorError(str(error.reason)) from error
@@ -167,7 +168,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
         start, total = _announced(response)
         if start not in (0, have):
             part.unlink(missing_ok=True)
-            raise _InterruptedError(f"sent bytes from {start} when asked for those from {have}")
+            raise _InterruptedError(f"sent bytes from {start} instead of {have}")
         if download.size is not None and total not in (None, download.size):
             raise _MirrorError(f"offers {total} bytes instead of {download.size}")
         total = total or download.size
@@ -181,7 +182,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
                 unit="B",
                 unit_scale=True,
                 unit_divisor=1024,
-                disable=None,  # None means: no bar where stderr is not a terminal.
+                disable=None,  # no bar if stderr is not a terminal
             ) as bar,
         ):
             for block in _blocks(response):
@@ -197,18 +198,18 @@ def _transfer(url: str, download: Download, part: Path) -> None:
 
 
 def _announced(response: HTTPResponse) -> tuple[int, int | None]:
-    """The offset of the first byte to come, and the length of the whole file if the server says it."""
+    """Returns the offset of the first byte of the response, and the size of the complete file if it is announced."""
     if response.status == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
         if match is None:
-            raise _MirrorError("sent a part of the file without saying which")
+            raise _MirrorError("sent a part of the file without its range")
         return int(match[1]), None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """What arrives, as it arrives: `read1` loses nothing when the connection breaks, where `read` loses a buffer."""
+    """Yields bytes as they arrive; unlike `read`, `read1` loses none when the connection breaks."""
     while True:
         try:
             block = response.read1(_BLOCK_BYTES)

@@ -1,7 +1,7 @@
-"""Reads the official files of MNIST, in the format IDX, on numpy alone.
+"""Reads the official files of MNIST, in the IDX format, with numpy.
 
-Source: http://yann.lecun.com/exdb/mnist/. Every reader either returns whole, checked arrays or raises `DataFileError`;
-no file, however broken or hostile, makes it allocate more than a small multiple of `MAX_BYTES`.
+Source: http://yann.lecun.com/exdb/mnist/. Every reader either returns complete, checked arrays or raises
+`DataFileError`; no file, however damaged or malicious, makes it allocate more than a small multiple of `MAX_BYTES`.
 
 Shapes: N images of H rows and W columns.
 """
@@ -34,14 +34,14 @@ def read_idx(path: Path, dataset: str | None = None) -> NDArray[np.uint8]:
     """Reads an IDX file of unsigned bytes, raw or gzip.
 
     Args:
-        path: the file; it is taken as gzip when its name ends in `.gz` or its content starts as gzip does.
-        dataset: the name to give to `python -m pipelines.data download` in error messages.
+        path: The file; it is read as gzip if its name ends in `.gz` or it starts with gzip's magic number.
+        dataset: Name of the data set for `python -m pipelines.data download` in error messages.
 
     Returns:
-        Labels of shape (N,) for magic 0x00000801, images of shape (N, H, W) for magic 0x00000803; writable.
+        A writable array: labels (N,) for magic number 0x00000801, images (N, H, W) for 0x00000803.
 
     Raises:
-        DataFileError: the file cannot be read, has another magic, or is not exactly as long as its header says.
+        DataFileError: If the file can't be read, has another magic number, or has another size than its header says.
     """
     try:
         with path.open("rb") as file:
@@ -53,7 +53,7 @@ def read_idx(path: Path, dataset: str | None = None) -> NDArray[np.uint8]:
                     return _read_idx_stream(stream, None, path, dataset)
             return _read_idx_stream(file, size, path, dataset)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise damaged(path, f"is not a whole gzip file ({error})", dataset) from error
+        raise damaged(path, f"is not a complete gzip file ({error})", dataset) from error
     except OSError as error:
         raise unreadable(path, error, dataset) from error
 
@@ -62,21 +62,21 @@ def read_mnist(folder: Path, train: bool, dataset: str | None = None) -> tuple[N
     """Reads MNIST, or a data set in its format such as Fashion-MNIST.
 
     Args:
-        folder: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k-` files, each unpacked
-            (which is preferred, being faster to read) or with `.gz` at the end.
-        train: the training files if true, else the `t10k` test files.
-        dataset: the name to give to `python -m pipelines.data download` in error messages.
+        folder: Folder of `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k-` files, each
+            uncompressed (which is preferred, as it is faster to read) or with the suffix `.gz`.
+        train: Whether to read the training files, or else the `t10k` test files.
+        dataset: Name of the data set for `python -m pipelines.data download` in error messages.
 
     Returns:
-        Images (N, 1, 28, 28) in 0..255 and labels (N,) in 0..9.
+        Images (N, 1, 28, 28) in [0, 255] and labels (N,) in [0, 9].
 
     Raises:
-        DataFileError: a file is missing or damaged, or the two do not fit each other.
+        DataFileError: If a file is missing or damaged, or the numbers of images and labels differ.
     """
     names = MNIST_NAMES[train]
-    found = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
-    require([f"{name}[.gz]" for name, path in zip(names, found, strict=True) if path is None], folder, dataset)
-    images_path, labels_path = (path for path in found if path is not None)
+    paths = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
+    require([f"{name}[.gz]" for name, path in zip(names, paths, strict=True) if path is None], folder, dataset)
+    images_path, labels_path = (path for path in paths if path is not None)
 
     images = read_idx(images_path, dataset)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
@@ -86,12 +86,12 @@ def read_mnist(folder: Path, train: bool, dataset: str | None = None) -> tuple[N
         problem = f"holds an array of shape {labels.shape} instead of one label for each of {len(images)} images"
         raise damaged(labels_path, problem, dataset)
     if labels.max() > 9:
-        raise damaged(labels_path, f"holds the label {labels.max()}, which is not in 0..9", dataset)
+        raise damaged(labels_path, f"holds the label {labels.max()}, which is not in [0, 9]", dataset)
     return images.reshape(-1, 1, 28, 28), labels.astype(np.int64)
 
 
 def _read_idx_stream(stream: io.BufferedIOBase, size: int | None, path: Path, dataset: str | None) -> NDArray[np.uint8]:
-    """Reads the header, then the pixels into one array; `size` is the file's length if it is known beforehand."""
+    """Reads the header, then the pixels into one array; `size` is the file's size in bytes, if known."""
     head = stream.read(4)
     magic = int.from_bytes(head, "big")
     if len(head) < 4 or magic not in (_IDX_LABELS, _IDX_IMAGES):
@@ -104,9 +104,9 @@ def _read_idx_stream(stream: io.BufferedIOBase, size: int | None, path: Path, da
     shape = struct.unpack(f">{ndim}I", head)
     count = math.prod(shape)
     if count > MAX_BYTES:
-        raise damaged(path, f"says that it holds {shape} bytes, more than the {MAX_BYTES} accepted", dataset)
+        raise damaged(path, f"has a header for {shape} bytes, more than the {MAX_BYTES} accepted", dataset)
     if size is not None and size != 4 + 4 * ndim + count:
-        problem = f"has {size} bytes where its header, for shape {shape}, asks for {4 + 4 * ndim + count}"
+        problem = f"has {size} bytes instead of the {4 + 4 * ndim + count} for shape {shape} in its header"
         raise damaged(path, problem, dataset)
 
     array = np.empty(count, np.uint8)
@@ -117,5 +117,5 @@ def _read_idx_stream(stream: io.BufferedIOBase, size: int | None, path: Path, da
         raise damaged(path, f"ends after {filled} of the {count} bytes that its header announces", dataset)
     # Reading past the end also makes gzip compare its checksum.
     if stream.read(1):
-        raise damaged(path, f"goes on after the {count} bytes that its header announces", dataset)
+        raise damaged(path, f"has more than the {count} bytes that its header announces", dataset)
     return array.reshape(shape)

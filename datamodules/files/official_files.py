@@ -1,4 +1,4 @@
-"""Where the official files of CIFAR-10, MNIST and FashionMNIST are to be had, and their checksums."""
+"""Addresses, checksums and sizes of the official files of CIFAR-10, MNIST and Fashion-MNIST."""
 
 from typing import Final
 

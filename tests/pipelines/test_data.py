@@ -227,7 +227,7 @@ def test_verify_fails_with_status_1_and_still_looks_at_the_other_data_sets(
     assert ended.value.code == 1
     printed = capsys.readouterr()
     damaged, missing = printed.err.splitlines()
-    assert damaged.startswith(f"error: {batch} is not a whole CIFAR-10 batch")
+    assert damaged.startswith(f"error: {batch} is not a complete CIFAR-10 batch")
     assert missing.startswith("error: train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] not found in")
     assert printed.out.startswith("mnist\n  train  100 images")
 

@@ -104,7 +104,7 @@ def test_gzip_is_known_by_its_content_too(tmp_path: Path) -> None:
 def test_a_name_with_gz_and_no_gzip_inside_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.gz"
     path.write_bytes(idx(np.array([3, 1, 4])))
-    with pytest.raises(DataFileError, match="not a whole gzip file"):
+    with pytest.raises(DataFileError, match="not a complete gzip file"):
         read_idx(path)
 
 
@@ -124,7 +124,7 @@ def test_idx_with_bytes_after_its_end_is_refused(tmp_path: Path, packed: bool) -
     path = tmp_path / "images"
     content = idx(np.zeros((2, 5, 5))) + b"\0"
     path.write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(DataFileError, match="goes on after the 50" if packed else "has 67 bytes"):
+    with pytest.raises(DataFileError, match="has more than the 50" if packed else "has 67 bytes"):
         read_idx(path)
 
 
@@ -195,7 +195,7 @@ def test_missing_mnist_files_are_listed(tmp_path: Path) -> None:
 
 def test_a_path_that_cannot_be_read_is_a_data_file_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataFileError, match="cannot be read"):
+        with pytest.raises(DataFileError, match="can't be read"):
             read_idx(path)
 
 
@@ -243,9 +243,9 @@ def test_fortran_order_and_byte_order_are_respected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({b"labels": [0, 1, 10]}, r"0\.\.10 instead of 0\.\.9"),
-        ({b"labels": [0, -1, 2]}, r"-1\.\.2 instead of 0\.\.9"),
-        ({b"labels": [0, 1, 10**30]}, r"instead of 0\.\.9"),
+        ({b"labels": [0, 1, 10]}, r"\[0, 10\] instead of \[0, 9\]"),
+        ({b"labels": [0, -1, 2]}, r"\[-1, 2\] instead of \[0, 9\]"),
+        ({b"labels": [0, 1, 10**30]}, r"instead of \[0, 9\]"),
         ({b"labels": [0, 1]}, "not a list of 3 integers"),
         ({b"labels": [0, 1, True]}, "not a list of 3 integers"),
         ({b"labels": None}, "not a list of 3 integers"),
@@ -283,7 +283,9 @@ class Evil:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, protocol: int) -> None:
     batch = a_batch() | {b"more": Evil(os.system, f"touch {tmp_path / 'touched'}")}
-    with pytest.raises(DataFileError, match=r"test_batch wants to run code \((posix|nt)\.system\) and is refused"):
+    with pytest.raises(
+        DataFileError, match=r"test_batch is refused, because its pickle would run code \((posix|nt)\.system\)"
+    ):
         write_batch(tmp_path, batch, protocol)()
     assert not (tmp_path / "touched").exists()
 
@@ -339,7 +341,7 @@ def length(size: int) -> bytes:
         (b"]p4294967295\n.", "numbers an object 4294967295"),
         (b"\x80\x05\x96" + length(2**34) + b".", "expected 17179869184 bytes"),  # a byte array of 16 GiB
         (b"\x80\x04\x8e" + length(2**34) + b".", "expected 17179869184 bytes"),
-        (b"\x80\x04\x95" + length(2**34) + b".", "not a whole"),
+        (b"\x80\x04\x95" + length(2**34) + b".", "not a complete"),
         (b"\x80\x02T\xff\xff\xff\x7f.", "expected 2147483647 bytes"),
         (b"\x80\x02" + b"]" * 500_000 + b".", "far more instructions"),
         # A key nested so deep that its hash overflows the stack.
@@ -361,7 +363,7 @@ def test_small_pickles_that_grow_huge_are_refused(tmp_path: Path, content: bytes
 
 def test_a_batch_with_bytes_after_its_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test_batch").write_bytes(pickle.dumps(a_batch()) + b"more")
-    with pytest.raises(DataFileError, match="goes on for 4 bytes after its end"):
+    with pytest.raises(DataFileError, match="has 4 bytes after its end"):
         read_cifar10(tmp_path, train=False)
 
 

@@ -166,7 +166,7 @@ def test_a_stale_partial_file_is_thrown_away(
 def test_a_server_that_sends_another_range_is_asked_for_the_whole(tmp_path: Path, mirrors: list[Mirror]) -> None:
     mirrors[0].wrong_offset = True
     part_of(tmp_path).write_bytes(CONTENT[:1000])
-    with pytest.raises(DownloadError, match="sent bytes from 1001 when asked for those from 1000"):
+    with pytest.raises(DownloadError, match="sent bytes from 1001 instead of 1000"):
         fetch(wanted(mirrors[0]), tmp_path)
     assert not part_of(tmp_path).exists()
     assert fetch(wanted(mirrors[0]), tmp_path).read_bytes() == CONTENT
@@ -245,14 +245,14 @@ def test_when_all_fail_one_sentence_tells_why_and_what_to_do(tmp_path: Path, mir
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_named(tmp_path: Path, mirrors: list[Mirror]) -> None:
     part_of(tmp_path).symlink_to("/dev/full")
-    with pytest.raises(DownloadError, match=r"\.file\.bin\.part cannot be written because the disk or quota is full"):
+    with pytest.raises(DownloadError, match=r"\.file\.bin\.part can't be written because the disk or quota is full"):
         fetch(wanted(*mirrors), tmp_path)
     assert mirrors[1].requests == []  # another mirror would not help
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, mirrors: list[Mirror]) -> None:
     (tmp_path / "taken").touch()
-    with pytest.raises(DownloadError, match=r"cannot be written \(.*\); make its folder writable or name another"):
+    with pytest.raises(DownloadError, match=r"can't be written \(.*\); make its folder writable or name another"):
         fetch(wanted(mirrors[0]), tmp_path / "taken" / "folder")
     assert mirrors[0].requests == []
 
@@ -296,7 +296,7 @@ def test_two_processes_and_four_threads_at_once_download_once(tmp_path: Path, mi
     ],
 )
 def test_a_download_that_cannot_work_is_refused(name: str, urls: tuple[str, ...], checksum: str) -> None:
-    with pytest.raises(ValueError, match="needed"):
+    with pytest.raises(ValueError, match=r"^(name|urls|checksum) is .*; it must (be|have) "):
         Download(name, urls, checksum)
 
 
@@ -431,7 +431,7 @@ def test_an_archive_cut_anywhere_leaves_nothing(tmp_path: Path, members: tuple[s
         *(len(content) - n for n in range(1, 9)),
     ]:
         archive.write_bytes(content[:end])
-        with pytest.raises(DataFileError, match="not a whole archive of top"):
+        with pytest.raises(DataFileError, match="not a complete archive of top"):
             extract_tar(archive, tmp_path / "top", members)
         assert left_in(tmp_path) == set()
 
