@@ -1,1 +1,1 @@
-"""Looking inside a network: the network that is looked at, its classes by name, and a file for each command."""
+"""Interpretation of a trained network: loading it, its class names, and a file for each subcommand."""

@@ -1,7 +1,7 @@
-"""The network that is looked at: a run of this project or a model of timm, made to take pixels in [0, 1].
+"""Loads a run of this project or a model of timm as a network whose input is pixels in [0, 1].
 
-Preprocessing becomes part of the network, so that gradients are with respect to what is shown, and nothing has to be
-undone for a picture: the fitted one of a run, mean and standard deviation of timm's configuration.
+The preprocessing becomes part of the network: the fitted one of a run, or mean and standard deviation of timm's
+configuration. So gradients are with respect to the pixels that a picture shows.
 
 Shapes: C channels, H×W pixels, K classes.
 """
@@ -27,14 +27,14 @@ from pipelines.run.run_folder import find_run
 
 @dataclass(frozen=True)
 class InspectedModel:
-    """A network and what belongs to it.
+    """A network with its class names and a function that reads its images.
 
     Attributes:
-        model: pixels in [0, 1], (B, C, H, W), to logits (B, K), in evaluation mode.
-        name: of the network, for people.
-        class_names: K names.
-        image_shape: (C, H, W).
-        read: image files to (B, C, H, W) in [0, 1].
+        model: Network from pixels in [0, 1], (B, C, H, W), to logits (B, K), in evaluation mode.
+        name: Name of the network for messages.
+        class_names: Names of the K classes.
+        image_shape: Shape (C, H, W) of an image.
+        read: Function from image files to pixels (B, C, H, W) in [0, 1].
     """
 
     model: nn.Module
@@ -48,33 +48,33 @@ class InspectedModel:
         return next(self.model.parameters()).device
 
 
-def of_run(path: str) -> InspectedModel:
-    """The network of a checkpoint, or of a run's folder, with its preprocessing.
+def inspect_run(path: str) -> InspectedModel:
+    """Loads the network of a checkpoint file or run folder with its preprocessing.
 
     Raises:
-        ValueError: no checkpoint there, one that is no classifier of images, or one without gradients
-            with respect to pixels.
+        ValueError: If there is no checkpoint, the model is not an image classifier, or it has no gradient with respect
+            to the pixels.
     """
     run, checkpoint = find_run(path)
     model, data = untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise UserError(
-            f"{checkpoint} holds {type(model).__name__} on {type(data).__name__}, which is no classifier of images; "
-            "give a run of one."
+            f"{checkpoint} is of {type(model).__name__} on {type(data).__name__}, which is not an image classifier; "
+            "use a run of one."
         )
     preprocessing = data.preprocessing
     if not isinstance(preprocessing, Preprocessing):
         raise UserError(
             f"{checkpoint} classifies features ({preprocessing.method}), which have no gradient with respect to the "
-            "pixels; give a run whose network takes images."
+            "pixels; use a run whose network's input is images."
         )
     if preprocessing.method == "pixels":
         raise UserError(
-            f"{checkpoint} holds {type(model).__name__}, which compares pixels as whole numbers and has no gradient "
-            "with respect to them; give a run of a network."
+            f"{checkpoint} is of {type(model).__name__}, which compares pixels as integers and has no gradient with "
+            "respect to them; use a run of a network."
         )
     restore(model, data, checkpoint)
-    _put_before(model, lambda pixels: preprocessing(255 * pixels))
+    _prepend(model, lambda pixels: preprocessing(255 * pixels))
     return InspectedModel(
         model.to(_device()),
         f"{type(model).__name__} on {type(data).__name__}",
@@ -84,15 +84,15 @@ def of_run(path: str) -> InspectedModel:
     )
 
 
-def of_timm(name: str, weights: Path | None) -> InspectedModel:
-    """A pretrained model of timm with its own transform and, for ImageNet, the names of the classes.
+def inspect_timm(name: str, weights: Path | None) -> InspectedModel:
+    """Loads a pretrained model of timm with its transform and, for ImageNet, its class names.
 
     Args:
-        name: of the model in timm.
-        weights: a file of weights; None downloads those that timm names for the model.
+        name: Name of the model in timm.
+        weights: File of weights; None downloads timm's pretrained weights.
 
     Raises:
-        ValueError: an unknown model, or weights that are missing or don't fit.
+        ValueError: If the model is unknown, or the weights are missing or do not fit.
     """
     import timm
     from timm.data import create_transform, resolve_data_config
@@ -101,7 +101,7 @@ def of_timm(name: str, weights: Path | None) -> InspectedModel:
     config = resolve_data_config({}, model=model)
     transform = create_transform(**config, normalize=False)  # to uint8
     mean, std = (torch.tensor(config[key]).reshape(-1, 1, 1) for key in ("mean", "std"))  # (C, 1, 1)
-    _put_before(model, lambda pixels: (pixels - mean.to(pixels.device)) / std.to(pixels.device))
+    _prepend(model, lambda pixels: (pixels - mean.to(pixels.device)) / std.to(pixels.device))
     mode = "L" if config["input_size"][0] == 1 else "RGB"
 
     def read(files: Sequence[Path]) -> Tensor:
@@ -113,15 +113,17 @@ def of_timm(name: str, weights: Path | None) -> InspectedModel:
 
 def _timm_model(name: str, weights: Path | None) -> Any:
     if weights is not None and not weights.is_file():
-        raise UserError(f"There is no file of weights at {weights}; give one, or leave --weights out to download it.")
+        raise UserError(
+            f"There is no file of weights at {weights}; set --weights to a file, or omit it to download them."
+        )
     model = create_timm_model(name, "hub" if weights is None else str(weights)).eval()
     if not getattr(model, "num_classes", 0):
-        raise UserError(f"{name} is no classifier; give a model of timm that has classes.")
+        raise UserError(f"{name} is not a classifier; use a model of timm that has classes.")
     return model
 
 
 def _timm_classes(model: Any) -> tuple[str, ...]:
-    """ImageNet's names where the number of classes says that it is one of ImageNet's sets; numbers otherwise."""
+    """Returns ImageNet's class names if the number of classes is that of an ImageNet subset, otherwise indices."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset(model)
@@ -130,7 +132,7 @@ def _timm_classes(model: Any) -> tuple[str, ...]:
     return tuple(ImageNetInfo(subset).label_descriptions())
 
 
-def _put_before(model: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
+def _prepend(model: nn.Module, preprocess: Callable[[Tensor], Tensor]) -> None:
     model.register_forward_pre_hook(lambda _, inputs: (preprocess(inputs[0]),))
 
 
@@ -139,6 +141,6 @@ def _device() -> str:
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """(B, C, H, W) in [0, 1] to (B, H, W, 3) uint8, as an image file holds them."""
+    """Converts images (B, C, H, W) in [0, 1] to (B, H, W, 3) uint8, the layout of image files."""
     levels = (images.detach().cpu().expand(-1, 3, -1, -1) * 255).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).numpy()

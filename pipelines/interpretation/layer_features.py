@@ -1,4 +1,4 @@
-"""`features`: what layers make of an image, and the patches of all images that excite a layer's channels most."""
+"""`features`: feature maps of layers, and the image patches with the strongest activations of their channels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,14 @@ from callbacks.attribution_pictures import layers_picture, patches_picture
 from common.errors import UserError
 from modules.interpretation.feature_extraction import feature_maps, find_layer, stage_layers
 from modules.interpretation.receptive_patches import Box, Unit, receptive_fields, strongest_units
+from pipelines.console.formatting import count
 from pipelines.console.png import write_png
 from pipelines.interpretation.inspected_model import InspectedModel
-from pipelines.interpretation.results import photos, side_of, write_table
+from pipelines.interpretation.results import image_batches, picture_side, write_table
 
 
 def show_features(
-    subject: InspectedModel,
+    inspected: InspectedModel,
     files: Sequence[Path],
     layers: Sequence[str],
     out: Path,
@@ -25,55 +26,55 @@ def show_features(
     channels: Sequence[int],
     num_patches: int,
 ) -> None:
-    """Writes for each image NAME.png (maps), for each layer patches_LAYER.png, and patches.csv.
+    """Writes feature maps as NAME.png for each image, patches as patches_LAYER.png for each layer, and patches.csv.
 
     Args:
-        subject: the network.
-        files: image files.
-        layers: names; none for what each stage of the network ends with.
-        out: folder to write to.
-        num_maps: maps of each layer to show, those with the largest mean; with patches as many channels.
-        channels: of which to show patches, one layer alone; none for those that are choosiest among the images.
-        num_patches: for each channel, at most one of each image; 0 for none.
+        inspected: Network.
+        files: Image files.
+        layers: Names of layers; if empty, the last layer of each stage.
+        out: Folder to write to.
+        num_maps: Number of maps per layer, those with the largest mean, and of channels with patches.
+        channels: Channels with patches; if empty, those whose activations differ most between the images.
+        num_patches: Number of patches per channel, at most one per image; 0 for none.
 
     Raises:
-        ValueError: a file that is no image, a layer or a channel that does not exist.
+        ValueError: If a file is not an image, or there is no such layer or channel.
     """
-    blank = torch.zeros(1, *subject.image_shape, device=subject.device)
-    names = list(layers) or stage_layers(subject.model, blank)
+    blank = torch.zeros(1, *inspected.image_shape, device=inspected.device)
+    names = list(layers) or stage_layers(inspected.model, blank)
     for name in names:
-        find_layer(subject.model, name, blank)
-    width = {name: maps.shape[1] for name, maps in feature_maps(subject.model, names, blank).items()}
+        find_layer(inspected.model, name, blank)
+    width = {name: maps.shape[1] for name, maps in feature_maps(inspected.model, names, blank).items()}
     for name in names:
         if unknown := [channel for channel in channels if not 0 <= channel < width[name]]:
-            raise UserError(f"Layer {name} has no channel {unknown[0]}; give one from 0 to {width[name] - 1}.")
+            raise UserError(f"Layer {name} has no channel {unknown[0]}; use one from 0 to {width[name] - 1}.")
     best: dict[str, list[list[Unit]]] = {name: [[] for _ in range(width[name])] for name in names}
-    seen = 0
-    for batch in photos(subject, files):
-        found = feature_maps(subject.model, names, batch.images)
+    offset = 0  # of the batch's first image among all images
+    for batch in image_batches(inspected, files):
+        maps_of = feature_maps(inspected.model, names, batch.images)
         for i, name in enumerate(batch.names):
             picture = layers_picture(
-                batch.images[i], {layer: maps[i] for layer, maps in found.items()}, num_maps, side_of(subject)
+                batch.images[i], {layer: maps[i] for layer, maps in maps_of.items()}, num_maps, picture_side(inspected)
             )
             write_png(picture, out / f"{name}.png")
-        for layer, maps in found.items():
+        for layer, maps in maps_of.items():
             for kept, units in zip(best[layer], strongest_units(maps, num_patches), strict=True):
-                kept += [unit._replace(image=seen + unit.image) for unit in units]
+                kept += [unit._replace(image=offset + unit.image) for unit in units]
                 kept[:] = sorted(kept, key=lambda unit: -unit.value)[:num_patches]
-        seen += len(batch.images)
+        offset += len(batch.images)
     for name in names:
-        print(f"layer    {name}, {width[name]} channels")
+        print(f"layer    {name}, {count(width[name], 'channel')}")
     if not num_patches:
         return
     rows = []
     for name in tqdm(names, unit="layer", disable=None, leave=False):
-        shown = list(channels) or _outstanding(best[name], num_maps)
-        fields = _fields(subject, name, [unit for channel in shown for unit in best[name][channel]])
+        shown = list(channels) or _most_selective(best[name], num_maps)
+        fields = _fields(inspected, name, [unit for channel in shown for unit in best[name][channel]])
         patches, titles = [], []
         for channel in shown:
             units = best[name][channel]
             boxes = [fields[unit.row, unit.column] for unit in units]
-            patches.append([_cut(subject, files[unit.image], box) for unit, box in zip(units, boxes, strict=True)])
+            patches.append([_crop(inspected, files[unit.image], box) for unit, box in zip(units, boxes, strict=True)])
             titles.append([f"#{channel}: {unit.value:.2f}" for unit in units])
             rows += [
                 {"layer": name, "channel": channel, "activation": unit.value, "image": str(files[unit.image])}
@@ -84,16 +85,17 @@ def show_features(
     write_table(rows, out / "patches.csv")
 
 
-def _outstanding(units: Sequence[Sequence[Unit]], count: int) -> list[int]:
-    """The channels that one patch excites most compared with the weakest patch shown: those that are choosy."""
+def _most_selective(units: Sequence[Sequence[Unit]], number: int) -> list[int]:
+    """Returns the channels with the largest differences between their strongest and weakest patches."""
     spread = [channel[0].value - channel[-1].value for channel in units]
-    return sorted(range(len(units)), key=lambda channel: -spread[channel])[:count]
+    return sorted(range(len(units)), key=lambda channel: -spread[channel])[:number]
 
 
-def _fields(subject: InspectedModel, layer: str, units: Sequence[Unit]) -> dict[tuple[int, int], Box]:
-    places = sorted({(unit.row, unit.column) for unit in units})
-    return dict(zip(places, receptive_fields(subject.model, layer, subject.image_shape, places), strict=True))
+def _fields(inspected: InspectedModel, layer: str, units: Sequence[Unit]) -> dict[tuple[int, int], Box]:
+    positions = sorted({(unit.row, unit.column) for unit in units})
+    boxes = receptive_fields(inspected.model, layer, inspected.image_shape, positions)
+    return dict(zip(positions, boxes, strict=True))
 
 
-def _cut(subject: InspectedModel, file: Path, box: Box) -> Tensor:
-    return subject.read([file])[0, :, box.y0 : box.y1, box.x0 : box.x1]
+def _crop(inspected: InspectedModel, file: Path, box: Box) -> Tensor:
+    return inspected.read([file])[0, :, box.y0 : box.y1, box.x0 : box.x1]

@@ -1,4 +1,4 @@
-"""What every command does with images and figures: read in batches, classify, write a table of figures."""
+"""Reads and classifies images in batches, and writes tables of results."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ from tqdm import tqdm
 
 from pipelines.interpretation.inspected_model import InspectedModel
 
-BATCH = 16  # images at a time: enough to keep the processor busy, little enough for large networks
+BATCH_SIZE = 16  # enough to use the processor well, small enough for large networks
 
 
-class Photos(NamedTuple):
+class ImageBatch(NamedTuple):
     """A batch of image files.
 
     Attributes:
-        files: where they came from.
-        names: of their results, different for each.
-        images: (B, C, H, W) in [0, 1].
-        probabilities: of the classes, (B, K).
+        files: Image files.
+        names: Names of their results, all different.
+        images: Images (B, C, H, W) in [0, 1].
+        probabilities: Class probabilities (B, K).
     """
 
     files: list[Path]
@@ -31,30 +31,30 @@ class Photos(NamedTuple):
 
     @property
     def predicted(self) -> Tensor:
-        """(B,) the most probable class of each."""
+        """Most probable classes (B,)."""
         return self.probabilities.argmax(1)
 
 
-def photos(subject: InspectedModel, files: Sequence[Path]) -> Iterator[Photos]:
-    """The images in batches, classified, with a bar that shows how far it is.
+def image_batches(inspected: InspectedModel, files: Sequence[Path]) -> Iterator[ImageBatch]:
+    """Yields the images in batches with their class probabilities, and shows a progress bar.
 
     Raises:
-        ValueError: a file that is no image.
+        ValueError: If a file is not an image.
     """
     stems = [file.stem for file in files]
     names = [stem if stems.count(stem) == 1 else f"{stem}_{i}" for i, stem in enumerate(stems)]
     with tqdm(total=len(files), unit="image", disable=None, leave=False) as bar:
-        for start in range(0, len(files), BATCH):
-            part = slice(start, start + BATCH)
-            images = subject.read(files[part]).to(subject.device)
+        for start in range(0, len(files), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            images = inspected.read(files[part]).to(inspected.device)
             with torch.no_grad():
-                probabilities = subject.model(images).float().softmax(1)
-            yield Photos(list(files[part]), names[part], images, probabilities)
+                probabilities = inspected.model(images).float().softmax(1)
+            yield ImageBatch(list(files[part]), names[part], images, probabilities)
             bar.update(len(images))
 
 
 def write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Rows of equal keys as CSV, numbers with six digits."""
+    """Writes rows with equal keys as CSV, numbers with six significant digits."""
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
@@ -62,6 +62,6 @@ def write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
             writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
 
 
-def side_of(subject: InspectedModel) -> float:
-    """How large to draw an image, in inches of 120 pixels: no smaller than it is."""
-    return max(1.35, 1.1 * subject.image_shape[1] / 120)
+def picture_side(inspected: InspectedModel) -> float:
+    """Returns the size at which to draw an image, in inches of 120 pixels, at least one pixel per pixel."""
+    return max(1.35, 1.1 * inspected.image_shape[1] / 120)

@@ -1,4 +1,4 @@
-"""`saliency`: which pixels matter for a class, by one of four methods, as a map beside each image and over it."""
+"""`saliency`: maps of the pixels that matter for a class, by one of four methods, beside and over each image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ from modules.interpretation.saliency import class_scores, integrated_gradients, 
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
 from pipelines.interpretation.inspected_model import InspectedModel
-from pipelines.interpretation.results import photos, side_of, write_table
+from pipelines.interpretation.results import image_batches, picture_side, write_table
 
-_INCOMPLETE = 0.01  # share of the score difference by which the attributions may miss it
-_BLACK = 0.0  # the baseline of integrated gradients: an image without content
+_COMPLETENESS_TOLERANCE = 0.01  # relative to the score difference
+_BLACK = 0.0  # baseline of integrated gradients
 
 
 def show_saliency(
-    subject: InspectedModel,
+    inspected: InspectedModel,
     files: Sequence[Path],
     label: int | None,
     out: Path,
@@ -33,58 +33,63 @@ def show_saliency(
     """Writes NAME.png for each image and figures.csv, and prints a line for each.
 
     Args:
-        subject: the network.
-        files: image files.
-        label: the class y; None takes each image's most probable one.
-        out: folder to write to.
-        method: gradient, smoothgrad, integrated or grad_cam.
-        layer: of grad_cam; None for the last one that gives maps.
-        samples: of smoothgrad.
-        noise: of smoothgrad.
-        steps: of integrated.
+        inspected: Network.
+        files: Image files.
+        label: Class y; None for each image's most probable class.
+        out: Folder to write to.
+        method: One of gradient, smoothgrad, integrated and grad_cam.
+        layer: Layer of grad_cam; None for the last one whose output is maps.
+        samples: Number of noisy images of smoothgrad.
+        noise: Noise of smoothgrad, a fraction of the image's range.
+        steps: Number of steps of integrated.
 
     Raises:
-        ValueError: a file that is no image, a layer that does not exist, a value out of range, or no gradients.
+        ValueError: If a file is not an image, there is no such layer, a value is out of range, or the network has no
+            gradients.
     """
     rows = []
     if method == "grad_cam":
-        blank = torch.zeros(1, *subject.image_shape, device=subject.device)
-        layer = layer or last_map_layer(subject.model, blank)
-        find_layer(subject.model, layer, blank)
+        blank = torch.zeros(1, *inspected.image_shape, device=inspected.device)
+        layer = layer or last_map_layer(inspected.model, blank)
+        find_layer(inspected.model, layer, blank)
         print(f"layer    {layer}")
-    for batch in photos(subject, files):
+    for batch in image_batches(inspected, files):
         labels = batch.predicted if label is None else torch.full_like(batch.predicted, label)
         completeness: list[tuple[float, float]] = []
         if method == "smoothgrad":
-            maps = smooth_grad(subject.model, batch.images, labels, noise, samples)
+            maps = smooth_grad(inspected.model, batch.images, labels, noise, samples)
         elif method == "grad_cam":
-            maps = grad_cam(subject.model, batch.images, labels, layer)
+            maps = grad_cam(inspected.model, batch.images, labels, layer)
         elif method == "integrated":
-            attributions = integrated_gradients(subject.model, batch.images, labels, _BLACK, steps)
+            attributions = integrated_gradients(inspected.model, batch.images, labels, _BLACK, steps)
             maps = attributions.sum(1).abs()
-            completeness = _completeness(subject, batch.images, labels, attributions)
+            completeness = _completeness(inspected, batch.images, labels, attributions)
         else:
-            maps = saliency(subject.model, batch.images, labels)
+            maps = saliency(inspected.model, batch.images, labels)
         for i, (file, name) in enumerate(zip(batch.files, batch.names, strict=True)):
-            share = float(batch.probabilities[i, labels[i]])
-            title = short(subject.class_names[int(labels[i])])
-            words = method if method != "grad_cam" else f"grad_cam, {layer}"
+            probability = float(batch.probabilities[i, labels[i]])
+            title = short(inspected.class_names[int(labels[i])])
+            method_title = method if method != "grad_cam" else f"grad_cam, {layer}"
             picture = saliency_picture(
-                batch.images[i : i + 1], maps[i : i + 1], [f"{title} {share:.0%}"], words, side=side_of(subject)
+                batch.images[i : i + 1],
+                maps[i : i + 1],
+                [f"{title} {probability:.0%}"],
+                method_title,
+                side=picture_side(inspected),
             )
             write_png(picture, out / f"{name}.png")
             row = {
                 "image": str(file),
-                "predicted": subject.class_names[int(batch.predicted[i])],
+                "predicted": inspected.class_names[int(batch.predicted[i])],
                 "predicted_probability": float(batch.probabilities[i].max()),
-                "class": subject.class_names[int(labels[i])],
-                "probability": share,
+                "class": inspected.class_names[int(labels[i])],
+                "probability": probability,
                 "method": method,
             }
-            line = f"{file}  {title} {share:.1%}"
+            line = f"{file}  {title} {probability:.1%}"
             if completeness:
                 row["attributions"], row["score_difference"] = completeness[i]
-                line += _said(*completeness[i])
+                line += _report(*completeness[i])
             rows.append(row)
             print(line, flush=True)
     write_table(rows, out / "figures.csv")
@@ -92,15 +97,16 @@ def show_saliency(
 
 @torch.no_grad()
 def _completeness(
-    subject: InspectedModel, images: Tensor, labels: Tensor, attributions: Tensor
+    inspected: InspectedModel, images: Tensor, labels: Tensor, attributions: Tensor
 ) -> list[tuple[float, float]]:
-    """For each image the sum of its attributions and the difference of scores that it should be."""
-    empty = torch.full_like(images, _BLACK)
-    difference = class_scores(subject.model, images, labels) - class_scores(subject.model, empty, labels)
+    """Returns, for each image, the sum of its attributions and the score difference that it should equal."""
+    baseline = torch.full_like(images, _BLACK)
+    difference = class_scores(inspected.model, images, labels) - class_scores(inspected.model, baseline, labels)
     return list(zip(attributions.flatten(1).sum(1).tolist(), difference.tolist(), strict=True))
 
 
-def _said(attributions: float, difference: float) -> str:
-    said = f"  attributions sum to {attributions:.3f}, score difference {difference:.3f}"
-    complete = abs(attributions - difference) <= _INCOMPLETE * abs(difference)
-    return said if complete else f"{said}: more than {_INCOMPLETE:.0%} off, raise --steps"
+def _report(attributions: float, difference: float) -> str:
+    text = f"  attributions sum to {attributions:.3f}, score difference {difference:.3f}"
+    if abs(attributions - difference) <= _COMPLETENESS_TOLERANCE * abs(difference):
+        return text
+    return f"{text}: they differ by more than {_COMPLETENESS_TOLERANCE:.0%}, increase --steps"

@@ -1,4 +1,4 @@
-"""The command line that looks inside a network: its pictures and figures, and one sentence for each mistake."""
+"""`python -m pipelines.interpret`: its pictures and figures, and its error messages."""
 
 import csv
 import shutil
@@ -20,7 +20,7 @@ from modules.interpretation.feature_extraction import captured_outputs
 from modules.interpretation.saliency import integrated_gradients, saliency
 from pipelines import interpret
 from pipelines.interpretation.class_names import find_class
-from pipelines.interpretation.inspected_model import of_run, of_timm
+from pipelines.interpretation.inspected_model import inspect_run, inspect_timm
 from tests.command_line import run_pipeline
 
 NETWORK = "mobilenetv3_small_050"
@@ -62,7 +62,7 @@ def train(folder: Path, topic: str, *settings: str) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of six test digits as PNG files, and which they are in their names."""
+    """A folder of six test digits as PNG files, with the labels in their names."""
     folder = tmp_path_factory.mktemp("digits")
     data = Digits()
     data.setup("test")
@@ -74,7 +74,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a small ImageNet network, as a file of weights holds them."""
+    """A file with random weights of a small ImageNet network."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("weights") / "network.safetensors"
     save_file(timm.create_model(NETWORK).state_dict(), file)
@@ -116,24 +116,24 @@ def test_saliency_of_a_run(run: Path, digits: Path, tmp_path: Path) -> None:
     )
     assert all(row["class"] == row["predicted"] and float(row["probability"]) > 0.1 for row in rows)
     correct = sum(row["predicted"] == Path(row["image"]).stem[-1] for row in rows)
-    assert correct >= 4  # the preprocessing that was fitted is in place
+    assert correct >= 4  # with the fitted preprocessing
 
 
-def test_the_network_takes_pixels(run: Path, digits: Path) -> None:
-    """Independent of the pre-hook: scores and gradients by the run's own preprocessing and the chain rule."""
+def test_the_input_is_pixels(run: Path, digits: Path) -> None:
+    """Scores and gradients equal those of the run's own preprocessing and the chain rule, without the hook."""
     from pipelines.run.restore import restore, untrained
     from pipelines.run.run_folder import find_run
 
-    subject = of_run(str(run))
+    inspected = inspect_run(str(run))
     model, data = untrained(find_run(str(run))[0])
     restore(model, data, find_run(str(run))[1])
     files = sorted(digits.iterdir())
-    pixels = subject.read(files)
+    pixels = inspected.read(files)
     assert torch.equal((pixels * 255).round()[0, 0], torch.from_numpy(np.asarray(Image.open(files[0]))).float())
     inputs, labels = data.preprocessing((255 * pixels).round().to(torch.uint8)), torch.arange(6)
-    torch.testing.assert_close(subject.model(pixels), model(inputs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(inspected.model(pixels), model(inputs), rtol=1e-4, atol=1e-5)
     expected = 255 * float(data.preprocessing.fitted["scale"]) * saliency(model, inputs, labels)
-    torch.testing.assert_close(saliency(subject.model, pixels, labels), expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(saliency(inspected.model, pixels, labels), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["smoothgrad", "integrated", "grad_cam"])
@@ -148,27 +148,27 @@ def test_other_methods(
     said = capsys.readouterr().out
     assert ("layer    stages.1\n" in said) == (method == "grad_cam")
     if method == "integrated":
-        subject = of_run(str(run))
-        pixels, labels = subject.read(sorted(digits.iterdir())), torch.full((6,), 7)
+        inspected = inspect_run(str(run))
+        pixels, labels = inspected.read(sorted(digits.iterdir())), torch.full((6,), 7)
         with torch.no_grad():
-            scores = (subject.model(pixels) - subject.model(torch.zeros_like(pixels)))[:, 7].tolist()
-        sums = integrated_gradients(subject.model, pixels, labels, 0.0, 100).sum((1, 2, 3)).tolist()
+            scores = (inspected.model(pixels) - inspected.model(torch.zeros_like(pixels)))[:, 7].tolist()
+        sums = integrated_gradients(inspected.model, pixels, labels, 0.0, 100).sum((1, 2, 3)).tolist()
         assert [float(row["score_difference"]) for row in rows] == pytest.approx(scores, rel=1e-3, abs=1e-4)
         assert [float(row["attributions"]) for row in rows] == pytest.approx(sums, rel=1e-3, abs=1e-4)
         incomplete = sum(abs(a - b) > 0.01 * abs(b) for a, b in zip(sums, scores, strict=True))
-        assert said.count(": more than 1% off, raise --steps") == incomplete
+        assert said.count(": they differ by more than 1%, increase --steps") == incomplete
 
 
 def test_fooling_writes_files_that_fool(
     run: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    subject = of_run(str(run))
+    inspected = inspect_run(str(run))
     files = sorted(digits.iterdir())
     with torch.no_grad():
-        predicted = subject.model(subject.read(files)).argmax(1).tolist()
+        predicted = inspected.model(inspected.read(files)).argmax(1).tolist()
     interpret.main(f"fooling --ckpt {run} --images {digits} --class 3 --step 0.01 --steps 500 --out {tmp_path}".split())
     said = capsys.readouterr().out
-    assert said.count("is taken for 3 already: there is nothing to change") == predicted.count(3)
+    assert said.count("is already classified as 3: not changed") == predicted.count(3)
     rows = {Path(row["image"]).stem: row for row in table(tmp_path / "figures.csv")}
     assert len(rows) == 6 - predicted.count(3)
     for file in files:
@@ -177,14 +177,14 @@ def test_fooling_writes_files_that_fool(
         row = rows[file.stem]
         fooled = tmp_path / f"{file.stem}_fooled.png"
         assert row["fooled"] == "True" and int(row["steps"]) >= 1
-        assert int(subject.model(subject.read([fooled])).argmax()) == 3
-        change = subject.read([fooled]) - subject.read([file])
+        assert int(inspected.model(inspected.read([fooled])).argmax()) == 3
+        change = inspected.read([fooled]) - inspected.read([file])
         assert float(row["l2"]) == pytest.approx(float(change.norm()), rel=1e-4)
         assert float(row["l_infinity"]) == pytest.approx(float(change.abs().max()), rel=1e-4)
         assert f"L∞ {float(row['l_infinity']):.4f}" in said
 
 
-def test_what_cannot_be_fooled_is_said_with_what_was_reached(
+def test_images_that_do_not_fool_are_reported_with_the_probabilities_reached(
     run: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = f"fooling --ckpt {run} --images {digits} --class 3 --bound 0.004 --steps 2 --out {tmp_path}"
@@ -197,12 +197,12 @@ def test_what_cannot_be_fooled_is_said_with_what_was_reached(
 
 
 def test_class_visualization_of_all_classes_and_its_animation(run: Path, tmp_path: Path) -> None:
-    interpret.main(f"class_visualization --ckpt {run} --steps 40 --animation --out {tmp_path}".split())
+    interpret.main(f"class_visualization --ckpt {run} --steps 40 --blur_every 5 --animation --out {tmp_path}".split())
     rows = table(tmp_path / "figures.csv")
     assert [row["class"] for row in rows] == list("0123456789")
-    subject = of_run(str(run))
-    shown = subject.model(subject.read([tmp_path / f"class_{i}.png" for i in range(10)])).diag()
-    gray = subject.model(torch.full((10, 1, 8, 8), 0.5)).diag()
+    inspected = inspect_run(str(run))
+    shown = inspected.model(inspected.read([tmp_path / f"class_{i}.png" for i in range(10)])).diag()
+    gray = inspected.model(torch.full((10, 1, 8, 8), 0.5)).diag()
     scores = torch.tensor([float(row["score"]) for row in rows])
     torch.testing.assert_close(shown.detach(), scores, rtol=0.02, atol=0.05)  # rounded to 256 levels
     assert (scores > gray + 0.2).all()
@@ -219,9 +219,9 @@ def test_features(run: Path, digits: Path, tmp_path: Path) -> None:
     )
     rows = table(tmp_path / "patches.csv")
     assert len(rows) == 2 * 2 * 3
-    subject = of_run(str(run))
-    with captured_outputs([subject.model.get_submodule("stages.1")]) as outputs, torch.no_grad():
-        subject.model(subject.read(sorted(digits.iterdir())))
+    inspected = inspect_run(str(run))
+    with captured_outputs([inspected.model.get_submodule("stages.1")]) as outputs, torch.no_grad():
+        inspected.model(inspected.read(sorted(digits.iterdir())))
     (maps,) = outputs
     assert maps is not None
     first = [row for row in rows if row["layer"] == "stages.1" and row["channel"] == "5"]
@@ -244,24 +244,24 @@ def test_a_network_of_timm(weights: Path, photo: Path, tmp_path: Path, capsys: p
     )
 
 
-def test_timm_s_own_transform_is_what_the_pixels_come_from(weights: Path, photo: Path) -> None:
-    subject = of_timm(NETWORK, weights)
+def test_images_are_read_by_the_transform_of_timm(weights: Path, photo: Path) -> None:
+    inspected = inspect_timm(NETWORK, weights)
     model: Any = timm.create_model(NETWORK, checkpoint_path=str(weights)).eval()
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
     with torch.no_grad():
         expected = model(transform(Image.open(photo).convert("RGB"))[None])
-        torch.testing.assert_close(subject.model(subject.read([photo])), expected, rtol=1e-4, atol=1e-4)
-    assert subject.class_names[285] == "Egyptian cat"
+        torch.testing.assert_close(inspected.model(inspected.read([photo])), expected, rtol=1e-4, atol=1e-4)
+    assert inspected.class_names[285] == "Egyptian cat"
 
 
 def test_classes_by_name_and_index() -> None:
     names = ("tench, Tinca tinca", "crane", "Egyptian cat", "crane", "5")
     assert [find_class(typed, names) for typed in ("TENCH", "tinca tinca", "egyptian cat", "3", "5")] == [0, 0, 2, 3, 4]
-    with pytest.raises(ValueError, match="2 classes are called 'crane': give one of the indices 1, 3"):
+    with pytest.raises(ValueError, match="2 classes are called 'crane'; use one of the indices 1, 3"):
         find_class("crane", names)
-    with pytest.raises(ValueError, match=r"no class 'cat' among 5 \(index 0 to 4\); did you mean Egyptian cat\?"):
+    with pytest.raises(ValueError, match=r"no class 'cat' among 5 \(indices 0 to 4\); did you mean Egyptian cat\?"):
         find_class("cat", names)
-    with pytest.raises(ValueError, match=r"no class '7' among 5 \(index 0 to 4\); there are, among others, tench"):
+    with pytest.raises(ValueError, match=r"no class '7' among 5 \(indices 0 to 4\); some classes are tench"):
         find_class("7", names)
 
 
@@ -278,12 +278,15 @@ def test_classes_by_name_and_index() -> None:
         ),
         (
             "features {run} {digits} --layer stages.0 --channel 8 --out o",
-            "Layer stages.0 has no channel 8; give one from 0 to 7.",
+            "Layer stages.0 has no channel 8; use one from 0 to 7.",
         ),
         ("saliency --ckpt nowhere.ckpt {digits} --out o", "There is no checkpoint at nowhere.ckpt;"),
-        ("saliency {digits} --out o", "Say which network: --ckpt with a checkpoint or a run's folder, or --timm"),
-        ("saliency {run} --timm resnet18 {digits} --out o", "Say which network: --ckpt"),
-        ("saliency {run} --weights w {digits} --out o", "--weights goes with --timm alone;"),
+        (
+            "saliency {digits} --out o",
+            "There must be one network; set either --ckpt to a run's folder or checkpoint, or --timm",
+        ),
+        ("saliency {run} --timm resnet18 {digits} --out o", "There must be one network; set either --ckpt"),
+        ("saliency {run} --weights w {digits} --out o", "--weights is only for --timm;"),
         ("saliency --timm resnet1 --weights {text} {digits} --out o", "timm has no model 'resnet1'; did you mean"),
         ("saliency --timm resnet18 --weights w {digits} --out o", "There is no file of weights at w;"),
         (
@@ -312,34 +315,34 @@ def test_mistakes(
     assert said.startswith(f"error: {sentence.format(text=text)}")
 
 
-def test_all_images_of_the_target_s_class(
+def test_all_images_already_classified_as_the_target(
     run: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    subject = of_run(str(run))
+    inspected = inspect_run(str(run))
     file = sorted(digits.iterdir())[0]
-    label = int(subject.model(subject.read([file])).argmax())
+    label = int(inspected.model(inspected.read([file])).argmax())
     said = fails(capsys, *f"fooling --ckpt {run} --images {file} --class {label} --out {tmp_path}".split())
-    assert said == f"error: All images are taken for {label} already; give another --class, or other images."
+    assert said == f"error: All images are already classified as {label}; use another class or other images."
 
 
-def test_models_that_are_no_differentiable_classifier(
+def test_models_that_are_not_differentiable_classifiers(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "knn").mkdir()
     (tmp_path / "features").mkdir()
     neighbors = train(tmp_path / "knn", "knn", "--model.k_max", "5", "--model.report_k", "null")
     said = fails(capsys, *f"saliency --ckpt {neighbors} --images {digits} --out {tmp_path}/o".split())
-    assert "holds KNearestNeighbors, which compares pixels as whole numbers and has no gradient" in said
+    assert "is of KNearestNeighbors, which compares pixels as integers and has no gradient" in said
     features = train(tmp_path / "features", "features", "--data.features", "[hog]", "--data.root", str(tmp_path))
     said = fails(capsys, *f"saliency --ckpt {features} --images {digits} --out {tmp_path}/o".split())
-    assert "classifies features (hog), which have no gradient with respect to the pixels; give a run whose" in said
+    assert "classifies features (hog), which have no gradient with respect to the pixels; use a run whose" in said
     other = tmp_path / "other"
     shutil.copytree(neighbors, other)
     config = yaml.safe_load((other / "config.yaml").read_text())
     config["model"] = {"class_path": f"{__name__}.NoClassifier"}
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     said = fails(capsys, *f"saliency --ckpt {other} --images {digits} --out {tmp_path}/o".split())
-    assert "which is no classifier of images; give a run of one." in said
+    assert "which is not an image classifier; use a run of one." in said
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
