@@ -2,58 +2,62 @@
 
 python -m pipelines.caption logs/caption_lstm/RUN photos/ --out captions.json
 python -m pipelines.caption RUN dog.jpg cat.jpg --beam 3 --show pictures/     # with captions and attention maps
-python -m pipelines.caption RUN photos/ --temperature 0.7 --top-k 20 --seed 1 # drawn at random
-python -m pipelines.caption RUN photos/ --consensus 20                        # the one of 20 draws that most agree with
+python -m pipelines.caption RUN photos/ --temperature 0.7 --top-k 20 --seed 1 # sampled
+python -m pipelines.caption RUN photos/ --consensus 20                        # the consensus of 20 samples
 
-The file is in COCO's format for results, which its evaluation server and pycocotools take: a list of objects with
-`image_id`, the number at the end of the file's name (000000391895.jpg and COCO_val2014_000000391895.jpg are 391895) or,
-where names have none or share one, the image's place from 0, and `caption`; `file_name` is added.
+The output is in COCO's results format, as read by its evaluation server and pycocotools: a list of objects with
+`image_id`, the number at the end of the file name (391895 for 000000391895.jpg and COCO_val2014_000000391895.jpg), and
+`caption`; `file_name` is added. If a name has no number, or two names have the same one, `image_id` is the index of the
+image, from 0.
 
 Source: https://cocodataset.org/#format-results
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.atomic_files import atomic_write
 from common.errors import UserError
+from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.png import write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
 
-_SHOWN = (3, 224, 224)  # what the model saw was a square too
+_PICTURE_SHAPE = (3, 224, 224)  # a square, like the model's input
 
 
 def usage() -> str:
-    """The help."""
+    """Returns the help text."""
     return "\n".join(
         [
             "usage: python -m pipelines.caption RUN|CHECKPOINT IMAGE|FOLDER… [--out FILE] [--show FOLDER] [OPTIONS]",
             "",
-            "  --out FILE            captions in COCO's format for results",
-            "  --show FOLDER         a picture for each image: its caption, and where the model looked for each word",
-            "  --beam K              the best of a beam of K, 1 is greedy; default: the model's beam_size",
-            "  --length-penalty A    of the beam; default: the model's",
-            "  --max-length N        words at most; default: the model's",
-            "  --temperature T       draw words at random instead; --top-k K among the K most probable alone",
-            "  --consensus N         draw N captions of each image and take the one that is most like the others",
-            "  --seed N              of the draws; default 0",
+            "  --out FILE            JSON file of the captions, in COCO's results format",
+            "  --show FOLDER         folder of pictures: each image with its caption and the attention of each word",
+            "  --beam K              beam size; 1 decodes greedily (default: the model's beam_size)",
+            "  --length-penalty A    length penalty of beam search (default: the model's)",
+            "  --max-length N        largest number of words (default: the model's)",
+            "  --temperature T       sample words at this temperature instead of beam search",
+            "  --top-k K             sample from the K most probable words",
+            "  --consensus N         sample N captions of each image and choose the one most similar to the others",
+            "  --seed N              seed of the sampling (default: 0)",
         ]
     )
 
 
 def image_ids(files: Sequence[Path]) -> list[int]:
-    """COCO's number of each image, from its name; their places from 0 where a name has none or two share one."""
+    """Returns COCO's image ids from the file names; the indices if a name has no number or two have the same one."""
     numbers = [re.search(r"(\d+)$", file.stem) for file in files]
     ids = [int(number[1]) for number in numbers if number]
     return ids if len(set(ids)) == len(files) else list(range(len(files)))
 
 
 def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Preprocessed inputs (B, ...) of the image files, and their places in `data.image_files` (B,)."""
+    """Yields preprocessed inputs (B, ...) of the image files, and their indices in `data.image_files`, (B,)."""
     from tqdm import tqdm
 
     loader = data.predict_dataloader()
@@ -70,33 +74,32 @@ def caption(
     seed: int = 0,
     draws: int | None = None,
 ) -> None:
-    """Captions the images, prints the captions, and writes what was asked for.
+    """Captions images, prints the captions, and writes them to a file and as pictures.
 
     Args:
-        path: a checkpoint, or a run's folder.
-        images: image files and folders of them.
-        out: the JSON file to write, if any.
-        show: the folder of pictures to write, if any.
-        search: settings of the model's `caption`.
-        seed: of captions that are drawn at random.
-        draws: how many captions of each image to draw and choose from by consensus; None writes one.
+        path: Checkpoint file or run folder.
+        images: Image files and folders.
+        out: JSON file to write; None for none.
+        show: Folder of pictures to write; None for none.
+        search: Settings of the model's `caption`.
+        seed: Seed of the sampling.
+        draws: Number of sampled captions per image from which the consensus is chosen; None for a single caption.
 
     Raises:
-        ValueError: a checkpoint of no captioner, image files that can't be read, or settings out of range.
-        OSError: a file can't be written.
+        ValueError: If the checkpoint is not of a captioner, an image can't be read, or a setting is out of range.
+        OSError: If a file can't be written.
     """
     run, checkpoint = find_run(path)
     if draws is not None:
         if draws < 1:
-            raise UserError(f"--consensus is {draws}; give at least 1 caption to choose from, such as 20.")
+            raise UserError(f"--consensus is {draws}; it must be at least 1, such as 20.")
         search = {"temperature": 1.0, **search}
     if out is not None and out.is_dir():
-        raise UserError(f"{out} is a folder; give --out the name of a file in it.")
+        raise UserError(f"{out} is a folder; set --out to the name of a file.")
     if show is not None:
-        show.mkdir(parents=True, exist_ok=True)  # fails here rather than after the work
+        show.mkdir(parents=True, exist_ok=True)  # fails here instead of after captioning
 
-    import torch  # seconds that a typing error need not wait for
-    from PIL import Image
+    import torch  # takes seconds; a typing error is reported before
 
     from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
     from callbacks.generated_captions import ShowsAttention, WritesCaptions, attended
@@ -105,49 +108,50 @@ def caption(
 
     model, data = untrained(run)
     if not isinstance(model, WritesCaptions):
-        raise UserError(f"{checkpoint} is a checkpoint of {type(model).__name__}, which writes no captions.")
+        raise UserError(
+            f"{checkpoint} is of {type(model).__name__}, which does not write captions; use a run of a captioner."
+        )
     restore(model, data, checkpoint)
     data.images = images
     torch.manual_seed(seed)
     attention = isinstance(model, ShowsAttention) and model.attends and "temperature" not in search
-    said: list[str] = []
+    written: list[str] = []
     with torch.inference_mode():
         chosen = None if draws is None else _by_consensus(model, data, search, draws)
-        for inputs, places in _batches(data):
+        for inputs, indices in _batches(data):
             if chosen is None:
                 captions = model.caption(inputs, **search)
             else:
-                captions = [chosen[place] for place in places.tolist()]
-            said += captions
-            for row, (place, text) in enumerate(zip(places.tolist(), captions, strict=True)):
-                file = data.image_files[place]
+                captions = [chosen[index] for index in indices.tolist()]
+            written += captions
+            for row, (index, text) in enumerate(zip(indices.tolist(), captions, strict=True)):
+                file = data.image_files[index]
                 print(f"{file}  {text}", flush=True)
                 if show is None:
                     continue
-                pixels = read_images([file], _SHOWN)[0] / 255
+                pixels = read_images([file], _PICTURE_SHAPE)[0] / 255
                 sheets = [caption_sheet(pixels[None], [text], [[]])]
                 if attention:
-                    sheets += [
-                        attention_sheet(pixels, *seen) for seen in attended(model, inputs[row : row + 1], **search)
-                    ]
-                Image.fromarray(stacked(sheets)).save(show / f"{place:05d}_{file.stem}.png")
+                    attentions = attended(model, inputs[row : row + 1], **search)
+                    sheets += [attention_sheet(pixels, words, maps) for words, maps in attentions]
+                write_png(stacked(sheets), show / f"{index:05d}_{file.stem}.png")
     files = data.image_files
     if show is not None:
-        print(f"{len(files):,} pictures in {as_typed(show)}")
+        print(f"{count(len(files), 'picture')} in {as_typed(show)}")
     if out is not None:
-        _write(out, files, said)
-        print(f"{len(files):,} captions in {as_typed(out)}")
+        _write(out, files, written)
+        print(f"{count(len(files), 'caption')} in {as_typed(out)}")
 
 
 def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> dict[int, str]:
-    """The caption of each image, by its place; all images are read first, since they say which words are rare."""
+    """Returns the consensus caption of each image by its index; rare words are counted over all images first."""
     from modules.captioning.consensus import consensus
 
-    drawn: dict[int, tuple[str, ...]] = {}
-    for inputs, places in _batches(data):
+    samples: dict[int, tuple[str, ...]] = {}
+    for inputs, indices in _batches(data):
         captions = [model.caption(inputs, **search) for _ in range(draws)]
-        drawn.update(zip(places.tolist(), zip(*captions, strict=True), strict=True))
-    return dict(zip(drawn, consensus(list(drawn.values())), strict=True))
+        samples.update(zip(indices.tolist(), zip(*captions, strict=True), strict=True))
+    return dict(zip(samples, consensus(list(samples.values())), strict=True))
 
 
 def _write(out: Path, files: Sequence[Path], captions: Sequence[str]) -> None:
@@ -155,14 +159,12 @@ def _write(out: Path, files: Sequence[Path], captions: Sequence[str]) -> None:
         {"image_id": number, "caption": text, "file_name": file.name}
         for number, text, file in zip(image_ids(files), captions, files, strict=True)
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1))
-    temporary.replace(out)
+    with atomic_write(out) as temporary:
+        temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
     run_command(usage, _work, arguments)
 
 

@@ -1,10 +1,10 @@
-"""Draws samples from a trained generative model: one picture of all, or an image file each.
+"""Generates images with a trained generative model, as one picture or as one file per image.
 
-python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png            # a square of 64, by the best checkpoint
+python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png            # a grid of 64, from the best checkpoint
 python -m pipelines.sample logs/dcgan/RUN/checkpoints/last.ckpt -n 10000 --out samples/ --seed 1
 
-The same checkpoint, number and seed give the same images. A name that ends in .png makes a picture; any other is the
-folder for 00000.png, 00001.png and so on, each in the size of the data.
+The same checkpoint, number and seed give the same images. If --out ends in .png, it is a picture of all images;
+otherwise it is a folder of 00000.png, 00001.png and so on, each of the size of the training images.
 """
 
 from collections.abc import Sequence
@@ -12,44 +12,46 @@ from math import ceil, sqrt
 from pathlib import Path
 
 from common.errors import UserError
+from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.png import write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
 
-_LARGEST_SEED = 2**63 - 1
+_MAX_SEED = 2**63 - 1
 
 
 def usage() -> str:
-    """The help."""
+    """Returns the help text."""
     lines = ["usage: python -m pipelines.sample RUN|CHECKPOINT [-n NUMBER] [--out FILE.png|FOLDER] [--seed SEED]", ""]
-    lines += ["  -n      how many images, 64 if left out"]
-    lines += ["  --out   samples.png if left out; any other name than .png is a folder for a file each"]
-    lines += ["  --seed  of the random numbers, 0 if left out"]
+    lines += ["  -n NUMBER      number of images (default: 64)"]
+    lines += ["  --out FILE     picture of all images, if it ends in .png; otherwise a folder with a file per image"]
+    lines += ["                 (default: samples.png)"]
+    lines += ["  --seed SEED    seed of the latents (default: 0)"]
     return "\n".join(lines)
 
 
 def sample(path: str, number: int, out: Path, seed: int) -> None:
-    """Writes the images and prints where they are.
+    """Generates images, writes them and prints the path.
 
     Args:
-        path: a checkpoint, or a run's folder.
-        number: how many, at least 1.
-        out: a .png file, or a folder.
-        seed: of the latents, 0 to 2⁶³ − 1.
+        path: Checkpoint file or run folder.
+        number: Number of images, ≥ 1.
+        out: A .png file, or a folder.
+        seed: Seed of the latents, in [0, 2⁶³).
 
     Raises:
-        ValueError: a value out of the range given above, no checkpoint, or one of a model that makes no images.
-        OSError: a file can't be written.
+        ValueError: If the number or seed is out of range, or the checkpoint does not exist or is not of a generator.
+        OSError: If a file can't be written.
     """
     if number < 1:
-        raise UserError(f"-n is {number}; give at least 1 image.")
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise UserError(f"--seed is {seed}; give 0 to {_LARGEST_SEED}.")
+        raise UserError(f"-n is {number}; it must be at least 1.")
+    if not 0 <= seed <= _MAX_SEED:
+        raise UserError(f"--seed is {seed}; it must be in [0, {_MAX_SEED}].")
     if out.suffix.lower() == ".png" and out.is_dir():
-        raise UserError(f"{out} is a folder; give --out the name of a file in it, or a folder without .png.")
+        raise UserError(f"{out} is a folder; set --out to the name of a file, or of a folder without .png.")
     run, checkpoint = find_run(path)
-    import torch  # it and Lightning take seconds that a typing error need not wait for
-    from PIL import Image
+    import torch  # takes seconds; a typing error is reported before
 
     from callbacks.sample_quality import Samples
     from callbacks.samples import tiles
@@ -58,23 +60,21 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     model, data = untrained(run)
     if not isinstance(model, Samples):
         raise UserError(
-            f"{as_typed(checkpoint)} is of {type(model).__name__}, which makes no images; give a run of gan, lsgan or "
-            "dcgan."
+            f"{as_typed(checkpoint)} is of {type(model).__name__}, which does not generate images; use a run of gan, "
+            "lsgan or dcgan."
         )
     restore(model, data, checkpoint)
     images = model.sample(number, torch.Generator().manual_seed(seed))
     if out.suffix.lower() == ".png":
-        out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(tiles(images, ceil(sqrt(number)))).save(out)
+        write_png(tiles(images, ceil(sqrt(number))), out)
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        for place, image in enumerate(images):
-            Image.fromarray(tiles(image[None], 1, zoom=1)).save(out / f"{place:05d}.png")
-    print(f"{number:,} images by {as_typed(checkpoint)}, seed {seed}: {as_typed(out)}")
+        for index, image in enumerate(images):
+            write_png(tiles(image[None], 1, zoom=1), out / f"{index:05d}.png")
+    print(f"{count(number, 'image')} from {as_typed(checkpoint)}, seed {seed}: {as_typed(out)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line; ends with status 2 and one sentence if it can't be carried out."""
+    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
     run_command(usage, _work, arguments)
 
 

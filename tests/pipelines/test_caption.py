@@ -1,4 +1,4 @@
-"""Image files are captioned as the model captions them, and written as COCO's tools read them."""
+"""`python -m pipelines.caption`: captions equal those of the model, and the file is in COCO's results format."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_the_file_is_in_cocos_format_and_says_what_the_model_says(run: Path) -> None:
+def test_the_file_is_in_cocos_format_with_the_captions_of_the_model(run: Path) -> None:
     folder = run.parents[2]
     finished = run_pipeline("caption", [str(run), "photos", "--out", "captions.json", "--beam", "2"], folder)
     assert finished.code == 0, finished.err
@@ -65,7 +65,7 @@ def test_show_writes_a_picture_of_each_image_with_its_attention(run: Path) -> No
     assert height > 300 and width > 300  # the caption, and below it a row of up to four words
 
 
-def test_draws_follow_the_seed(run: Path) -> None:
+def test_sampling_is_reproducible_by_its_seed(run: Path) -> None:
     folder = run.parents[2]
     said = []
     for seed in ("1", "1", "2"):
@@ -75,7 +75,7 @@ def test_draws_follow_the_seed(run: Path) -> None:
     assert said[0] == said[1] != said[2]
 
 
-def test_consensus_takes_the_draw_that_is_most_like_the_others(run: Path) -> None:
+def test_consensus_chooses_the_sample_most_similar_to_the_others(run: Path) -> None:
     folder = run.parents[2]
     options = ["--consensus", "5", "--temperature", "2", "--seed", "1", "--out", "chosen.json"]
     finished = run_pipeline("caption", [str(run), "photos", *options], folder)
@@ -99,7 +99,7 @@ def test_predict_writes_captions_beside_the_files(run: Path) -> None:
     assert lines[1].startswith("photos/COCO_val2014_000000000003.png,")
 
 
-def test_numbers_come_from_names_or_else_from_places() -> None:
+def test_image_ids_are_numbers_of_names_or_indices() -> None:
     assert image_ids([Path("000000391895.jpg"), Path("a/12.png")]) == [391895, 12]
     assert image_ids([Path("dog.jpg"), Path("12.png")]) == [0, 1]
     assert image_ids([Path("a/12.jpg"), Path("b/12.jpg")]) == [0, 1]
@@ -112,11 +112,11 @@ def test_numbers_come_from_names_or_else_from_places() -> None:
         (["RUN", "nothing.png"], "nothing.png does not exist"),
         (["RUN", "text.png"], "text.png can't be read as an image"),
         (["RUN", "photos", "--beam", "0"], "beam_size is 0; it must be at least 1"),
-        (["RUN", "photos", "--consensus", "0"], "--consensus is 0; give at least 1 caption"),
+        (["RUN", "photos", "--consensus", "0"], "--consensus is 0; it must be at least 1"),
         (["RUN", "photos", "--temperature", "0"], "temperature is 0.0; it must be greater than 0"),
         (["RUN", "photos", "--top-k", "0"], "top_k is 0; it must be at least 1"),
         (["RUN", "photos", "--max-length", "0"], "max_length is 0; it must be at least 1"),
-        (["RUN", "photos", "--out", "photos"], "photos is a folder; give --out the name of a file"),
+        (["RUN", "photos", "--out", "photos"], "photos is a folder; set --out to the name of a file"),
         (["RUN"], "the following arguments are required: images; see python -m pipelines.caption --help"),
         (["RUN", "photos", "--beams", "3"], "Unrecognized arguments: --beams 3"),
     ],
@@ -129,10 +129,10 @@ def test_a_mistake_is_one_sentence(run: Path, arguments: list[str], says: str) -
     assert says.lower() in finished.err.lower() and finished.err.count("\n") == 1
 
 
-def test_a_classifier_is_no_captioner(tmp_path: Path) -> None:
+def test_a_classifier_is_not_a_captioner(tmp_path: Path) -> None:
     fit = ["fit", "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--trainer.max_epochs", "1"]
     assert run_pipeline("train", [*fit, "--trainer.callbacks", "null"], tmp_path).code == 0
     (softmax,) = (tmp_path / "logs" / "softmax").iterdir()
     finished = run_pipeline("caption", [str(softmax), "photos"], tmp_path)
     assert finished.code == 2
-    assert "is a checkpoint of SoftmaxRegression, which writes no captions" in finished.err
+    assert "is of SoftmaxRegression, which does not write captions; use a run of a captioner." in finished.err

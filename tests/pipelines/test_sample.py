@@ -1,4 +1,4 @@
-"""Samples from the command line: the same for the same seed, as one picture or as files, and refusals."""
+"""`python -m pipelines.sample`: reproducible by the seed, as one picture or as files, and its error messages."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_images(run: Path, number: int, seed: int) -> np.ndarray:
-    """By the average in the checkpoint, as 8-bit pixels (N, 8, 8)."""
+    """Images (N, 8, 8) of the averaged generator in the checkpoint, as 8-bit pixels."""
     state = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     model = GAN((1, 8, 8), latent_size=4, generator_width=4, discriminator_width=4, discriminator_norm="batch")
     model.load_state_dict(state)
@@ -43,17 +43,17 @@ def test_a_picture_has_all_samples_and_the_same_seed_gives_the_same(run: Path, t
     for name, seed in (("a.png", "3"), ("b.png", "3"), ("c.png", "4")):
         finished = run_pipeline("sample", [str(run), "-n", "5", "--out", name, "--seed", seed], tmp_path)
         assert finished.code == 0, finished.err
-        assert f"5 images by {run}/checkpoints/best.ckpt, seed {seed}: {name}" in finished.out
+        assert f"5 images from {run}/checkpoints/best.ckpt, seed {seed}: {name}" in finished.out
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     assert picture.shape == (2 * 18 - 2, 3 * 18 - 2, 3)  # 3 columns of 16 pixels and a gap of 2
     expected = expected_images(run, 5, 3)
-    for place in range(5):
-        top, left = place // 3 * 18, place % 3 * 18
+    for index in range(5):
+        top, left = index // 3 * 18, index % 3 * 18
         tile = picture[top : top + 16 : 2, left : left + 16 : 2]
-        assert np.abs(tile.astype(int) - expected[place][..., None]).max() <= 1
-    assert (picture[18:, 36:] == 255).all()  # where a sixth would be
+        assert np.abs(tile.astype(int) - expected[index][..., None]).max() <= 1
+    assert (picture[18:, 36:] == 255).all()  # the empty sixth tile
 
 
 def test_a_folder_has_a_file_each_in_the_size_of_the_data(run: Path, tmp_path: Path) -> None:
@@ -69,16 +69,16 @@ def test_a_folder_has_a_file_each_in_the_size_of_the_data(run: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{run}", "-n", "0"], "-n is 0; give at least 1 image."),
+        (["{run}", "-n", "0"], "-n is 0; it must be at least 1."),
         (["{run}", "-n", "many"], "Argument -n: invalid int value: 'many'; see python -m pipelines.sample --help."),
-        (["{run}", "--seed", "-1"], "--seed is -1; give 0 to 9223372036854775807."),
-        (["{run}", "--out", "folder.png"], "folder.png is a folder; give --out the name of a file in it"),
+        (["{run}", "--seed", "-1"], "--seed is -1; it must be in [0, 9223372036854775807]."),
+        (["{run}", "--out", "folder.png"], "folder.png is a folder; set --out to the name of a file"),
         (["{run}", "--out", "file/samples"], "file"),
         (["nowhere"], "There is no checkpoint at nowhere"),
         ([], "usage: python -m pipelines.sample"),
     ],
 )
-def test_refusals(run: Path, arguments: list[str], sentence: str, tmp_path: Path) -> None:
+def test_mistakes(run: Path, arguments: list[str], sentence: str, tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     finished = run_pipeline("sample", [argument.format(run=run) for argument in arguments], tmp_path)
@@ -89,11 +89,11 @@ def test_refusals(run: Path, arguments: list[str], sentence: str, tmp_path: Path
     assert sentence in finished.err and finished.err.count("\n") == 1, finished.err
 
 
-def test_a_run_of_another_topic_is_refused(tmp_path: Path) -> None:
+def test_a_run_without_a_generator(tmp_path: Path) -> None:
     arguments = ["fit", "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--trainer.max_epochs", "1"]
     assert run_pipeline("train", [*arguments, "--trainer.callbacks", "null"], tmp_path).code == 0
     (softmax,) = (tmp_path / "logs" / "softmax").iterdir()
     finished = run_pipeline("sample", [str(softmax)], tmp_path)
     assert finished.code == 2
-    assert "is of SoftmaxRegression, which makes no images; give a run of gan, lsgan or dcgan." in finished.err
+    assert "is of SoftmaxRegression, which does not generate images; use a run of gan, lsgan or dcgan." in finished.err
     assert not (tmp_path / "samples.png").exists()
