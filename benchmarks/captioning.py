@@ -1,21 +1,21 @@
-"""Speed of captioning: words a second of training the Transformer, and captions a second of beam search.
+"""Speed of captioning: words per second of training the Transformer, and captions per second of beam search.
 
     python -m benchmarks.captioning [--root data] [--rounds R] [--steps N] [--images N]
 
 **Training.** The bare loop is what one writes without this project: nn.TransformerDecoder of the same size (width 256,
-3 layers, 4 heads, 1,024 hidden units, pre-norm) with sinusoids, a mask, Adam and clipping, on shuffled batches of 64
-captions padded to the longest. It has no figures, logs or checkpoints; our side has all that `pipelines.train fit` has.
-`bare loop, our batches` is the same loop on our batches of captions of about equal length, so that what is left is the
-model's and the Trainer's. Both see grid features (49, 320) of no real image and captions of random words whose lengths
-are spread as COCO's are. Words are real ones and END, without padding.
+3 layers, 4 heads, 1,024 hidden units, pre-norm) with sinusoidal positions, a mask, AdamW and clipping, on shuffled
+batches of 64 captions padded to the longest. It has no metrics, logs or checkpoints; our side has all of
+`pipelines.train fit`. `bare loop, our batches` is the same loop on our batches of captions of similar length, which
+leaves the difference of model and Trainer. Both get random grid features (49, 320) and captions of random words whose
+lengths are distributed as in COCO. Counted are words and END, not padding.
 
-**Beam search** with a beam of 3 to captions of exactly 20 words, with keys and values kept, and without: then each step
-reads all words so far anew. Both write the same captions, or the benchmark ends with an error.
+**Beam search** with a beam of 3 to captions of exactly 20 words, with the key-value cache, and without, where each step
+computes all words so far again. Both must return the same captions.
 
-**Padding**, the share of PAD among what the model is to predict, in batches of about equal length and in shuffled ones:
-of the captions of COCO in `root`, if there are any, and of those of random words.
+**Padding**: fraction of PAD among the targets, in batches of similar length and in shuffled ones, for the captions of
+COCO in `root`, if there are any, and for random words.
 
-One thread, CPU time, alternating rounds. The metrics have a benchmark of their own, `caption_metrics.py`.
+One thread, CPU time, alternating rounds. `caption_metrics.py` measures the metrics.
 """
 
 import argparse
@@ -46,15 +46,15 @@ from pipelines.run.cli import quiet
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 
 BARE, GROUPED, OURS = "bare loop", "bare loop, our batches", "this project"
-CACHED, UNCACHED = "beam of 3, keys and values kept", "beam of 3, all read anew"
+CACHED, UNCACHED = "beam of 3, key-value cache", "beam of 3, no cache"
 WIDTH, LAYERS, HEADS, HIDDEN, DROPOUT = 256, 3, 4, 1024, 0.1
-GRID = (49, 320)  # places and features: EfficientNet-Lite0's on images of 224 pixels
+GRID = (49, 320)  # positions and features of EfficientNet-Lite0 on images of 224 pixels
 BATCH_SIZE, WORDS, BEAM, LENGTH = 64, 5000, 3, 20
-WARM_UP = 10  # steps before the clock starts, as in the Stopwatch
+WARM_UP = 10  # steps before timing starts, as in Stopwatch
 
 
 class RandomCaptions(CaptionDataModule):
-    """Grid features of no image, with captions of random words; lengths as in COCO, 10.5 words on average."""
+    """Random grid features with captions of random words; lengths as in COCO, 10.5 words on average."""
 
     input_shape = GRID
 
@@ -63,23 +63,22 @@ class RandomCaptions(CaptionDataModule):
         self.number = images
 
     def read(self, train: bool) -> Captioned:
-        chance = torch.Generator().manual_seed(0)
-        lengths = (8 + torch.empty(self.number).exponential_(0.4, generator=chance)).long().clamp(max=LENGTH)
-        # Frequent words are more frequent, as in any language: ranks drawn from a law close to Zipf's.
-        words = (WORDS ** torch.rand(self.number, LENGTH, generator=chance)).long()
+        generator = torch.Generator().manual_seed(0)
+        lengths = (8 + torch.empty(self.number).exponential_(0.4, generator=generator)).long().clamp(max=LENGTH)
+        # Ranks from a distribution close to Zipf's law, as in natural language.
+        words = (WORDS ** torch.rand(self.number, LENGTH, generator=generator)).long()
         rows = zip(words.tolist(), lengths.tolist(), strict=True)
         return Captioned([[" ".join(f"w{word}" for word in row[:length])] for row, length in rows])
 
     def inputs(self, split: str, training: bool) -> StoredInputs:
-        chance = torch.Generator().manual_seed(1)
-        pool = torch.randn(256, *GRID, generator=chance).half()
+        pool = torch.randn(256, *GRID, generator=torch.Generator().manual_seed(1)).half()
         return StoredInputs(pool[torch.arange(len(self.rows("train" if split == "train" else "val"))) % 256])
 
 
 class Bare(nn.Module):
     """A captioner of torch's own layers."""
 
-    places: Tensor
+    positions: Tensor
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -88,17 +87,17 @@ class Bare(nn.Module):
         layer = nn.TransformerDecoderLayer(WIDTH, HEADS, HIDDEN, DROPOUT, batch_first=True, norm_first=True)
         self.decoder = nn.TransformerDecoder(layer, LAYERS, nn.LayerNorm(WIDTH))
         self.output = nn.Linear(WIDTH, vocabulary)
-        self.register_buffer("places", positional_encoding(torch.arange(LENGTH + 2.0), WIDTH))
+        self.register_buffer("positions", positional_encoding(torch.arange(LENGTH + 2.0), WIDTH))
 
     def forward(self, features: Tensor, words: Tensor) -> Tensor:
-        x = self.embedding(words) * WIDTH**0.5 + self.places[: words.shape[1]]
+        x = self.embedding(words) * WIDTH**0.5 + self.positions[: words.shape[1]]
         mask = nn.Transformer.generate_square_subsequent_mask(words.shape[1])
         logits: Tensor = self.output(self.decoder(x, self.project(features), tgt_mask=mask, tgt_is_causal=True))
         return logits
 
 
 class Counter(Stopwatch):
-    """Counts the words of the steps that are timed too."""
+    """Also counts the words of the timed steps."""
 
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
@@ -111,7 +110,7 @@ class Counter(Stopwatch):
 
 
 def bare(data: RandomCaptions, steps: int, grouped: bool) -> Rate:
-    """The loop that one would write."""
+    """Measures the loop that one would write without this project."""
     model = Bare(len(data.vocabulary)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     loader = data.train_dataloader()
@@ -134,7 +133,7 @@ def bare(data: RandomCaptions, steps: int, grouped: bool) -> Rate:
 
 
 def ours(data: RandomCaptions, steps: int) -> Rate:
-    """The trainer that `pipelines.train fit` builds."""
+    """Measures the Trainer as `pipelines.train fit` builds it."""
     model = captioner(data.vocabulary)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     configured = configure_optimizers(model, optimizer, WarmupCosine(optimizer))
@@ -172,8 +171,8 @@ def captioner(vocabulary: list[str]) -> CaptionTransformer:
     )
 
 
-class Anew:
-    """A writer that keeps no keys and values: its state is the words so far."""
+class WithoutCache:
+    """A decoder for `beam_search` without key-value cache: its state is the words so far."""
 
     def __init__(self, model: CaptionTransformer) -> None:
         self.model = model
@@ -187,28 +186,29 @@ class Anew:
 
 
 def decoding(images: int, rounds: int) -> Comparison:
-    """Beam search with and without what is kept."""
+    """Compares beam search with and without the key-value cache."""
     torch.manual_seed(0)
     model = captioner(["<pad>", "<start>", "<end>", "<unk>", *(f"w{i}" for i in range(WORDS))]).eval()
-    model.output.bias.data[END] = -1e4  # never ends: all captions have the full length
+    model.output.bias.data[END] = -1e4  # END is never chosen, so all captions have the full length
     with torch.no_grad():
         memory = model.encode(torch.randn(images, *GRID))
-    found: dict[str, Tensor] = {}
+    captions: dict[str, Tensor] = {}
 
-    def measure(name: str, writer: Any) -> Rate:
+    def measure(name: str, decoder: Any) -> Rate:
         started = Clock.now()
-        found[name], _ = beam_search(writer, memory, LENGTH, BEAM)
+        captions[name], _ = beam_search(decoder, memory, LENGTH, BEAM)
         return Rate.of(images, Clock.now() - started)
 
-    writers: dict[str, Any] = {CACHED: model, UNCACHED: Anew(model)}
-    comparison = Comparison({name: Variant(partial(measure, name, w)) for name, w in writers.items()}, rounds)
-    if not torch.equal(found[CACHED], found[UNCACHED]):
-        raise RuntimeError("Beam search writes other captions with keys and values kept than without.")
+    decoders: dict[str, Any] = {CACHED: model, UNCACHED: WithoutCache(model)}
+    variants = {name: Variant(partial(measure, name, decoder)) for name, decoder in decoders.items()}
+    comparison = Comparison(variants, rounds)
+    if not torch.equal(captions[CACHED], captions[UNCACHED]):
+        raise RuntimeError("Beam search returns different captions with and without the key-value cache.")
     return comparison
 
 
 def padding(data: CaptionDataModule, grouped: bool) -> float:
-    """Share of PAD in the batches of an epoch, of this data's lengths as they are or in random order."""
+    """Returns the fraction of PAD in the batches of an epoch, grouped by length or in random order."""
     loader = data.train_dataloader()
     assert loader.lengths is not None
     if grouped:
@@ -234,25 +234,25 @@ def print_padding(root: str, random: RandomCaptions) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(description="Words a second in training, and captions a second of beam search.")
-    parser.add_argument("--root", default="data", help="folder of the data files, COCO in it")
+    parser = argparse.ArgumentParser(description="Words per second in training, captions per second of beam search.")
+    parser.add_argument("--root", default="data", help="folder of the data sets, with COCO")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="training steps per measurement")
-    parser.add_argument("--images", type=int, default=16, help="images captioned at once by beam search")
+    parser.add_argument("--images", type=int, default=16, help="batch size of beam search")
     options = parser.parse_args(arguments)
     quiet()
     data = RandomCaptions(BATCH_SIZE * (WARM_UP + options.steps + 40))
     data.setup("fit")
-    ways: dict[str, Callable[[], Rate]] = {
+    functions: dict[str, Callable[[], Rate]] = {
         BARE: partial(bare, data, options.steps, grouped=False),
         GROUPED: partial(bare, data, options.steps, grouped=True),
         OURS: partial(ours, data, options.steps),
     }
     print_padding(options.root, data)
     with one_thread():
-        training = Comparison({name: Variant(way) for name, way in ways.items()}, options.rounds)
+        training = Comparison({name: Variant(function) for name, function in functions.items()}, options.rounds)
         print(f"\n{'training':<34}{'words/s':>9}   of the bare loop        of the {GROUPED}")
-        for name in ways:
+        for name in functions:
             against = [str(training.ratio(name, reference)) for reference in (BARE, GROUPED)]
             print(f"{name:<34}{training.rate(name):>9,.0f}   {against[0]:<24}{against[1]}", flush=True)
         print(f"\n{options.images} captions of {LENGTH} words{'':<13}captions/s   times as fast")

@@ -1,4 +1,4 @@
-"""Timing steps on a device that works on while Python has gone ahead, and what that device could do at best."""
+"""Timing on asynchronous devices, and their peak rate of matrix products."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -17,13 +17,13 @@ _SECONDS = 1.0
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until a GPU has done all that it was given; a CPU always has."""
+    """Waits for all kernels of a GPU; does nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Timer(L.Callback):
-    """Times the steps from `first` on, to the last or to step `last`, where it ends the run."""
+    """Times the steps from `first` to the last one, or to `last`, at which it ends the run."""
 
     def __init__(self, first: int = 0, last: int | None = None) -> None:
         self.first, self.last = first, last
@@ -50,14 +50,14 @@ class Timer(L.Callback):
 
 
 def name_of(device: torch.device) -> str:
-    """For a table's head."""
+    """Returns the device's name for the head of a table."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large square matrix product, the best of several seconds' worth."""
+    """Returns the FLOP/s of a large square matrix product, the best of several measurements."""
     side = _SIDE.get(device.type, 2048)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best, ends = 0.0, perf_counter() + _SECONDS
@@ -72,23 +72,23 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def flops(step: Callable[[], Any]) -> float:
-    """FLOPs of the matrix products and convolutions in a step, forward and backward."""
+    """Returns the FLOPs of the matrix products and convolutions of a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16, or float32 on a device that would only imitate it."""
+    """Returns bfloat16, or float32 on a device without bfloat16 instructions."""
     return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which Lightning runs a step of a mixed precision, or one that does nothing."""
+    """Returns the autocast context of a Lightning precision; it is disabled unless the precision is a mixed one."""
     dtype = torch.float16 if precision.startswith("16") else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision.endswith("mixed"))
 
 
 def to_device(batch: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """A batch where the model is."""
+    """Returns a batch on the device."""
     return tuple(tensor.to(device, non_blocking=True) for tensor in batch)

@@ -1,17 +1,17 @@
-"""Iterations a second of adversarial training as this project runs it, against a bare PyTorch loop of the same steps.
+"""Iterations per second of this project's adversarial training, against a bare PyTorch loop of the same steps.
 
     python -m benchmarks.gan [--root data] [--rounds R] [--steps N] [--batch_size B]
 
-Both sides take MNIST's batches from one datamodule's own loader, scale them, and make one discriminator step on real
-images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16 where the CPU has it.
-Our side is the GAN that `pipelines.train fit` trains: both losses and both accuracies, an average of the generator, a
-watch for divergence, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two checkpoint
-callbacks, the random state. The bare loop has none of them. `without average` is ours without the average, the one part
-that does work of its own.
+Both sides take MNIST's batches from the same data module's loader, scale them, and take one discriminator step on real
+images and as many fakes in one pass, and one generator step on new fakes, with Adam, in bfloat16 if the CPU has it.
+Our side is the GAN as `pipelines.train fit` trains it: both losses and both accuracies, the generator's weight average,
+the check for finite losses, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, two checkpoint
+callbacks, and the random state in checkpoints. The bare loop has none of them. `without average` is ours without the
+weight average, the only one of them that adds computation.
 
-`dcgan` is that topic's pair of networks; `mlp` a fully connected pair so small that what Lightning costs is seen.
+`dcgan` has the networks of that topic; `mlp` has fully connected ones so small that Lightning's overhead shows.
 
-What is printed besides: the Trainer's global_step after N iterations, which is N.
+It also prints the Trainer's global_step after N iterations, which is N.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import LOG_EVERY, WARM_UP, Stopwatch, Terminal, tracked
 from common.dtype_support import mixed_precision
+from common.errors import UserError
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
 from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
@@ -53,25 +54,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 class Bench:
-    """One pair of networks on one data set.
+    """Bare loop and Trainer on one pair of networks and one data set.
 
     Args:
-        data: a datamodule that is set up.
-        settings: of the GAN.
-        steps: iterations to measure.
-        folder: for the run's files.
-        loggers: of the run.
+        data: Data module, after `setup`.
+        settings: Settings of the GAN.
+        steps: Number of measured iterations.
+        folder: Folder of the run's files.
+        loggers: Loggers of the run.
     """
 
     def __init__(
         self, data: ImageDataModule, settings: dict[str, Any], steps: int, folder: Path, loggers: list[Logger]
     ) -> None:
         self.data, self.settings, self.steps, self.folder, self.loggers = data, settings, steps, folder, loggers
-        self.global_step = 0  # of the Trainer, when it stopped
-        self.iterations = 0  # that it had made then
+        self.global_step = 0  # of the Trainer after its last run
+        self.iterations = 0  # of that run
 
     def bare(self) -> Rate:
-        """The loop that one would write without Lightning."""
+        """Measures the loop that one would write without Lightning."""
         model = self._model(ema_decay=0.0)
         generator, discriminator = model.generator, model.discriminator
         optimizers = [
@@ -103,7 +104,7 @@ class Bench:
         return Rate.of(self.steps, Clock.now() - started)
 
     def ours(self, **settings: Any) -> Rate:
-        """The trainer that `pipelines.train fit` builds."""
+        """Measures the Trainer as `pipelines.train fit` builds it."""
         stopwatch = Stopwatch(self.steps)
         names = partial(ModelCheckpoint, dirpath=self.folder / "checkpoints", enable_version_counter=False)
         best = names(filename="best", monitor="val/fid")
@@ -135,21 +136,21 @@ class Bench:
 
 
 def training_data(root: str, batch_size: int) -> ImageDataModule:
-    """MNIST, or scikit-learn's digits if its files are missing."""
+    """Returns MNIST, or scikit-learn's digits if its files are missing."""
     folder = Path(root) / "MNIST" / "raw"
-    found = any((folder / name).is_file() for name in ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"))
-    if not found:
+    present = any((folder / name).is_file() for name in ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"))
+    if not present:
         print(f"No MNIST files in {root}: measuring on scikit-learn's digits, 8×8, instead.")
-    data: Callable[..., ImageDataModule] = MNIST if found else Digits
+    data: Callable[..., ImageDataModule] = MNIST if present else Digits
     return data(root=root, batch_size=batch_size, preprocessing="scale")
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(description="Iterations a second of this project's GAN and of a bare loop.")
-    parser.add_argument("--root", default="data", help="folder of the data files, MNIST in it")
+    parser = argparse.ArgumentParser(description="Iterations per second of this project's GAN and of a bare loop.")
+    parser.add_argument("--root", default="data", help="folder of the data sets, with MNIST")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--steps", type=int, default=50, help="iterations per measurement of dcgan; mlp takes 4 times as many"
+        "--steps", type=int, default=50, help="iterations per measurement of dcgan; 4 times as many for mlp"
     )
     parser.add_argument("--batch_size", type=int, default=64)
     options = parser.parse_args(arguments)
@@ -161,9 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
         for name, settings in SETTINGS.items():
             steps = options.steps * (4 if name == "mlp" else 1)
             if len(data.train_dataloader()) <= WARM_UP + steps:
-                raise ValueError(
+                raise UserError(
                     f"An epoch has {len(data.train_dataloader())} batches of {options.batch_size}, too few for "
-                    f"{WARM_UP + steps + 1}; give fewer --steps or a smaller --batch_size."
+                    f"{WARM_UP + steps + 1}; use fewer --steps or a smaller --batch_size."
                 )
             bench = Bench(data, settings, steps, Path(folder), loggers)
             variants = {

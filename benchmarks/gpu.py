@@ -1,17 +1,17 @@
-"""Everything that needs a GPU, measured in under ten minutes by one command, as one table.
+"""All measurements that need a GPU in one table, by one command in under ten minutes.
 
     python -m benchmarks.gpu [--root data] [--seeds 3] [--test] [--minutes 10] [--only ROW ...]
 
-    fast recipe     whole trainings, eager and compiled: seconds, accuracy, images/s, share of the matrix-product rate
+    fast recipe     whole trainings, eager and compiled: seconds, accuracy, images/s, fraction of the matmul rate
     ResNet-18       images/s as `fit` runs it, and of a bare channels-last loop with the same model and batches
     kNN             seconds for 10,000 queries among 50,000 images
     SimCLR          images/s (two views each)
-    GAN             batches/s of the deep convolutional one, each a step of either network
+    GAN             batches/s of dcgan, each one step of both networks
     captions        target words/s of the LSTM with attention
 
-Rows whose data files are missing take drawn images and say so; they then have a speed and no accuracy. A row that
-fails, or for which a package is missing, says why and the others go on. Rows that would begin after `--minutes` say so.
-`--cpu` goes through the rows with tiny sizes on a machine without a GPU, to see that the script works.
+Rows whose data files are missing use drawn images and say so; they have a speed but no accuracy. A row that fails, or
+whose package is missing, prints the reason, and the next one starts. No row starts after `--minutes`. `--cpu` runs all
+rows with tiny sizes on a machine without a GPU, to test the script.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
 from common.dtype_support import mixed_precision
+from common.errors import UserError
 from datamodules.files.official_files import CIFAR10_MEMBERS
 from modules.neighbors.nearest_neighbors import NearestNeighbors
 from pipelines.console.errors import user_errors
@@ -57,14 +58,14 @@ _DRAWN = ["--data", "Shapes", "--data.num_test", "100"]
 
 @dataclass
 class Bench:
-    """What the rows share.
+    """Settings of all rows, and the lines printed so far.
 
     Args:
-        device: a GPU, or a CPU to try the script.
-        root: folder of the data files.
-        seeds: trainings of the fast recipe.
-        split: whose accuracy is told, val or test.
-        tiny: whether to take sizes that a CPU can do.
+        device: A GPU, or a CPU to test the script.
+        root: Folder of the data sets.
+        seeds: Number of trainings of the fast recipe.
+        split: Split of the accuracy: val or test.
+        tiny: Use sizes small enough for a CPU.
     """
 
     device: torch.device
@@ -76,19 +77,19 @@ class Bench:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Steps before the clock starts, and steps measured."""
+        """Numbers of warm-up steps and of measured steps."""
         return (1, 2) if self.tiny else (20, 100)
 
     def cifar10(self) -> list[str]:
-        """Settings of the data: the files if they are there, else drawn images."""
+        """Returns the data arguments: CIFAR-10 if its files are present, else drawn images."""
         folder = Path(self.root) / "cifar-10-batches-py"
         if all((folder / name).is_file() for name in CIFAR10_MEMBERS) and not self.tiny:
             return ["--data.root", self.root]
         return [*_DRAWN, "--data.num_train", "640" if self.tiny else "50000"]
 
-    def tell(self, row: str, figures: str) -> None:
-        self.lines.append((row, figures))
-        print(f"{row:<28}{figures}", flush=True)
+    def report(self, row: str, results: str) -> None:
+        self.lines.append((row, results))
+        print(f"{row:<28}{results}", flush=True)
 
 
 def fast_recipe(bench: Bench) -> None:
@@ -108,30 +109,30 @@ def fast_recipe(bench: Bench) -> None:
         accuracy = (
             f"{bench.split} accuracy {views.mean():.2f} % (sd {views.std(correction=0):.2f})" if real else "drawn"
         )
-        bench.tell(
+        bench.report(
             "fast recipe, compiled" if compiled else "fast recipe",
             f"{seconds.mean():.2f} s, {accuracy}, {len(runs)} seeds, {speed:,.0f} images/s, "
-            f"{100 * speed * share:.0f} % of the matrix-product rate; warm-up {warm_up:.0f} s",
+            f"{100 * speed * share:.0f} % of the matmul rate; warm-up {warm_up:.0f} s",
         )
 
 
 def topic(bench: Bench, config: str, settings: Sequence[str]) -> tuple[Any, Any, Rate, list[Any]]:
-    """Batches a second of a topic as `fit` runs it, without checkpoints and validation.
+    """Measures batches per second of a topic as `fit` runs it, without checkpoints and validation.
 
     Returns:
-        Its model, its data, the rate, and the batches measured, on the CPU or where the data lie.
+        Its model, its data module, the rate, and a list with one training batch.
     """
     tiny = _TINY["other"] if bench.tiny else []
     built = build(*resolve(["fit", "--config", config, *settings, *tiny]))
-    model, data, given = built.model, built.datamodule, built.config["fit"]
+    model, data, config = built.model, built.datamodule, built.config["fit"]
     first, steps = bench.steps
     timer = Timer(first, first + steps)
     with TemporaryDirectory() as folder:
         trainer = L.Trainer(
             accelerator="cpu" if bench.device.type == "cpu" else "gpu",
             devices=1,
-            precision=given["trainer"]["precision"] or "32-true",
-            gradient_clip_val=given["trainer"]["gradient_clip_val"],
+            precision=config["trainer"]["precision"] or "32-true",
+            gradient_clip_val=config["trainer"]["gradient_clip_val"],
             benchmark=True,
             max_epochs=10_000,
             limit_val_batches=0,
@@ -149,15 +150,15 @@ def topic(bench: Bench, config: str, settings: Sequence[str]) -> tuple[Any, Any,
 
 
 def trainer_logs(model: L.LightningModule) -> bool:
-    """Whether TrainingHealth can watch: it knows one optimizer."""
+    """Returns whether TrainingHealth works on the model: it supports a single optimizer."""
     return bool(model.automatic_optimization)
 
 
 def resnet(bench: Bench) -> None:
-    # SGD on both sides: what Muon costs is no cost of the Trainer, and others' scripts have SGD
-    rule = ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1", "--optimizer.weight_decay", "5e-4"]
+    # SGD on both sides, as in most scripts: Muon's cost would not be the Trainer's.
+    sgd = ["--optimizer", "torch.optim.SGD", "--optimizer.lr", "0.1", "--optimizer.weight_decay", "5e-4"]
     precision = mixed_precision(bench.device)
-    model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *rule, "--trainer.precision", precision])
+    model, data, ours, _ = topic(bench, "resnet", [*bench.cifar10(), *sgd, "--trainer.precision", precision])
     device, (first, steps) = bench.device, bench.steps
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -176,7 +177,7 @@ def resnet(bench: Bench) -> None:
     synchronize(device)
     bare = Rate.of(steps, Clock.now() - started)
     size = data.batch_size
-    bench.tell(
+    bench.report(
         "ResNet-18",
         f"{ours.wall * size:,.0f} images/s, bare channels-last loop in {precision} "
         f"{bare.wall * size:,.0f}, ratio {ours.wall / bare.wall:.2f}",
@@ -192,12 +193,12 @@ def knn(bench: Bench) -> None:
     started = perf_counter()
     search.search(pixels[:queries], 100)
     synchronize(bench.device)
-    bench.tell("kNN", f"{perf_counter() - started:.2f} s for {queries:,} queries among {memory:,} images, l2, k 100")
+    bench.report("kNN", f"{perf_counter() - started:.2f} s for {queries:,} queries among {memory:,} images, l2, k 100")
 
 
 def simclr(bench: Bench) -> None:
     _, data, rate, _ = topic(bench, "simclr" if bench.tiny else "simclr_gpu", bench.cifar10())
-    bench.tell("SimCLR", f"{rate.wall * data.batch_size:,.0f} images/s, two views each")
+    bench.report("SimCLR", f"{rate.wall * data.batch_size:,.0f} images/s, two views each")
 
 
 def gan(bench: Bench) -> None:
@@ -207,13 +208,13 @@ def gan(bench: Bench) -> None:
         [] if files.is_dir() else ["--model.generator", "fully_connected", "--model.discriminator", "fully_connected"]
     )
     _, _, rate, _ = topic(bench, "dcgan", [*data, *network])
-    bench.tell("GAN", f"{rate.wall:,.1f} batches/s" + ("" if files.is_dir() else ", fully connected on drawn digits"))
+    bench.report("GAN", f"{rate.wall:,.1f} batches/s" + ("" if files.is_dir() else ", fully connected on drawn digits"))
 
 
 def captions(bench: Bench) -> None:
     _, _, rate, batches = topic(bench, "caption_lstm", [])
     words = sum(int((tokens[:, 1:] != 0).sum()) for _, tokens in batches) / len(batches)
-    bench.tell("captions", f"{rate.wall * words:,.0f} words/s, {words:.0f} a batch, on drawn scenes")
+    bench.report("captions", f"{rate.wall * words:,.0f} words/s, {words:.0f} a batch, on drawn scenes")
 
 
 ROWS: dict[str, Callable[[Bench], None]] = {
@@ -227,33 +228,33 @@ ROWS: dict[str, Callable[[Bench], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    parser = argparse.ArgumentParser(description="All that needs a GPU, as one table.")
-    parser.add_argument("--root", default="data", help="folder of the data files")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of the fast recipe")
-    parser.add_argument("--test", action="store_true", help="accuracy on the test images, not those held out")
-    parser.add_argument("--minutes", type=float, default=10, help="no row begins later than this")
+    parser = argparse.ArgumentParser(description="All measurements that need a GPU, as one table.")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings of the fast recipe")
+    parser.add_argument("--test", action="store_true", help="evaluate on test instead of validation images")
+    parser.add_argument("--minutes", type=float, default=10, help="no row starts later than this")
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--cpu", action="store_true", help="tiny sizes on a CPU, to try the script")
+    parser.add_argument("--cpu", action="store_true", help="tiny sizes on a CPU, to test the script")
     options = parser.parse_args(arguments)
     with user_errors():
         if not options.cpu and not torch.cuda.is_available():
-            raise ValueError("There is no GPU here that torch can use; run this on a machine with one, or give --cpu.")
+            raise UserError("There is no GPU that torch can use; run this on a machine with one, or set --cpu.")
         quiet()
         device = torch.device("cpu" if options.cpu else "cuda")
         bench = Bench(device, options.root, options.seeds, "test" if options.test else "val", options.cpu)
         dtype = fast_dtype(device)
         print(f"{name_of(device)}, torch {torch.__version__}, lightning {L.__version__}")
         rate, kind = matmul_rate(device, dtype), str(dtype).removeprefix("torch.")
-        bench.tell("matrix products", f"{rate / 1e12:,.2f} TFLOP/s in {kind}")
-        began = perf_counter()
+        bench.report("matrix products", f"{rate / 1e12:,.2f} TFLOP/s in {kind}")
+        started = perf_counter()
         for name in options.only:
-            if perf_counter() - began > 60 * options.minutes:
-                bench.tell(name, f"not measured: {options.minutes:g} minutes are over")
+            if perf_counter() - started > 60 * options.minutes:
+                bench.report(name, f"not measured: {options.minutes:g} minutes are over")
                 continue
             try:
                 ROWS[name](bench)
-            except (Exception, SystemExit) as error:  # one row must not cost the others
-                bench.tell(name, f"not measured: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            except (Exception, SystemExit) as error:  # the other rows go on
+                bench.report(name, f"not measured: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
     return bench.lines
 
 

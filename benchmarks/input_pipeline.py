@@ -1,15 +1,14 @@
-"""Images a second of the input pipeline: pad by 4, random crop, horizontal flip, standardize; shuffled batches.
+"""Images per second of the input pipeline: pad by 4, random crop, horizontal flip, standardize; shuffled batches.
 
     python -m benchmarks.input_pipeline [--root data] [--images N] [--rounds R] [--batch_size B]
 
-All variants get the same 50,000 CIFAR-10 training images in memory (drawn Shapes if the files are not there) and give
-float32 batches that are ready for a model. Measured is the time from the first batch on until N images have come, so
-starting worker processes and reading files are left out; a variant that is done in less than 0.3 s goes on until then.
-Before that each variant's batches are checked: shape, range, and mean and standard deviation, which must agree with
-torchvision's.
+All variants get the same 50,000 CIFAR-10 training images in memory (drawn Shapes if the files are missing) and return
+float32 batches ready for a model. Timing runs from the first batch until N images have been returned, for at least
+0.3 s, so starting worker processes and reading files are left out. First, the batches of all variants are checked:
+shape, range, and mean and standard deviation, which must agree with torchvision's.
 
-`torchvision, whole batches` draws one crop and one flip for the whole batch: less augmentation than all others do.
-`ours without augmentation` is what shuffling and standardizing alone allow.
+`torchvision, whole batches` draws one crop and one flip for the whole batch: less augmentation than the others.
+`ours without augmentation` only shuffles and standardizes.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or albumentations asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or albumentations looks for a newer version online
 
 import albumentations as A
 import torch
@@ -29,6 +28,7 @@ from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
+from common.errors import UserError
 from datamodules import CIFAR10, ImageDataModule, Shapes
 from datamodules.files.official_files import CIFAR10_MEMBERS
 
@@ -37,13 +37,13 @@ REFERENCE = "torchvision, 0 workers"
 TWO_WORKERS = "torchvision, 2 workers"
 PIPELINE = [{"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
 
-_SHORTEST = 0.3  # seconds by the wall that a measurement takes at least
+_SHORTEST = 0.3  # minimum wall time of a measurement, in seconds
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class InMemory(datasets.CIFAR10):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's data set, with its own per-image code, around images (N, C, H, W) uint8 that are read already."""
+    """torchvision's data set, with its own per-image code, of images (N, C, H, W) uint8 in memory."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Callable[..., Any]) -> None:
         self.data = images.permute(0, 2, 3, 1).contiguous().numpy()
@@ -52,14 +52,14 @@ class InMemory(datasets.CIFAR10):  # type: ignore[misc]  # torchvision has no ty
 
 
 class ByAlbumentations(InMemory):
-    """The same for albumentations, which takes arrays: (H, W, C) in, as its documentation shows it."""
+    """The same for albumentations, which takes arrays (H, W, C), as in its documentation."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(image=self.data[index])["image"], self.targets[index]
 
 
 class Ours:
-    """Our datamodule as a trainer uses it."""
+    """This project's data module as a Trainer uses it."""
 
     def __init__(self, data: ImageDataModule) -> None:
         data.setup("fit")
@@ -90,8 +90,8 @@ class WholeBatches:
 
 
 def main(arguments: Sequence[str] | None = None) -> Comparison:
-    parser = argparse.ArgumentParser(description="Images a second of the input pipeline.")
-    parser.add_argument("--root", default="data", help="folder of the data files")
+    parser = argparse.ArgumentParser(description="Images per second of the input pipeline.")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--images", type=int, default=10_000, help="images per measurement")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch_size", type=int, default=128)
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> Comparison:
 
 
 def build(root: str, num_images: int, batch_size: int) -> dict[str, Batches]:
-    """All variants over the same images."""
+    """Returns all variants on the same images."""
     settings: dict[str, Any] = {"root": root, "val_fraction": 0.0, "batch_size": batch_size}
     source = CIFAR10(**settings)
     kind: Callable[..., ImageDataModule] = CIFAR10
@@ -162,10 +162,10 @@ def build(root: str, num_images: int, batch_size: int) -> dict[str, Batches]:
 
 
 def check(pipelines: dict[str, Batches], num_images: int, lowest: float, highest: float) -> None:
-    """Compares what the variants give with what torchvision gives.
+    """Compares the batches of the variants with torchvision's.
 
     Raises:
-        AssertionError: another shape or type, a value that no pixel can have, or another mean or standard deviation.
+        AssertionError: If shape, dtype, mean or standard deviation differ, or a value is out of the range of pixels.
     """
     first: dict[str, Tensor] = {}
     for name, batches in pipelines.items():
@@ -182,17 +182,17 @@ def check(pipelines: dict[str, Batches], num_images: int, lowest: float, highest
     assert abs(float(center.mean())) < 0.25, f"torchvision's images have mean {center.mean()}"
     assert 0.7 < float(center.std()) < 1.3, f"torchvision's images have standard deviation {center.std()}"
     for name, images in first.items():
-        found = images if "without" not in name else images[..., PADDING:-PADDING, PADDING:-PADDING]
-        wanted = reference if "without" not in name else center
-        for figure in (torch.mean, torch.std):
-            difference = abs(float(figure(found)) - float(figure(wanted)))
-            assert difference < 0.05, f"{name}: {figure.__name__} is {difference:.3f} away from torchvision's"
+        compared = images if "without" not in name else images[..., PADDING:-PADDING, PADDING:-PADDING]
+        expected = reference if "without" not in name else center
+        for statistic in (torch.mean, torch.std):
+            difference = abs(float(statistic(compared)) - float(statistic(expected)))
+            assert difference < 0.05, f"{name}: {statistic.__name__} differs from torchvision's by {difference:.3f}"
         assert images.min() > lowest - 1e-3, f"{name}: a value of {images.min()}"
         assert images.max() < highest + 1e-3, f"{name}: a value of {images.max()}"
 
 
 def measure(batches: Batches, num_images: int) -> Rate:
-    """Images a second, from the first batch on, over as many epochs as it takes."""
+    """Returns images per second, from the first batch of each epoch, over as many epochs as needed."""
     done, cpu, wall = 0, 0.0, 0.0
     while done < num_images or wall < _SHORTEST:
         iterator = iter(batches)
@@ -205,7 +205,7 @@ def measure(batches: Batches, num_images: int) -> Rate:
             if done >= num_images and wall + (now - started).wall >= _SHORTEST:
                 break
         if done == before:
-            raise ValueError(f"An epoch has one batch only, of {first} images; give more images or a smaller batch.")
+            raise UserError(f"An epoch has a single batch of {first} images; use more images or a smaller batch.")
         cpu, wall = cpu + (now - started).cpu, wall + (now - started).wall
     return Rate.of(done, Clock(cpu, wall))
 
@@ -217,8 +217,8 @@ def report(comparison: Comparison) -> None:
         print(f"{name:<28}{comparison.rate(name):>10,.0f}   {to_reference:<26}{to_workers}")
     if comparison.ratio(TWO_WORKERS, REFERENCE).median < 1.3:
         print(
-            "Two workers gained little, so other programs were using the cores (or there are fewer than two): the last "
-            "column is too high, and its smallest values come nearest to the truth."
+            "Two workers were hardly faster than none, so the cores were busy (or there are fewer than two): the last "
+            "column is too high, and its smallest values are the most accurate."
         )
 
 

@@ -1,17 +1,17 @@
-"""Images a second of the convolutional topics as `pipelines.train fit` runs them, against a bare PyTorch loop.
+"""Images per second of the convolutional topics as `pipelines.train fit` runs them, against a bare PyTorch loop.
 
     python -m benchmarks.networks [--root data] [--rounds R] [--steps N] [--models small convnet wide resnet]
 
-The bare loop is what one writes without this project: the same model in channels-last and, where the CPU has
-it, bfloat16, the same optimizer, torchvision's transforms (pad and crop, mirror, to tensor, normalize) on each image,
-and a DataLoader with two workers. It has no figures, no logs and no checkpoints; our side has all of them.
-`kept memory` is the bare loop in a process that holds on to freed memory as ours does
-(`pipelines/run/allocator.py`): what is left is the loader's and the Trainer's.
+The bare loop is what one writes without this project: the same model in channels-last and, if the CPU has it, bfloat16,
+the same optimizer, torchvision's transforms (pad and crop, flip, to tensor, normalize) on each image, and a DataLoader
+with two workers. It has no metrics, logs or checkpoints; our side has all of them. `kept memory` is the bare loop in a
+process that keeps freed memory as ours does (`pipelines/run/allocator.py`), which leaves the difference of loader and
+Trainer.
 
-`small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' own networks;
-`wide` is the convnet of 64 to 256 channels, with three times the arithmetic of the topic's.
+`small` is a convnet so light that the loader is the bottleneck; `convnet` and `resnet` are the topics' networks;
+`wide` is a convnet of 64 to 256 channels, with three times the FLOPs of the topic's.
 
-Each measurement is a process of its own, by wall time, with two threads; the variants take turns.
+Each measurement is a separate process, by wall time, with two threads; the variants run in turn.
 """
 
 import argparse
@@ -53,7 +53,7 @@ BARE, KEPT, OURS = "bare loop", "bare loop, kept memory", "this project"
 
 
 def of_topic(config: str) -> Classifier:
-    """The network for CIFAR-10 that `--config` means, by a topic's name or a YAML file."""
+    """Returns the network for CIFAR-10 of a topic or YAML file."""
     model = yaml.safe_load(find_config(config).read_text())["model"]
     network: Classifier = locate(model["class_path"])((3, 32, 32), 10, **model["init_args"])  # type: ignore[operator]
     return network
@@ -66,11 +66,11 @@ MODELS: dict[str, Callable[[], Classifier]] = {
     "resnet": partial(of_topic, "resnet"),
 }
 BATCH_SIZE = 256
-WARM_UP = 10  # steps before the clock starts, as in the Stopwatch
+WARM_UP = 10  # steps before timing starts, as in Stopwatch
 
 
 def measure(variant: str, model_name: str, root: str, steps: int) -> float:
-    """Images a second of one variant, in this process."""
+    """Returns images per second of one variant, in this process."""
     if variant != BARE:
         keep_freed_memory()
     quiet()
@@ -78,8 +78,8 @@ def measure(variant: str, model_name: str, root: str, steps: int) -> float:
 
 
 def bare(model: Classifier, root: str, steps: int) -> float:
-    """The loop that one would write, with torchvision's images."""
-    from torchvision import transforms  # a second of start-up that our side need not wait for
+    """Measures the loop that one would write, with torchvision's transforms."""
+    from torchvision import transforms  # takes a second to import, which our side does not need
 
     from benchmarks.input_pipeline import InMemory
 
@@ -106,7 +106,7 @@ def bare(model: Classifier, root: str, steps: int) -> float:
 
 
 def ours(model: Classifier, root: str, steps: int) -> float:
-    """The trainer that `pipelines.train fit` builds."""
+    """Measures the Trainer as `pipelines.train fit` builds it."""
     optimizer = optimizer_of(model)
     configured = configure_optimizers(model, optimizer, WarmupCosine(optimizer))
     model.configure_optimizers = lambda: configured  # type: ignore
@@ -134,11 +134,11 @@ def optimizer_of(model: Classifier) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
 
-def in_a_process(variant: str, model_name: str, root: str, steps: int) -> Rate:
-    """What `measure` gives in a process of its own."""
-    words = ["--measure", variant, "--models", model_name, "--root", root, "--steps", str(steps)]
-    command = [sys.executable, "-m", "benchmarks.networks", *words]
-    # torch is imported before `keep_freed_memory` here, so what that sets for torch is set from outside.
+def in_subprocess(variant: str, model_name: str, root: str, steps: int) -> Rate:
+    """Returns the result of `measure` in a separate process."""
+    options = ["--measure", variant, "--models", model_name, "--root", root, "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.networks", *options]
+    # In the process torch is imported before `keep_freed_memory`, so its environment variable is set here.
     environment = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0" if variant == BARE else "1"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
     if finished.returncode:
@@ -148,10 +148,10 @@ def in_a_process(variant: str, model_name: str, root: str, steps: int) -> Rate:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(description="Images a second of the convolutional topics and of a bare loop.")
-    parser.add_argument("--root", default="data", help="folder of the data files, CIFAR-10 in it")
+    parser = argparse.ArgumentParser(description="Images per second of the convolutional topics and of a bare loop.")
+    parser.add_argument("--root", default="data", help="folder of the data sets, with CIFAR-10")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40, help="steps per measurement; resnet takes a quarter of them")
+    parser.add_argument("--steps", type=int, default=40, help="steps per measurement; a quarter for resnet")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--measure", choices=(BARE, KEPT, OURS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     for model in options.models:
         steps = options.steps // 4 if model == "resnet" else options.steps
         variants = {
-            name: Variant(partial(in_a_process, name, model, options.root, steps), by_wall=True)
+            name: Variant(partial(in_subprocess, name, model, options.root, steps), by_wall=True)
             for name in (BARE, KEPT, OURS)
         }
         comparisons[model] = comparison = Comparison(variants, options.rounds)

@@ -1,14 +1,13 @@
-"""SimCLR's two views of an image, and NT-Xent, against what one would write or install otherwise.
+"""Speed of SimCLR's pairs of views and of NT-Xent, against torchvision and lightly.
 
     python -m benchmarks.simclr [--root data] [--images N] [--rounds R] [--batch_size B] [--threads T]
 
-views      images a second of which two views are made, shuffled and standardized: torchvision's RandomResizedCrop,
-           RandomHorizontalFlip, ColorJitter, RandomGrayscale, ToTensor and Normalize on each image twice, in a
-           DataLoader with none and with two workers, against our batches on one thread (--threads); CIFAR-10, or
-           drawn Shapes if its files are not there. By wall time, from the first batch on.
-NT-Xent    forward and backward passes a second at 2N = 1024 and d = 128, by CPU time on one thread, against lightly's
-           loss, which is no requirement of the project and left out if it is not installed. Before that both values and
-           gradients are compared.
+views      images per second, shuffled, two standardized views of each: torchvision's RandomResizedCrop,
+           RandomHorizontalFlip, ColorJitter, RandomGrayscale, ToTensor and Normalize twice on each image, in a
+           DataLoader with no and with two workers, against our batches on one thread (--threads); CIFAR-10, or drawn
+           Shapes if its files are missing. By wall time, from the first batch on.
+NT-Xent    forward and backward passes per second at 2N = 1024 and D = 128, by CPU time on one thread, against
+           lightly's loss, which is left out if lightly is not installed. First, values and gradients are compared.
 """
 
 import argparse
@@ -32,16 +31,16 @@ from pipelines.run.allocator import keep_freed_memory
 
 NO_WORKERS, TWO_WORKERS, OURS = "torchvision, 0 workers", "torchvision, 2 workers", "ours"
 LIGHTLY = "lightly"
-_IMAGES, _WIDTH, _PASSES = 512, 128, 20  # N and d of NT-Xent, and passes of one measurement
+_IMAGES, _WIDTH, _PASSES = 512, 128, 20  # N and D of NT-Xent, and passes per measurement
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser = argparse.ArgumentParser(description="Speed of two views and of NT-Xent.")
-    parser.add_argument("--root", default="data", help="folder of the data files")
-    parser.add_argument("--images", type=int, default=5_000, help="images of one measurement")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--images", type=int, default=5_000, help="images per measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=1, help="threads of our views")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads of our views")
     options = parser.parse_args(arguments)
     comparisons = {"views": views(options), "NT-Xent": nt_xent(options.rounds)}
     report("views", "images/s", comparisons["views"], (NO_WORKERS, TWO_WORKERS))
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
 
 
 def views(options: argparse.Namespace) -> Comparison:
-    """Images a second, of each of which two views are made."""
+    """Compares images per second, two views of each."""
     present = all(
         (CIFAR10(root=options.root).root / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_MEMBERS
     )
@@ -70,7 +69,7 @@ def views(options: argparse.Namespace) -> Comparison:
 
 
 class Twice:
-    """torchvision's transforms on one image, two times over: (2, 3, 32, 32)."""
+    """Applies torchvision's transforms twice to an image; returns (2, 3, 32, 32)."""
 
     def __init__(self, data: ImageDataModule) -> None:
         scale, shift = (data.preprocessing.fitted[name].flatten() for name in ("scale", "shift"))
@@ -91,7 +90,7 @@ class Twice:
 
 
 def by_image(data: ImageDataModule, twice: Twice, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """What one would write with torchvision."""
+    """Returns the loader that one would write with torchvision."""
     images = InMemory(*data.splits["train"], twice)
     return DataLoader(
         images, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
@@ -99,7 +98,7 @@ def by_image(data: ImageDataModule, twice: Twice, batch_size: int, workers: int)
 
 
 def images_a_second(batches: Iterable[tuple[Tensor, Tensor]], options: argparse.Namespace, threads: int) -> Rate:
-    """From the first batch on, so that starting workers is left out."""
+    """Returns images per second from the first batch on, without the start of workers."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -117,15 +116,15 @@ def check(batches: dict[str, tuple[Tensor, Tensor]]) -> None:
     """Compares shape, mean and standard deviation of the views.
 
     Raises:
-        AssertionError: views that differ by more than chance.
+        AssertionError: If shape or dtype differ, or the statistics by more than chance.
     """
-    (theirs, _), (mine, _) = batches[NO_WORKERS], batches[OURS]
-    assert mine.shape == theirs.shape and mine.dtype == theirs.dtype, "the batches differ in kind"
-    assert abs(mine.mean() - theirs.mean()) < 0.25 and abs(mine.std() - theirs.std()) < 0.25, "the views differ"
+    (theirs, _), (ours, _) = batches[NO_WORKERS], batches[OURS]
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype, "the batches differ in shape or dtype"
+    assert abs(ours.mean() - theirs.mean()) < 0.25 and abs(ours.std() - theirs.std()) < 0.25, "the views differ"
 
 
 def nt_xent(rounds: int) -> Comparison:
-    """Forward and backward passes a second."""
+    """Compares forward and backward passes per second."""
     torch.manual_seed(0)
     first, second = (torch.randn(_IMAGES, _WIDTH, requires_grad=True) for _ in range(2))
     losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {OURS: NTXent(0.5)}
@@ -134,7 +133,7 @@ def nt_xent(rounds: int) -> Comparison:
 
         losses[LIGHTLY] = NTXentLoss(temperature=0.5)
     except ImportError:
-        print("lightly is not installed and left out; pip install lightly, in an environment of its own, to compare.")
+        print("lightly is not installed, so it is left out; to compare, pip install lightly in a separate environment.")
 
     def passes(loss: Callable[[Tensor, Tensor], Tensor]) -> Rate:
         started = Clock.now()
@@ -155,10 +154,10 @@ def nt_xent(rounds: int) -> Comparison:
 
 
 def report(title: str, unit: str, comparison: Comparison, references: Sequence[str]) -> None:
-    known = [name for name in references if name in comparison.variants]
-    print(f"\n{title:<24}{unit:>10}   " + "".join(f"× {name:<26}" for name in known))
+    present = [name for name in references if name in comparison.variants]
+    print(f"\n{title:<24}{unit:>10}   " + "".join(f"× {name:<26}" for name in present))
     for name in comparison.variants:
-        ratios = (f"{comparison.ratio(name, other)!s:<28}" for other in known)
+        ratios = (f"{comparison.ratio(name, other)!s:<28}" for other in present)
         print(f"{name:<24}{comparison.rate(name):>10,.1f}   " + "".join(ratios))
 
 

@@ -1,11 +1,11 @@
-"""What the local engine costs for each trial, beyond the trial's own process, once 200 trials are finished.
+"""Overhead of the local engine per trial, beyond the trial's own process, with 200 trials finished.
 
     python -m benchmarks.sweep_overhead [--rounds R] [--trials N]
 
-A trial is a process that writes one value of the metric and ends. In each round N of them run one at a time, once
+A trial is a process that writes one value of the metric and exits. In each round N of them run one at a time, once
 started by a bare subprocess.run and once by a sweep with 200 finished trials; the difference of the two times, divided
-by N, is what the engine takes to choose the point, write the journal, notice the end and print the line. Choosing is
-what differs: by chance, or by TPE from all that was tried.
+by N, is the time that the engine takes to choose the parameters, write the journal, notice the exit and print the line.
+The methods differ in how they choose: at random, or by TPE from all finished trials.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _PARAMETERS = {
 
 
 def overhead(method: str, trials: int, root: Path) -> float:
-    """Seconds per trial that a sweep of one method takes on top of its trials' processes."""
+    """Returns the seconds per trial that a sweep of one method takes beyond the trials' processes."""
     command = [sys.executable, "-S", "-c", _TRIAL]
     metric = {"name": "val/accuracy", "goal": "maximize"}
     file = root / f"{method}.yaml"
@@ -68,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, list[float]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=30)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     seconds: dict[str, list[float]] = {"random": [], "bayes": []}
     with TemporaryDirectory() as folder:
-        for _ in range(given.rounds):
+        for _ in range(options.rounds):
             for method, measured in seconds.items():
-                measured.append(overhead(method, given.trials, Path(folder)))
+                measured.append(overhead(method, options.trials, Path(folder)))
     for method, measured in seconds.items():
         print(f"{method:<7} {median(measured):.3f} s a trial ({min(measured):.3f} to {max(measured):.3f})")
     return seconds

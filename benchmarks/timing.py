@@ -1,10 +1,10 @@
-"""What the benchmarks share: alternating rounds, and ratios taken within a round.
+"""Timing shared by the benchmarks: alternating rounds, and ratios within a round.
 
-On a machine with other work to do, absolute figures drift from minute to minute. So all variants run in turn, A, B, C,
-A, B, C, …, in one process, and what is compared is the ratio within each round: its median, smallest and largest.
+On a machine with other load, absolute rates drift from minute to minute. So all variants run in turn, A, B, C, A, B, C,
+…, in one process, and the result is the ratio within each round: its median, smallest and largest value.
 
-A rate is per second of CPU time of this process, which other programs hardly disturb; a variant with worker processes
-is counted by wall time, and so is every comparison with it.
+Rates are per second of CPU time of this process, which other programs hardly affect; a variant with worker processes is
+measured by wall time, and so is every comparison with it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +15,12 @@ from time import perf_counter, process_time
 
 import torch
 
+from common.errors import UserError
+
 
 @dataclass(frozen=True)
 class Clock:
-    """A moment, or the time between two: CPU seconds of this process and seconds by the wall."""
+    """A point in time or a duration: CPU time of this process and wall time, in seconds."""
 
     cpu: float
     wall: float
@@ -33,27 +35,27 @@ class Clock:
 
 @dataclass(frozen=True)
 class Rate:
-    """Things (images, steps) a second, by both clocks."""
+    """Images, steps or other items per second, by both clocks."""
 
     cpu: float
     wall: float
 
     @staticmethod
-    def of(things: int, time: Clock) -> "Rate":
-        return Rate(things / max(time.cpu, 1e-9), things / max(time.wall, 1e-9))
+    def of(count: int, time: Clock) -> "Rate":
+        return Rate(count / max(time.cpu, 1e-9), count / max(time.wall, 1e-9))
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Median, smallest and largest of one figure over the rounds."""
+class Summary:
+    """Median, smallest and largest value over the rounds."""
 
     median: float
     smallest: float
     largest: float
 
     @staticmethod
-    def of(values: list[float]) -> "Figures":
-        return Figures(median(values), min(values), max(values))
+    def of(values: list[float]) -> "Summary":
+        return Summary(median(values), min(values), max(values))
 
     def __str__(self) -> str:
         return f"{self.median:6.2f} ({self.smallest:.2f}-{self.largest:.2f})"
@@ -61,11 +63,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to do the job.
+    """One implementation that is compared.
 
     Attributes:
-        measure: does it once and says how fast it was.
-        by_wall: whether it has processes of its own, whose work the CPU time of this one does not show.
+        measure: Function that runs it once and returns its rate.
+        by_wall: Whether it is measured by wall time, because it starts processes whose CPU time is not counted.
     """
 
     measure: Callable[[], Rate]
@@ -73,19 +75,19 @@ class Variant:
 
 
 class Comparison:
-    """Rates of some variants over alternating rounds.
+    """Measures the rates of variants over alternating rounds.
 
     Args:
-        variants: by name; each round runs them in this order.
-        rounds: how many, at least 1.
+        variants: Variants by name; each round runs them in this order.
+        rounds: Number of rounds, ≥ 1.
 
     Raises:
-        ValueError: no round asked for.
+        ValueError: If there are no rounds.
     """
 
     def __init__(self, variants: Mapping[str, Variant], rounds: int) -> None:
         if rounds < 1:
-            raise ValueError(f"rounds is {rounds}; give at least 1.")
+            raise UserError(f"rounds is {rounds}; it must be at least 1.")
         self.variants = dict(variants)
         self.rates: dict[str, list[Rate]] = {name: [] for name in variants}
         for _ in range(rounds):
@@ -93,20 +95,20 @@ class Comparison:
                 self.rates[name].append(variant.measure())
 
     def rate(self, name: str) -> float:
-        """Median rate of a variant."""
+        """Returns the median rate of a variant."""
         by_wall = self.variants[name].by_wall
         return median(rate.wall if by_wall else rate.cpu for rate in self.rates[name])
 
-    def ratio(self, name: str, reference: str, by_wall: bool = False) -> Figures:
-        """How many times as fast as `reference` a variant is, round by round."""
+    def ratio(self, name: str, reference: str, by_wall: bool = False) -> Summary:
+        """Returns the rate of a variant divided by that of `reference`, within each round."""
         by_wall = by_wall or self.variants[name].by_wall or self.variants[reference].by_wall
         pairs = zip(self.rates[name], self.rates[reference], strict=True)
-        return Figures.of([mine.wall / its.wall if by_wall else mine.cpu / its.cpu for mine, its in pairs])
+        return Summary.of([one.wall / other.wall if by_wall else one.cpu / other.cpu for one, other in pairs])
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread, so that CPU time and speed say the same."""
+    """Runs torch on one thread, so that CPU time measures speed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,21 +1,21 @@
-"""Steps a second of Lightning as this project runs it, against a bare PyTorch loop with the same model and batches.
+"""Steps per second of Lightning as this project runs it, against a bare PyTorch loop with the same model and batches.
 
     python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N]
 
-Both sides take their batches of 128 from one datamodule's own loader, standardize them, compute the same loss and step
-the same optimizer (SGD with momentum). The Lightning side has what `pipelines.train fit` gives a run: figures of
-training, metrics.csv, an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint
-callbacks and the random state. The bare loop has nothing: no figures, no logs, no checkpoints.
+Both sides take batches of 128 from the same data module's loader, standardize them, compute the same loss and step the
+same optimizer (SGD with momentum). The Lightning side has all of `pipelines.train fit`: training metrics, metrics.csv,
+an offline W&B run (if wandb is installed), the progress bar, TrainingHealth, two checkpoint callbacks and the random
+state. The bare loop has no metrics, logs or checkpoints.
 
-Measured are N steps in the middle of one long epoch, so starting up, validation, checkpoints and the end of the epoch
-are left out; logging, once every 50 steps, is in. `linear` is softmax regression, whose step takes about a millisecond,
-so that what Lightning costs is seen at its worst; `convnet` is a small network whose step takes 50 to 150 ms.
+N steps in the middle of one long epoch are measured, without startup, validation, checkpoints and the end of the epoch
+but with logging, once every 50 steps. `linear` is softmax regression, whose step takes about a millisecond, the worst
+case for Lightning's overhead; `convnet` is a small network whose step takes 50 to 150 ms.
 
-`Lightning alone` is a Trainer with nothing switched on, around a module that returns its loss and does nothing else:
-what is left of the bare loop's speed there is all that a project on Lightning can have.
+`Lightning alone` is a Trainer with everything switched off, on a module that only returns its loss: an upper bound of
+the speed of any project on Lightning.
 
-`chunks of 50` goes round that: each batch that the Trainer sees is a list of 50, and the module takes the 50 steps for
-itself, by manual optimization. Nothing else is switched on there either. docs/fast_recipe.md says why no topic does so.
+`chunks of 50` passes the Trainer a list of 50 batches as one batch, for which the module takes 50 steps by manual
+optimization, with everything else switched off. docs/fast_recipe.md says why no topic does so.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from callbacks import TrainingHealth
+from common.errors import UserError
 from datamodules import CIFAR10, ImageDataModule, Shapes
 from datamodules.files.official_files import CIFAR10_MEMBERS
 from modules import SoftmaxRegression
@@ -50,7 +51,7 @@ from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 
 LOG_EVERY = 50
-WARM_UP = 10  # steps before the clock starts
+WARM_UP = 10  # steps before timing starts
 BARE, OURS, ALONE, CHUNKS = "bare loop", "Lightning as we run it", "Lightning alone", "chunks of 50"
 CHUNK = 50  # batches
 
@@ -79,7 +80,7 @@ class Convnet(Classifier):
 
 
 class Alone(L.LightningModule):
-    """A model as the shortest LightningModule that trains it."""
+    """A minimal LightningModule around a model."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -97,8 +98,8 @@ class InChunks(Alone):
     """A model that takes many steps in one `training_step`.
 
     Args:
-        model: to train.
-        preprocess: what the datamodule does with a batch.
+        model: Model to train.
+        preprocess: Function of the data module that preprocesses a batch.
     """
 
     def __init__(self, model: Classifier, preprocess: Callable[[Any, int], tuple[Tensor, Tensor]]) -> None:
@@ -117,7 +118,7 @@ class InChunks(Alone):
 
 
 class Stopwatch(L.Callback):
-    """Stops the run after `steps` steps that follow the first `WARM_UP`, and says how long they took."""
+    """Times `steps` steps after the first `WARM_UP`, then stops the run."""
 
     def __init__(self, steps: int) -> None:
         self.first, self.last = WARM_UP, WARM_UP + steps
@@ -133,14 +134,14 @@ class Stopwatch(L.Callback):
 
 
 class Bench:
-    """One model and its data, run in all three ways.
+    """Runs a model on its data in all variants.
 
     Args:
-        data: a datamodule that is set up.
-        new_model: makes the model; the same weights each time.
-        steps: to measure.
-        folder: for the run's files.
-        loggers: of the run.
+        data: Data module, after `setup`.
+        new_model: Function that returns the model, with the same weights each time.
+        steps: Number of measured steps.
+        folder: Folder of the run's files.
+        loggers: Loggers of the run.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Bench:
         self.data, self.new_model, self.steps, self.folder, self.loggers = data, new_model, steps, folder, loggers
 
     def bare(self) -> Rate:
-        """The loop that one would write without Lightning."""
+        """Measures the loop that one would write without Lightning."""
         model = self.new_model()
         optimizer = optimizer_of(model)
         self.data.trainer = None
@@ -171,7 +172,7 @@ class Bench:
         return Rate.of(self.steps, Clock.now() - started)
 
     def ours(self) -> Rate:
-        """The trainer that `pipelines.train fit` builds."""
+        """Measures the Trainer as `pipelines.train fit` builds it."""
         model = self.new_model()
         model.configure_optimizers = lambda: optimizer_of(model)  # type: ignore[method-assign]  # as the CLI does
         checkpoints = self.folder / "checkpoints"
@@ -192,12 +193,12 @@ class Bench:
             return self._fit(trainer, model)
 
     def alone(self) -> Rate:
-        """Lightning with nothing switched on."""
+        """Measures Lightning with everything switched off."""
         trainer = self._trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[])
         return self._fit(trainer, Alone(self.new_model()))
 
     def chunks(self) -> Rate:
-        """Lightning with nothing switched on, which sees one batch where there are 50."""
+        """Measures Lightning with everything switched off and 50 batches passed as one."""
         trainer = self._trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[])
         self.stopwatch.first, self.stopwatch.last = 1, 1 + max(1, self.steps // CHUNK)
         self.data.trainer = None
@@ -232,7 +233,7 @@ class Bench:
 
 
 class Terminal(io.StringIO):
-    """Takes what a progress bar draws, as a terminal would, and forgets it."""
+    """A terminal that discards the output of the progress bar."""
 
     def isatty(self) -> bool:
         return True
@@ -246,8 +247,8 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(description="Steps a second of this project's trainer and of a bare loop.")
-    parser.add_argument("--root", default="data", help="folder of the data files")
+    parser = argparse.ArgumentParser(description="Steps per second of this project's Trainer and of a bare loop.")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=300, help="steps per measurement of the linear model")
     parser.add_argument("--convnet_steps", type=int, default=50, help="steps per measurement of the convnet")
@@ -278,29 +279,29 @@ def seeded(new_model: Callable[[], Classifier]) -> Classifier:
 
 
 def training_data(root: str, batch_size: int, steps: int) -> ImageDataModule:
-    """CIFAR-10, or drawn images if its files are missing, with at least `steps` batches in an epoch."""
+    """Returns CIFAR-10, or Shapes if its files are missing, with at least `steps` batches in an epoch."""
     data: ImageDataModule = CIFAR10(root=root, batch_size=batch_size)
     if not all((data.root / "cifar-10-batches-py" / name).is_file() for name in CIFAR10_MEMBERS):
         print(f"No CIFAR-10 files in {root}: measuring on drawn Shapes images instead.")
         data = Shapes(num_train=steps * batch_size, num_test=10, batch_size=batch_size, val_fraction=0.0)
     data.setup("fit")
     if len(data.train_dataloader()) < steps:
-        raise ValueError(
+        raise UserError(
             f"An epoch has {len(data.train_dataloader())} batches of {batch_size}, too few for {steps} steps of which "
-            f"{WARM_UP} are not measured; give fewer --steps or a smaller --batch_size."
+            f"{WARM_UP} are not measured; use fewer --steps or a smaller --batch_size."
         )
     return data
 
 
 @contextmanager
 def tracked(folder: Path) -> Iterator[list[Logger]]:
-    """The loggers of a run, W&B offline; without wandb metrics.csv alone."""
+    """Yields the loggers of a run: metrics.csv and, if wandb is installed, an offline W&B run."""
     loggers: list[Logger] = [MetricsCSV(folder)]
     if find_spec("wandb") is None:
         print("wandb is not installed: measuring without it.")
         yield loggers
         return
-    asked = os.environ.get("WANDB_MODE")
+    previous = os.environ.get("WANDB_MODE")
     os.environ["WANDB_MODE"] = "offline"
     try:
         logger = start_wandb(folder, "overhead", "benchmarks", {})
@@ -308,8 +309,8 @@ def tracked(folder: Path) -> Iterator[list[Logger]]:
     finally:
         finish_wandb(exit_code=0)
         os.environ.pop("WANDB_MODE")
-        if asked is not None:
-            os.environ["WANDB_MODE"] = asked
+        if previous is not None:
+            os.environ["WANDB_MODE"] = previous
 
 
 def report(comparisons: dict[str, Comparison]) -> None:

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
 
 from benchmarks import captioning, features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
-from benchmarks.timing import Comparison, Figures, Rate, Variant
+from benchmarks.timing import Comparison, Rate, Summary, Variant
 from tests.datamodules.files.official_files import write_cifar10
 
 
@@ -44,7 +44,7 @@ def test_input_pipeline_gives_a_figure_for_every_variant(
         "ours without augmentation",
     }
     assert_all_printed(comparison, names, printed)
-    assert comparison.ratio("ours", "ours") == Figures(1.0, 1.0, 1.0)
+    assert comparison.ratio("ours", "ours") == Summary(1.0, 1.0, 1.0)
     assert torch.get_num_threads() == threads
 
 
@@ -73,12 +73,12 @@ def test_trainer_overhead_refuses_more_steps_than_an_epoch_has(monkeypatch: pyte
 def test_ratio_is_the_median_of_the_rounds_and_uses_wall_time_beside_workers() -> None:
     rates = {"a": [Rate(2, 3), Rate(4, 8), Rate(9, 9)], "b": [Rate(1, 3), Rate(1, 2), Rate(1, 1)]}
     alone = Comparison({name: Variant(partial(next, iter(values))) for name, values in rates.items()}, rounds=3)
-    assert alone.ratio("a", "b") == Figures(4, 2, 9)
+    assert alone.ratio("a", "b") == Summary(4, 2, 9)
     assert alone.rate("a") == 4
     alone.variants["b"] = Variant(lambda: Rate(1, 1), by_wall=True)
-    assert alone.ratio("a", "b") == Figures(4, 1, 9)
+    assert alone.ratio("a", "b") == Summary(4, 1, 9)
     assert alone.rate("b") == 2
-    with pytest.raises(ValueError, match="rounds is 0; give at least 1"):
+    with pytest.raises(ValueError, match="rounds is 0; it must be at least 1"):
         Comparison({}, rounds=0)
 
 

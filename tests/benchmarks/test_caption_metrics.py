@@ -28,5 +28,5 @@ def test_a_figure_for_every_variant(kind: str, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_one_caption_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="captions is 1; give at least 2"):
+    with pytest.raises(ValueError, match="captions is 1; it must be at least 2"):
         caption_metrics.main(["--root", str(tmp_path), "--captions", "1"])

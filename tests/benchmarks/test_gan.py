@@ -24,5 +24,5 @@ def test_gan_gives_a_figure_for_every_variant_and_counts_iterations(
 
 
 def test_gan_refuses_more_steps_than_an_epoch_has(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="An epoch has 2 batches of 600, too few for 61; give fewer --steps"):
+    with pytest.raises(ValueError, match="An epoch has 2 batches of 600, too few for 61; use fewer --steps"):
         gan.main(["--root", str(tmp_path), "--batch_size", "600"])

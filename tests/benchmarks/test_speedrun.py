@@ -59,7 +59,7 @@ def test_another_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "speedrun trains FastConvNet, but the configuration names ConvNet" in capsys.readouterr().err
 
 
-def test_gpu_goes_through_its_rows_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_runs_its_rows_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ["fast", "knn", "gan"]
     lines = gpu.main(["--cpu", "--root", str(tmp_path), "--seeds", "1", "--only", *rows])
     assert [name for name, _ in lines] == ["matrix products", "fast recipe", "kNN", "GAN"]
@@ -80,7 +80,7 @@ def test_gpu_needs_neither_wandb_nor_albumentations(tmp_path: Path) -> None:
     assert "fast recipe  " in done.stdout and "GAN  " in done.stdout and "not measured" not in done.stdout
 
 
-def test_a_row_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_fails_leaves_the_others_running(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(bench: gpu.Bench) -> None:
         raise ModuleNotFoundError("No module named 'nothing'")
 
@@ -95,4 +95,4 @@ def test_a_row_that_fails_does_not_cost_the_others(monkeypatch: pytest.MonkeyPat
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         gpu.main([])
-    assert capsys.readouterr().err.startswith("error: There is no GPU here that torch can use; run this on a machine")
+    assert capsys.readouterr().err.startswith("error: There is no GPU that torch can use; run this on a machine")
