@@ -111,7 +111,7 @@ class BatchLoader:
         lengths: Lengths of the samples, (N,) int64; training batches then hold samples of about equal length.
 
     Raises:
-        ValueError: a size is out of its range, there are fewer samples than ranks, or `lengths` has another shape.
+        ValueError: If a size is out of its range, there are fewer samples than ranks, or `lengths` has another shape.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class StratifiedSplit:
         seed: Seed of the validation samples, the folds and the subset.
 
     Raises:
-        ValueError: a value is out of its range, or only one of num_folds and fold is given.
+        ValueError: If a value is out of its range, or only one of num_folds and fold is given.
     """
 
     val_fraction: float
@@ -81,7 +81,7 @@ class StratifiedSplit:
             labels: Class of each sample, (N,) int64.
 
         Raises:
-            ValueError: no sample is left to train on, or there are fewer samples than folds or than `subset`.
+            ValueError: If no sample is left to train on, or there are fewer samples than folds or than `subset`.
         """
         total = len(labels)
         if self.num_folds is not None:
@@ -116,7 +116,7 @@ def split_by_image(
         seed: Seed of the validation images and the subset.
 
     Raises:
-        ValueError: no image is left to train on, or `subset` is larger than the training split.
+        ValueError: If no image is left to train on, or `subset` is larger than the training split.
     """
     order = torch.randperm(num_images, generator=torch.Generator().manual_seed(seed))
     is_training = torch.ones(num_images, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Digits: 1,797 handwritten digits, 8×8 in grayscale with 17 levels, which scikit-learn includes: no download.
+"""Digits: scikit-learn's 1,797 handwritten digits, 8×8 in grayscale with 17 levels, which need no download.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998. There the 1,797 are the test
 set of a larger collection; here every fifth image of the file is a test image.
@@ -10,7 +10,7 @@ from datamodules.images.image_data_module import ImageDataModule
 
 
 class Digits(ImageDataModule):
-    """Digits: 1,797 handwritten digits, 8×8 in grayscale, which scikit-learn includes: no download."""
+    """Digits: scikit-learn's 1,797 handwritten digits, 8×8 in grayscale, which need no download."""
 
     class_names = tuple("0123456789")
     image_shape = (1, 8, 8)

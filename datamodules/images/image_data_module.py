@@ -39,8 +39,8 @@ class ImageDataModule(L.LightningDataModule):
     Args:
         root: Folder of the data files, with one folder for each data set.
         batch_size: Images per step and process, ≥ 1. With several processes a step takes batch_size × processes images.
-        val_fraction: Share of the official training images held out for validation, stratified by class, in [0, 1).
-        num_folds: Number of stratified folds of the training images, ≥ 2; `fold` then replaces `val_fraction`.
+        val_fraction: Fraction of the official training images held out for validation, stratified by class, in [0, 1).
+        num_folds: Number of stratified folds of the training images, ≥ 2; one of them then replaces val_fraction.
         fold: Index of the fold to validate on, in [0, num_folds − 1].
         subset: Number of training images to use after the split, stratified by class, ≥ 1; None uses all.
         preprocessing: Preprocessing, fitted to the training split: scale, pixels (uint8), mean_image, standardize (per
@@ -62,7 +62,7 @@ class ImageDataModule(L.LightningDataModule):
             replace all other augmentation.
 
     Raises:
-        ValueError: a value is out of its range, or two settings exclude each other.
+        ValueError: If a value is out of its range, or two settings exclude each other.
     """
 
     class_names: tuple[str, ...]
@@ -126,7 +126,7 @@ class ImageDataModule(L.LightningDataModule):
         """Reads the images of the stage (`fit`, `validate`, `test`, `predict`) once; `fit` fits the preprocessing.
 
         Raises:
-            ValueError: a data file is missing or damaged, or the subset is larger than the training split.
+            ValueError: If a data file is missing or damaged, or the subset is larger than the training split.
         """
         if stage == "test" and "test" not in self.splits:
             images, labels = map(torch.from_numpy, self.read(train=False))
@@ -203,7 +203,7 @@ class ImageDataModule(L.LightningDataModule):
         """Batches of the image files in `images`, resized to the data set's size, with their indices as labels.
 
         Raises:
-            ValueError: `images` is empty, or a file can't be read as an image.
+            ValueError: If `images` is empty, or a file can't be read as an image.
         """
         self.fit_preprocessing()
         self.image_files = find_images(self.images or [])
@@ -225,7 +225,7 @@ class ImageDataModule(L.LightningDataModule):
         """Takes over the fitted preprocessing of a checkpoint.
 
         Raises:
-            ValueError: the checkpoint was trained with another preprocessing or number of components.
+            ValueError: If the checkpoint was trained with another preprocessing or number of components.
         """
         self.preprocessing.fitted = fitted_of(state, self.preprocessing.method, self.input_shape)
 

@@ -26,7 +26,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     """Returns the files given, and all files with an image's suffix in the folders given, sorted within each folder.
 
     Raises:
-        ValueError: no paths, a path that does not exist, or a folder without images.
+        ValueError: If there are no paths, a path does not exist, or a folder has no images.
     """
     if not paths:
         raise UserError("No images were given; set images to image files or folders.")
@@ -50,7 +50,7 @@ def open_image(file: Path, mode: str) -> Image.Image:
     """Decodes a file of any color model to Pillow's `mode`, L or RGB, the right way up.
 
     Raises:
-        ValueError: the file is not an image or is truncated.
+        ValueError: If the file is not an image or is truncated.
     """
     try:
         with Image.open(file) as image:
@@ -67,7 +67,7 @@ def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     """Decodes files of any size and color model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
 
     Raises:
-        ValueError: a file is not an image or is truncated.
+        ValueError: If a file is not an image or is truncated.
     """
     channels, height, width = shape
     arrays = []
@@ -82,7 +82,7 @@ def read_square(file: Path, size: int, resample: Image.Resampling = Image.Resamp
     """Decodes one file of any size and color model and resizes it to (S, S, 3) uint8.
 
     Raises:
-        ValueError: the file is not an image, is truncated or is too large.
+        ValueError: If the file is not an image, is truncated or is too large.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a photograph of 90 to 180 megapixels
@@ -115,8 +115,8 @@ class ImageFileInputs:
         """Returns images (K, 3, S, S) uint8 and their positions in the batch, (K,) int64.
 
         Raises:
-            ValueError: an image can't be read and `skip` is false, no image of the batch can be read, or the pipeline
-                fails or returns another size.
+            ValueError: If an image can't be read and `skip` is false, no image of the batch can be read, or the
+                pipeline fails or returns another size.
         """
         pixels, positions = [], []
         for position, i in enumerate(batch.indices.tolist()):

@@ -37,7 +37,7 @@ class Preprocessing:
         num_components: K, the number of components that pca and whiten keep, in [1, D]; None keeps all D.
 
     Raises:
-        ValueError: the method is unknown, or num_components is below 1 or given with another method.
+        ValueError: If the method is unknown, or num_components is below 1 or given with another method.
     """
 
     def __init__(self, method: Method = "standardize", num_components: int | None = None) -> None:
@@ -63,7 +63,7 @@ class Preprocessing:
         """Fits the method to training images, (N, C, H, W) uint8.
 
         Raises:
-            ValueError: the images do not vary, or there are more components than images or pixels.
+            ValueError: If the images do not vary, or there are more components than images or pixels.
         """
         if self.method == "scale":
             self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
@@ -156,7 +156,7 @@ def fitted_of(state: Mapping[str, Any], method: str, output_shape: tuple[int, ..
         output_shape: Shape of one preprocessed image in that data module.
 
     Raises:
-        ValueError: the checkpoint was trained with another method or number of components.
+        ValueError: If the checkpoint was trained with another method or number of components.
     """
     if state["preprocessing"] != method:
         raise UserError(

@@ -33,7 +33,7 @@ class TrainingAugmentation:
         two_views: Settings of two views of each image, which replace all other augmentation.
 
     Raises:
-        ValueError: a value is out of its range, flip and albumentations are both set, or albumentations refuses the
+        ValueError: If a value is out of its range, flip and albumentations are both set, or albumentations refuses the
             pipeline.
     """
 
@@ -64,8 +64,8 @@ class TrainingAugmentation:
         """Refuses augmentation that does not go with the model's inputs, which the settings of these names decide.
 
         Raises:
-            ValueError: two_views with other augmentation or with features, views of another size than a preprocessing
-                fitted to each pixel, or features with a setting that works on pixels.
+            ValueError: If two_views is set with other augmentation, with features, or with a size and a preprocessing
+                that is fitted to each pixel; or features are set with a setting that works on pixels.
         """
         unfit = self._in_use("crop_padding", "flip", "cutout", "rotation", "albumentations")
         if self.two_views and (unfit := unfit + ([f"features {features}"] if features else [])):
@@ -96,7 +96,7 @@ class TrainingAugmentation:
             labels: Class of each image, (N,) int64.
 
         Raises:
-            ValueError: the albumentations pipeline fails on the first image or changes its size.
+            ValueError: If the albumentations pipeline fails on the first image or changes its size.
         """
         if self.two_views:
             return PairsOfViews(images, labels, self.two_views)

@@ -1,4 +1,4 @@
-"""Inputs reach the model in the number format that the Trainer is told, and stay as they are without it."""
+"""Inputs reach the model in the dtype of the Trainer's precision, and unconverted without a Trainer."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from datamodules import Digits, ShapeCaptions
 from modules import CaptionRNN, SoftmaxRegression
 
 
-class Seen(L.Callback):
+class InputDtypes(L.Callback):
     """Dtypes of the inputs of all training and validation batches."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Seen(L.Callback):
     ("precision", "dtype"), [("32-true", torch.float32), ("64-true", torch.float64), ("bf16-true", torch.bfloat16)]
 )
 @pytest.mark.parametrize("topic", ["images", "captions"])
-def test_inputs_have_the_runs_format(topic: str, precision: Any, dtype: torch.dtype, tmp_path: Path) -> None:
+def test_inputs_have_the_dtype_of_the_precision(topic: str, precision: Any, dtype: torch.dtype, tmp_path: Path) -> None:
     data: Any
     model: Any
     if topic == "images":
@@ -39,16 +39,16 @@ def test_inputs_have_the_runs_format(topic: str, precision: Any, dtype: torch.dt
     else:
         data = ShapeCaptions(num_train=20, num_test=10, batch_size=10)
         model = CaptionRNN(data.input_shape, data.vocabulary, width=8, channels=[4, 4])
-    seen = Seen()
+    used = InputDtypes()
     trainer = L.Trainer(
-        max_steps=1, precision=precision, accelerator="cpu", logger=False, callbacks=[seen], enable_progress_bar=False,
+        max_steps=1, precision=precision, accelerator="cpu", logger=False, callbacks=[used], enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False, limit_val_batches=1, default_root_dir=tmp_path,
     )  # fmt: skip
     trainer.fit(model, data)
-    assert seen.dtypes == {dtype}
+    assert used.dtypes == {dtype}
 
 
-def test_inputs_stay_as_they_are_without_a_trainer() -> None:
+def test_inputs_are_not_converted_without_a_trainer() -> None:
     data = Digits(batch_size=32)
     data.setup("fit")
     assert data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)[0].dtype == torch.float32

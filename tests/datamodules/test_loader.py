@@ -13,7 +13,7 @@ from datamodules.loader import Batch, BatchLoader
 
 
 def fetch(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What a step sees: its samples, and what augmentation would draw for each."""
+    """The samples of a step, and the random numbers of their augmentation."""
     return batch.indices, batch.randint(1000), batch.rand()
 
 
@@ -40,7 +40,7 @@ SIZES = [(1, 1), (1, 4), (3, 4), (7, 3), (12, 4), (13, 4), (23, 5), (24, 5), (25
     # Fewer batches than ranks are cut finer: test_no_rank_goes_without_a_batch_in_evaluation.
     [(num, size, ranks) for num, size in SIZES for ranks in (1, 2, 3) if -(-num // size) >= ranks],
 )
-def test_evaluation_deals_whole_batches_to_the_ranks_in_turn(
+def test_evaluation_assigns_whole_batches_to_the_ranks_in_turn(
     num_samples: int, batch_size: int, world_size: int
 ) -> None:
     single = [list(range(num_samples))[start : start + batch_size] for start in range(0, num_samples, batch_size)]
@@ -52,7 +52,7 @@ def test_evaluation_deals_whole_batches_to_the_ranks_in_turn(
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_evaluation_draws_belong_to_the_batch_whichever_rank_it_goes_to(world_size: int) -> None:
+def test_random_draws_in_evaluation_depend_on_the_batch_and_not_on_the_rank(world_size: int) -> None:
     single = plain(loader(23, 4, seed=5))
     for rank in range(world_size):
         assert plain(loader(23, 4, seed=5, rank=rank, world_size=world_size)) == single[rank::world_size]
@@ -90,9 +90,7 @@ def test_the_remainder_of_one_epoch_is_not_that_of_the_next() -> None:
 
 @pytest.mark.parametrize(("world_size", "batch_size"), [(2, 3), (3, 2), (6, 1)])
 @pytest.mark.parametrize("num_samples", [6, 13, 24])
-def test_ranks_together_see_what_one_process_with_their_batches_joined_sees(
-    num_samples: int, world_size: int, batch_size: int
-) -> None:
+def test_ranks_together_get_the_batches_of_one_process(num_samples: int, world_size: int, batch_size: int) -> None:
     ranks = [
         loader(num_samples, batch_size, training=True, seed=3, rank=rank, world_size=world_size)
         for rank in range(world_size)
@@ -169,7 +167,7 @@ def steps(ours: BatchLoader, epochs: int) -> Iterator[tuple[Any, dict[str, int]]
         {"rank": 1, "world_size": 2},
     ],
 )
-def test_a_run_goes_on_identically_from_every_step_of_three_epochs(settings: dict[str, Any]) -> None:
+def test_a_run_resumes_identically_from_every_step_of_three_epochs(settings: dict[str, Any]) -> None:
     beginning = loader(22, 3, seed=4, **settings).state_dict()
     whole = list(steps(loader(22, 3, seed=4, **settings), 3))
     per_epoch = len(whole) // 3
@@ -196,7 +194,7 @@ def test_states_are_taken_one_from_another_without_drift() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_epoch_broken_off_is_over_for_its_loader_and_goes_on_for_its_state(num_workers: int) -> None:
+def test_an_interrupted_epoch_ends_for_its_loader_and_resumes_from_its_state(num_workers: int) -> None:
     whole = [batch for batch, _ in steps(loader(22, 3, training=True), 3)]
     ours = loader(22, 3, training=True, num_workers=num_workers)
     for batch in islice(ours, 3):
@@ -217,7 +215,7 @@ def test_an_epoch_broken_off_is_over_for_its_loader_and_goes_on_for_its_state(nu
     assert two_more + [plain([batch]) for batch in after] == whole[7:14]
 
 
-def test_a_state_survives_the_iterator_that_was_made_but_not_used() -> None:
+def test_a_state_is_kept_by_an_iterator_that_was_created_but_not_used() -> None:
     ours = loader(22, 3, training=True)
     list(ours)
     before = ours.state_dict()
@@ -246,7 +244,7 @@ def test_set_epoch_begins_the_epoch_that_lightning_counts_unless_it_was_resumed_
 # ------------------------------------------------------------------------------------------------------------ workers
 
 
-def test_workers_bring_the_same_batches_and_the_state_counts_those_consumed() -> None:
+def test_workers_return_the_same_batches_and_the_state_counts_those_consumed() -> None:
     for training in (True, False):
         here, there = (loader(40, 4, training=training, seed=2, num_workers=n) for n in (0, 2))
         for (expected, state), (batch, other_state) in zip(steps(here, 2), steps(there, 2), strict=True):
@@ -263,10 +261,10 @@ def test_resume_with_workers_in_the_middle_of_an_epoch() -> None:
 
 def test_an_error_in_a_worker_reaches_the_caller() -> None:
     def broken(batch: Batch) -> None:
-        raise ValueError("Sample 3 is broken; mend it.")
+        raise ValueError("Sample 3 is broken; repair it.")
 
     for num_workers in (0, 1):  # its sentence and no more: no traceback of the worker's
-        with pytest.raises(ValueError, match=r"^Sample 3 is broken; mend it\.$"):
+        with pytest.raises(ValueError, match=r"^Sample 3 is broken; repair it\.$"):
             next(iter(BatchLoader(broken, 4, 2, num_workers=num_workers)))
 
 
@@ -292,7 +290,7 @@ def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> Non
     ("num_samples", "batch_size", "world_size"), [(144, 500, 2), (7, 4, 3), (5, 100, 5), (9, 3, 3)]
 )
 def test_no_rank_goes_without_a_batch_in_evaluation(num_samples: int, batch_size: int, world_size: int) -> None:
-    """Lightning stops, or would wait for ever, if one rank has nothing to evaluate."""
+    """Lightning stops or waits forever if a rank has no batch to evaluate."""
     seen: list[int] = []
     for rank in range(world_size):
         ours = BatchLoader(
@@ -315,7 +313,7 @@ def by_length(num_samples: int, batch_size: int, lengths: Tensor | None = None, 
 
 
 def waste(ours: BatchLoader) -> float:
-    """Share of one epoch's tokens that is padding."""
+    """Fraction of padding among one epoch's tokens."""
     assert ours.lengths is not None
     batches = [ours.lengths[batch[0]] for batch in ours]
     return 1 - sum(int(b.sum()) for b in batches) / sum(len(b) * int(b.max()) for b in batches)
@@ -356,7 +354,7 @@ def loader_without_lengths(ours: BatchLoader) -> BatchLoader:
     return plain_
 
 
-def test_the_batches_mix_anew_each_epoch() -> None:
+def test_the_batches_are_mixed_again_in_each_epoch() -> None:
     ours = by_length(600, 6)
     first, second = ({frozenset(batch) for batch in indices(ours)} for _ in range(2))
     assert len(first & second) < 5
@@ -370,7 +368,7 @@ def test_the_longest_samples_are_not_the_ones_left_over() -> None:
 
 
 @pytest.mark.parametrize(("world_size", "batch_size"), [(2, 3), (3, 2)])
-def test_grouped_by_length_ranks_together_see_what_one_process_sees(world_size: int, batch_size: int) -> None:
+def test_grouped_by_length_ranks_together_get_the_batches_of_one_process(world_size: int, batch_size: int) -> None:
     for num_samples in (5, 24, 700):
         ranks = [by_length(num_samples, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
         single = by_length(num_samples, batch_size * world_size)
@@ -379,7 +377,7 @@ def test_grouped_by_length_ranks_together_see_what_one_process_sees(world_size: 
             assert plain(joined) == plain(single)
 
 
-def test_grouped_by_length_a_run_goes_on_identically_from_every_step() -> None:
+def test_grouped_by_length_a_run_resumes_identically_from_every_step() -> None:
     whole = list(steps(by_length(40, 3, seed=4), 2))
     for done, (_, state) in enumerate(whole[:-1], start=1):
         resumed = by_length(40, 3, seed=99)
@@ -387,7 +385,7 @@ def test_grouped_by_length_a_run_goes_on_identically_from_every_step() -> None:
         assert list(steps(resumed, 2 - done // 13)) == whole[done:]
 
 
-def test_padding_is_the_share_that_the_batches_have() -> None:
+def test_padding_is_the_fraction_in_the_batches() -> None:
     ours = by_length(100, 8, seed=3)
     for epoch in range(3):
         ours.set_epoch(epoch)
@@ -397,11 +395,11 @@ def test_padding_is_the_share_that_the_batches_have() -> None:
         loader(4, 2, training=True).padding()
 
 
-def test_a_batch_without_lengths_is_what_it_was() -> None:
-    """The order of a run that has no lengths is pinned: checkpoints of older runs go on with the same batches."""
+def test_the_order_without_lengths_has_not_changed() -> None:
+    """Pins the order of a run without lengths: checkpoints of older runs resume with the same batches."""
     assert indices(loader(7, 3, training=True, seed=5)) == [[2, 3, 1], [0, 4, 5]]
 
 
-def test_lengths_that_are_not_one_a_sample_are_refused() -> None:
+def test_lengths_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"lengths has shape \(3,\); it must have shape \(4,\)"):
         loader(4, 2, training=True, lengths=torch.ones(3))

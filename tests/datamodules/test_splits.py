@@ -18,7 +18,7 @@ def random_labels(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_samples_have_the_size_asked_for_and_each_class_within_one_of_its_share(seed: int) -> None:
+def test_samples_have_the_given_size_and_each_class_within_one_of_its_share(seed: int) -> None:
     labels = random_labels(seed)
     for size in {0, 1, len(labels) // 10, len(labels) // 3, len(labels) - 1, len(labels)}:
         sample = stratified_sample(labels, size, seed)
@@ -46,7 +46,7 @@ def test_folds_are_balanced_in_size_and_in_each_class(seed: int) -> None:
             assert per_fold.max() - per_fold.min() <= 1
 
 
-def test_which_samples_of_a_class_are_taken_is_uniform_and_the_seeds_choice() -> None:
+def test_samples_of_a_class_are_drawn_uniformly_by_the_seed() -> None:
     labels = torch.arange(40) % 4
     taken, held_out = torch.zeros(40), torch.zeros(40)
     for seed in range(1000):
@@ -66,14 +66,14 @@ def test_the_same_seed_repeats_and_another_does_not() -> None:
     assert not torch.equal(stratified_folds(labels, 4, 1), stratified_folds(labels, 4, 2))
 
 
-def test_torchs_own_random_stream_stays_where_it_was() -> None:
+def test_torchs_global_random_state_is_not_changed() -> None:
     before = torch.get_rng_state()
     stratified_sample(torch.arange(10), 5, 0)
     stratified_folds(torch.arange(10), 5, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_is_missing_goes_to_the_largest_remainders() -> None:
+def test_the_largest_remainders_get_the_missing_samples() -> None:
     labels = torch.tensor([0] * 5 + [1] * 4 + [2])  # shares of three: 1.5, 1.2 and 0.3
     assert torch.bincount(labels[stratified_sample(labels, 3, 0)], minlength=3).tolist() == [2, 1, 0]
 
@@ -116,8 +116,6 @@ def test_images_are_split_into_disjoint_sorted_parts_and_a_subset_leaves_the_val
         ((4, None, 0.5, 3, 0), "subset is 3, but there are 2 training images after 2 were held out .* at most 2"),
     ],
 )
-def test_image_splits_that_cannot_be_are_named(
-    arguments: tuple[int, None, float, int | None, int], message: str
-) -> None:
+def test_impossible_image_splits_are_refused(arguments: tuple[int, None, float, int | None, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split_by_image(*arguments)

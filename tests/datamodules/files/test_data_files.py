@@ -1,4 +1,4 @@
-"""The readers of MNIST and CIFAR-10 files: right values from whole files, `DataFileError` from all others."""
+"""The readers of MNIST and CIFAR-10 files: right values from complete files, `DataFileError` from all others."""
 
 import gzip
 import os

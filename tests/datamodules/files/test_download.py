@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine that behaves as badly as real ones do, and archives that mean harm."""
+"""Downloads from a faulty server on this machine, and malicious archives."""
 
 import errno
 import gzip
@@ -32,7 +32,7 @@ SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 @dataclass
 class Mirror:
-    """A web server whose faults are switches; it remembers the Range header of each request."""
+    """A web server with switchable faults that records the Range header of each request."""
 
     content: bytes = CONTENT
     ranges: bool = True
@@ -65,7 +65,7 @@ class Mirror:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Says nothing when a client hangs up, which is what half of these tests are about."""
+    """Prints no error when a client disconnects, as in half of these tests."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -229,7 +229,7 @@ def test_a_mirror_that_refuses_is_followed_by_the_next(tmp_path: Path, mirrors: 
     assert fetch(wanted(*mirrors), tmp_path).read_bytes() == CONTENT
 
 
-def test_when_all_fail_one_sentence_tells_why_and_what_to_do(tmp_path: Path, mirrors: list[Mirror]) -> None:
+def test_when_all_mirrors_fail_one_sentence_says_why_and_what_to_do(tmp_path: Path, mirrors: list[Mirror]) -> None:
     mirrors[0].status = 404
     closed = Mirror(url="http://127.0.0.1:9/file.bin")
     with pytest.raises(DownloadError) as caught:
@@ -300,7 +300,7 @@ def test_a_download_that_cannot_work_is_refused(name: str, urls: tuple[str, ...]
         Download(name, urls, checksum)
 
 
-def test_the_official_files_are_the_ones_the_readers_ask_for() -> None:
+def test_the_official_files_are_those_of_the_readers() -> None:
     for files in (MNIST, FASHION_MNIST):
         kinds = [f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
         assert [file.name for file in files] == kinds
@@ -322,7 +322,7 @@ def entry(
 
 
 def sparse(name: str, size: int) -> tuple[tarfile.TarInfo, bytes]:
-    """A file that says it is `size` zeros long and brings one byte."""
+    """A sparse file of `size` zeros stored as one byte."""
     info, content = entry(name, b"x")
     info.pax_headers = {"GNU.sparse.size": str(size), "GNU.sparse.map": "0,1"}
     return info, content
@@ -351,13 +351,13 @@ def test_an_archive_is_unpacked_and_nothing_else_is_left(tmp_path: Path, members
     assert folder.stat().st_mode == reference.stat().st_mode
 
 
-def test_only_the_files_asked_for_are_unpacked(tmp_path: Path) -> None:
+def test_only_the_given_members_are_unpacked(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", entry("top/readme.html", b"hello"), entry("top/sub/file_0", b"deep"))
     folder = extract_tar(archive, tmp_path / "top", ["file_0", "file_2"])
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {n: FILES[n] for n in ("file_0", "file_2")}
 
 
-def test_a_whole_folder_is_left_alone_and_a_broken_one_repaired(tmp_path: Path) -> None:
+def test_a_complete_folder_is_not_changed_and_an_incomplete_one_repaired(tmp_path: Path) -> None:
     folder = extract_tar(write_tar(tmp_path / "a.tar.gz"), tmp_path / "top", FILES)
     before = (folder / "file_0").stat().st_ino
     extract_tar(tmp_path / "a.tar.gz", folder, FILES)
@@ -369,7 +369,7 @@ def test_a_whole_folder_is_left_alone_and_a_broken_one_repaired(tmp_path: Path) 
     assert left_in(tmp_path) == {"top"}
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".top.part").mkdir()
     (tmp_path / ".top.part" / "half").write_bytes(b"half")
     folder = extract_tar(write_tar(tmp_path / "a.tar.gz"), tmp_path / "top", FILES)
@@ -393,7 +393,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     ids=lambda value: f"{value[0].name}-{value[0].type!r}",
 )
 @pytest.mark.parametrize("members", [None, tuple(FILES)])
-def test_evil_archives_are_refused_whole(
+def test_malicious_archives_are_refused(
     tmp_path: Path, evil: tuple[tarfile.TarInfo, bytes], members: tuple[str, ...] | None
 ) -> None:
     root = tmp_path / "root"
@@ -436,7 +436,7 @@ def test_an_archive_cut_anywhere_leaves_nothing(tmp_path: Path, members: tuple[s
         assert left_in(tmp_path) == set()
 
 
-def test_a_damaged_archive_unpacks_rightly_or_not_at_all(tmp_path: Path) -> None:
+def test_a_damaged_archive_unpacks_correctly_or_not_at_all(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz")
     content, plain = archive.read_bytes(), gzip.decompress(archive.read_bytes())
     dice = random.Random(0)

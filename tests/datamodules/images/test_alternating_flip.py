@@ -16,7 +16,7 @@ N = 1000
 
 
 def loader_of(batch_size: int = 100, seed: int = 3, rank: int = 0, world_size: int = 1) -> BatchLoader:
-    """Batches of pairs: places of the images, and whether they are mirrored."""
+    """Batches of pairs: indices of the images, and whether they are mirrored."""
     return BatchLoader(
         lambda batch: (batch.indices, draw_mirrored(batch, "alternate")),
         N,
@@ -29,7 +29,7 @@ def loader_of(batch_size: int = 100, seed: int = 3, rank: int = 0, world_size: i
 
 
 def epoch_of(loader: BatchLoader) -> Tensor:
-    """The side of each image in the next epoch, (N,); -1 where the epoch left it out."""
+    """Whether each image is mirrored in the next epoch, (N,); -1 if the epoch leaves it out."""
     found = torch.full((N,), -1)
     for indices, mirrored in loader:
         found[indices] = mirrored
@@ -45,7 +45,7 @@ def test_each_image_is_mirrored_in_every_other_epoch() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
-def test_half_of_the_images_begin_mirrored_and_which_is_chance(seed: int) -> None:
+def test_a_random_half_of_the_images_begins_mirrored(seed: int) -> None:
     first = epoch_of(loader_of(seed=seed))
     assert abs(int(first.sum()) - N / 2) < 4 * (N / 4) ** 0.5
     for lag in (1, 2, 7):  # neighbors in the files are independent
@@ -55,7 +55,7 @@ def test_half_of_the_images_begin_mirrored_and_which_is_chance(seed: int) -> Non
     assert abs(int((first == other).sum()) - N / 2) < 4 * (N / 4) ** 0.5
 
 
-def test_two_ranks_see_the_sides_of_one_process() -> None:
+def test_two_ranks_mirror_the_images_of_one_process() -> None:
     alone = loader_of(batch_size=100)
     ranks = [loader_of(batch_size=50, rank=rank, world_size=2) for rank in range(2)]
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_two_ranks_see_the_sides_of_one_process() -> None:
 
 
 @pytest.mark.parametrize("done", [3, 10, 14])
-def test_a_resumed_run_goes_on_with_the_same_sides(done: int) -> None:
+def test_a_resumed_run_mirrors_the_same_images(done: int) -> None:
     def stream(loader: BatchLoader, count: int) -> list[tuple[Tensor, Tensor]]:
         found: list[tuple[Tensor, Tensor]] = []
         while len(found) < count:
@@ -82,7 +82,7 @@ def test_a_resumed_run_goes_on_with_the_same_sides(done: int) -> None:
         assert all(map(torch.equal, got, expected))
 
 
-def test_images_and_features_follow_the_sides() -> None:
+def test_images_and_features_are_mirrored_alike() -> None:
     images = torch.randint(256, (N, 1, 4, 5), dtype=torch.uint8)
     batch = Batch(torch.arange(N), 1, N, 0, epoch=1, run_seed=5)
     mirrored = draw_mirrored(batch, "alternate").bool()
@@ -93,7 +93,7 @@ def test_images_and_features_follow_the_sides() -> None:
     assert torch.equal(features[:, 0].bool(), mirrored)
 
 
-def test_random_mirroring_draws_anew_in_each_epoch() -> None:
+def test_random_mirroring_draws_again_in_each_epoch() -> None:
     batches = [Batch(torch.arange(N), seed, N, 0, epoch=seed) for seed in range(2)]
     first, second = (draw_mirrored(batch, True) for batch in batches)
     assert abs(int((first == second).sum()) - N / 2) < 4 * (N / 4) ** 0.5

@@ -65,7 +65,7 @@ def test_gather_equals_a_loop_over_single_images(padding: int, flip: bool) -> No
     assert ours.dtype == torch.uint8
 
 
-def test_every_offset_and_both_sides_come_equally_often() -> None:
+def test_every_offset_and_flip_is_equally_frequent() -> None:
     image = torch.arange(1, 31, dtype=torch.uint8).reshape(1, 1, 6, 5)
     store, count = WindowStore(image, 2, flip=True), 20_000
     views = store.gather(batch_of(torch.zeros(count, dtype=torch.int64))).flatten(1)
@@ -80,7 +80,7 @@ def test_every_offset_and_both_sides_come_equally_often() -> None:
     assert max(abs(n - count / 50) for n in counts) < 5 * math.sqrt(count / 50)
 
 
-def test_without_padding_and_flip_images_come_as_they_are() -> None:
+def test_without_padding_and_flip_images_are_unchanged() -> None:
     images = images_of(5)
     assert torch.equal(WindowStore(images, 0, False).gather(batch_of(torch.tensor([4, 4, 0]))), images[[4, 4, 0]])
 
@@ -94,7 +94,7 @@ def test_padded_images_have_a_border_of_zeros() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 9])
-def test_cutout_equals_a_loop_at_every_place_borders_included(side: int) -> None:
+def test_cutout_equals_a_loop_at_every_position_borders_included(side: int) -> None:
     height, width = 6, 5
     rows, columns = (
         grid.flatten().tolist() for grid in torch.meshgrid(torch.arange(6), torch.arange(5), indexing="ij")
@@ -125,7 +125,7 @@ def test_cutout_is_centered_anywhere_in_the_image() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 6), (1, 7, 7), (3, 6, 5)])
-def test_rotation_by_nothing_changes_nothing(shape: tuple[int, int, int]) -> None:
+def test_rotation_by_zero_changes_nothing(shape: tuple[int, int, int]) -> None:
     images = images_of(4, shape)
     assert torch.equal(rotate(images, 90.0, Draws(4, rand=[0.5] * 4)), images)
 
@@ -141,8 +141,8 @@ def test_rotation_by_right_angles_is_a_quarter_turn(side: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 50), (50, 30)])
 @pytest.mark.parametrize("angle", [-50.0, 20.0, 75.0])
-def test_rotation_keeps_lengths_whatever_the_sides(height: int, width: int, angle: float) -> None:
-    """A dot at a known place moves to where the rotation matrix puts it."""
+def test_rotation_keeps_lengths_at_any_aspect_ratio(height: int, width: int, angle: float) -> None:
+    """A dot at a known position moves as the rotation matrix says."""
     dot = np.array([6.0, -8.0])  # right of and above the center, in pixels
     y, x = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
     blob = 255 * np.exp(-((x - dot[0]) ** 2 + (y - dot[1]) ** 2) / 8)
@@ -172,7 +172,7 @@ SHIFT: Pipeline = [{"RandomBrightnessContrast": {"brightness_limit": 0.5, "contr
 CROP: Pipeline = [{"HorizontalFlip": {"p": 0.5}}, {"RandomCrop": {"height": 6, "width": 5}}]
 
 
-def test_every_image_of_a_batch_gets_draws_of_its_own_and_a_seed_repeats_them() -> None:
+def test_every_image_of_a_batch_has_its_own_draws_and_a_seed_repeats_them() -> None:
     images = torch.full((16, 3, 8, 8), 90, dtype=torch.uint8)
     transform = Albumentations(SHIFT)
     first = transform(images, batch_of(torch.arange(16), seed=1))
@@ -190,7 +190,7 @@ def test_ranks_draw_differently() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_keep_channels_places_and_order(channels: int) -> None:
+def test_images_keep_channels_positions_and_order(channels: int) -> None:
     images = images_of(4, (channels, 6, 5))
     flipped = Albumentations([{"HorizontalFlip": {"p": 1.0}}])(images, batch_of(torch.arange(4)))
     assert torch.equal(flipped, images.flip(-1))
@@ -199,7 +199,7 @@ def test_images_keep_channels_places_and_order(channels: int) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_draws_differ_between_batches_and_epochs_whatever_the_workers(num_workers: int) -> None:
+def test_draws_differ_between_batches_and_epochs_with_any_number_of_workers(num_workers: int) -> None:
     def epochs(workers: int) -> list[list[Tensor]]:
         data = Digits(batch_size=64, subset=256, crop_padding=1, num_workers=workers, albumentations=[
             {"RandomCrop": {"height": 8, "width": 8}}, *SHIFT,
@@ -240,7 +240,7 @@ def test_all_of_a_training_batch_can_be_sent_to_a_worker_that_was_not_forked() -
         ([{"RandomCrop": {"height": -1, "width": 8}}], r"RandomCrop refuses .*height[^\n]*\.$"),
     ],
 )
-def test_transforms_that_are_not_there_or_refuse_are_named(pipeline: Pipeline, message: str) -> None:
+def test_unknown_transforms_and_wrong_arguments_are_refused(pipeline: Pipeline, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Albumentations(pipeline)
 
@@ -284,7 +284,7 @@ def run_python(code: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_data_room_imports_none_of_the_heavy_libraries_and_albumentations_never_asks_for_updates() -> None:
+def test_importing_datamodules_loads_no_heavy_library_and_albumentations_looks_for_no_updates() -> None:
     code = (
         "import os, sys; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None); import datamodules\n"
         "heavy = ('albumentations', 'sklearn', 'timm', 'wandb')\n"

@@ -1,4 +1,4 @@
-"""Features are computed once, kept safely, standardized on the training split alone and served as pixels are."""
+"""Features are computed once, cached safely, standardized by the training split alone and loaded like pixels."""
 
 import multiprocessing
 import warnings
@@ -40,7 +40,7 @@ def served(loader: Any) -> tuple[Tensor, Tensor]:
 # ----------------------------------------------------------------------------------------------------------- features
 
 
-def test_tiles_give_what_the_whole_gives_in_the_order_asked_for() -> None:
+def test_tiles_give_the_features_of_the_whole_in_the_given_order() -> None:
     images = random_images()
     assert torch.equal(compute_all(Features(["hog", "hue"]), images), both(images))
     found = compute_all(Features(["hue", "hog"]), images)
@@ -85,7 +85,7 @@ def test_computed_once_and_read_afterwards(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(first, both(images))
 
 
-def test_other_images_features_shapes_or_versions_have_files_of_their_own(
+def test_other_images_features_shapes_or_versions_have_other_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = random_images(20)
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path: Path, damage:
         assert torch.equal(cached_features(features, images, tmp_path), expected)
 
 
-def test_a_folder_that_cannot_be_written_is_done_without_and_one_warning(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_causes_one_warning(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("in the way")
     with pytest.warns(UserWarning, match="can't be written to") as warned:
         found = cached_features(Features(["hog"]), random_images(10), tmp_path / "features")
@@ -137,7 +137,7 @@ def _compute(folder: Path, barrier: Any) -> None:
         assert torch.equal(cached_features(Features(["hog", "hue"]), images, folder), both(images))
 
 
-def test_processes_at_once_leave_sound_files(tmp_path: Path) -> None:
+def test_processes_at_once_leave_intact_files(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     barrier = context.Barrier(3)
     processes = [context.Process(target=_compute, args=(tmp_path, barrier)) for _ in range(3)]
@@ -205,7 +205,7 @@ def test_folds_and_subsets_share_one_file(tmp_path: Path) -> None:
 
 
 def test_images_are_preprocessed_as_their_features(tmp_path: Path) -> None:
-    """What `predict` and `check` hand over are images."""
+    """`predict` and `check` pass images."""
     data = shapes(tmp_path)
     data.setup("fit")
     from_images, _ = data.on_after_batch_transfer(data.splits["val"], 0)
@@ -220,7 +220,7 @@ def test_evaluation_images_are_pixels(tmp_path: Path) -> None:
     assert torch.equal(found, data.splits["val"][0][[4, 0]].float() / 255)
 
 
-def test_what_was_fitted_goes_with_the_checkpoint(tmp_path: Path) -> None:
+def test_fitted_values_are_in_the_checkpoint(tmp_path: Path) -> None:
     trained = shapes(tmp_path)
     trained.setup("fit")
     loaded = shapes(tmp_path, subset=40)
@@ -245,12 +245,12 @@ def test_what_was_fitted_goes_with_the_checkpoint(tmp_path: Path) -> None:
         ({"features": ["sift"]}, "it must be one or more of hog, hue"),
     ],
 )
-def test_what_works_on_pixels_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+def test_settings_that_work_on_pixels_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         shapes(tmp_path, **settings)
 
 
-def test_gray_images_have_hog_alone(tmp_path: Path) -> None:
+def test_grayscale_images_have_hog_alone(tmp_path: Path) -> None:
     data = Digits(root=str(tmp_path), features=["hog"])
     data.setup("fit")
     assert data.input_shape == (36,)

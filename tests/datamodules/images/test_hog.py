@@ -41,7 +41,7 @@ def test_equals_scikit_image(kind: str, orientations: int, cell: int, block: int
 
 
 @pytest.mark.parametrize("size", [(28, 28), (17, 33), (8, 8)])
-def test_equals_scikit_image_in_gray_and_in_other_sizes(size: tuple[int, int]) -> None:
+def test_equals_scikit_image_in_grayscale_and_other_sizes(size: tuple[int, int]) -> None:
     images = images_of("random", 1, size)
     found = hog(torch.from_numpy(images), 9, 4, 2)
     np.testing.assert_allclose(found.numpy(), reference(images, 9, 4, 2), rtol=0, atol=1e-6)
@@ -58,7 +58,7 @@ def test_a_flat_image_has_no_features() -> None:
     assert torch.equal(hog(torch.full((2, 3, 16, 16), 77, dtype=torch.uint8)), torch.zeros(2, 324))
 
 
-def test_what_else_is_in_the_batch_does_not_matter() -> None:
+def test_other_images_of_the_batch_do_not_matter() -> None:
     images = torch.from_numpy(images_of("random"))
     assert torch.equal(hog(images)[5:6], hog(images[5:6]))
 

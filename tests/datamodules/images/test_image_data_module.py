@@ -1,4 +1,4 @@
-"""What the small-image data sets share: splits, preprocessing fitted to the training split alone, loaders, state."""
+"""The base of the small-image data sets: splits, preprocessing fitted to the training split alone, loaders, state."""
 
 import io
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ALL = [CIFAR10, MNIST, FashionMNIST, Digits, Shapes]
 
 
 def made(kind: type[ImageDataModule], root: Path, **settings: Any) -> ImageDataModule:
-    """A data module over small files in the official format, or over what needs none."""
+    """A data module on small files in the official format, if it needs files."""
     if kind in FILES and not any(root.iterdir()):
         FILES[kind](root)
     if kind is Shapes:
@@ -36,7 +36,7 @@ def made(kind: type[ImageDataModule], root: Path, **settings: Any) -> ImageDataM
 
 
 def rows(images: Tensor) -> set[bytes]:
-    """Images as a set, to ask which of them lie where."""
+    """Images as a set, for comparisons."""
     return {image.numpy().tobytes() for image in images}
 
 
@@ -49,7 +49,7 @@ def batches(loader: Any) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_training_and_validation_are_disjoint_stratified_and_all_there_is(
+def test_training_and_validation_are_disjoint_stratified_and_complete(
     kind: type[ImageDataModule], tmp_path: Path
 ) -> None:
     data = made(kind, tmp_path, val_fraction=0.2)
@@ -81,7 +81,7 @@ def test_shapes_classes_and_the_test_set(kind: type[ImageDataModule], tmp_path: 
     assert set(labels.tolist()) == set(range(10))
 
 
-def test_the_official_digits_and_shapes_have_the_sizes_that_they_claim() -> None:
+def test_the_official_digits_and_shapes_have_their_official_sizes() -> None:
     digits = Digits()
     assert tuple(len(digits.read(train)[0]) for train in (True, False)) == digits.official_sizes == (1437, 360)
     shapes = Shapes(num_train=30, num_test=20)
@@ -96,7 +96,7 @@ def test_no_training_image_is_a_test_image(kind: type[ImageDataModule], most: in
     assert len(rows(train) & rows(test)) <= most
 
 
-def test_shapes_are_those_of_their_seed() -> None:
+def test_shapes_are_determined_by_their_seed() -> None:
     one, again, other = (Shapes(num_train=50, draw_seed=seed).read(True)[0] for seed in (0, 0, 1))
     assert (one == again).all()
     assert not rows(torch.from_numpy(one)) & rows(torch.from_numpy(other))
@@ -149,7 +149,7 @@ def test_training_batches_follow_the_training_seed(monkeypatch: pytest.MonkeyPat
 
 
 class Recorded(Digits):
-    """Digits that remember which of their parts were read, and of which some can be changed."""
+    """Digits that record which of their parts are read, with some images inverted."""
 
     def __init__(self, change: Tensor | None = None, **settings: Any) -> None:
         super().__init__(**settings)
@@ -198,7 +198,7 @@ def test_test_images_are_read_by_test_alone_and_everything_once() -> None:
     assert data.parts == [True, False]
 
 
-def test_a_checkpoint_that_brings_the_fit_spares_reading_the_training_images() -> None:
+def test_with_a_fitted_checkpoint_no_training_images_are_read() -> None:
     trained = Digits()
     trained.setup("fit")
     data = Recorded()
@@ -274,7 +274,7 @@ def test_augmentation_settings_reach_the_batches(tmp_path: Path) -> None:
     assert 0.6 < ((cropped[:, :, 0] == 0).all((1, 2)) | (cropped[:, :, -1] == 0).all((1, 2))).float().mean() < 1
 
 
-def test_predict_brings_the_files_in_order_with_their_numbers(tmp_path: Path) -> None:
+def test_predict_returns_the_files_in_order_with_their_indices(tmp_path: Path) -> None:
     for i in range(5):
         Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
     data = Digits(batch_size=2, images=[str(tmp_path / "3.png"), str(tmp_path)])
@@ -291,7 +291,7 @@ def test_predict_brings_the_files_in_order_with_their_numbers(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", ["scale", "mean_image", "standardize", "pca", "whiten"])
-def test_what_was_fitted_survives_a_checkpoint_file(method: Method) -> None:
+def test_fitted_values_survive_a_checkpoint_file(method: Method) -> None:
     trained = Digits(preprocessing=method, num_components=9 if method in ("pca", "whiten") else None)
     trained.setup("fit")
     file = io.BytesIO()
@@ -381,7 +381,7 @@ def refuse_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", [CIFAR10, MNIST, FashionMNIST])
-def test_files_that_are_there_are_left_alone(
+def test_existing_files_are_not_changed(
     kind: type[ImageDataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = made(kind, tmp_path)

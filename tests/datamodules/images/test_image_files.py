@@ -1,4 +1,4 @@
-"""Image files of all kinds: found in order, decoded to the right pixels, refused in a sentence when they are none."""
+"""Image files of all kinds: found in order, decoded to the right pixels, other files refused in one sentence."""
 
 import random
 from pathlib import Path
@@ -15,14 +15,14 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def halves(mode: str, size: tuple[int, int] = (20, 12)) -> Image.Image:
-    """Red on the left, green on the right; in gray by the usual weights 0.299 and 0.587."""
+    """Red on the left, green on the right; in grayscale with the usual weights 0.299 and 0.587."""
     image = Image.new("RGB", size, RED)
     image.paste(GREEN, (size[0] // 2, 0, *size))
     return image.convert(mode)
 
 
 def check_halves(pixels: torch.Tensor, tolerance: int) -> None:
-    """What `halves` looks like in the middle of its two sides, in (C, H, W)."""
+    """Checks the colors of `halves` in the middle of its two sides, in (C, H, W)."""
     channels, height, width = pixels.shape
     expected = (RED, GREEN) if channels == 3 else ((76,), (150,))
     for column, color in zip((width // 4, 3 * width // 4), expected, strict=True):
@@ -79,7 +79,7 @@ def test_one_bit_images(tmp_path: Path) -> None:
 
 
 def test_photographs_stand_upright(tmp_path: Path) -> None:
-    """A camera held on its side stores the sensor's rows and says so in the file."""
+    """A camera held on its side stores the sensor's rows and the orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row of pixels is the picture's right side
     halves("RGB", (20, 20)).rotate(90).save(tmp_path / "held.png", exif=exif)

@@ -1,4 +1,4 @@
-"""Preprocessing against numpy in float64 and scikit-learn, its inverse, and the templates that it makes of weights."""
+"""Preprocessing against numpy in float64 and scikit-learn, its inverse, and its weights as images."""
 
 import re
 from typing import Any, get_args
@@ -15,7 +15,7 @@ SHAPE = (3, 4, 5)
 
 
 def correlated_images(count: int = 400, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    """Images whose pixels hang together, as those of photographs do, and whose channels have means of their own."""
+    """Images whose pixels are correlated, like those of photographs, and whose channels have different means."""
     rng = np.random.default_rng(seed)
     dimensions = int(np.prod(shape))
     mixing = rng.standard_normal((dimensions, dimensions)) * np.linspace(1, 0.1, dimensions)[:, None]
@@ -87,7 +87,7 @@ def test_whitened_directions_with_any_variance_have_unit_variance_and_no_correla
     np.testing.assert_allclose(np.diag(covariance)[large], 1, atol=3e-3)
 
 
-def test_directions_without_variance_are_not_blown_up() -> None:
+def test_directions_without_variance_are_not_amplified() -> None:
     images = correlated_images()
     images[:, 1] = 100  # 20 of the 60 directions are empty
     outputs = fitted("whiten", images)(images)
@@ -103,7 +103,7 @@ def test_signs_of_components_do_not_depend_on_the_order_of_the_images() -> None:
 
 
 @pytest.mark.parametrize("method", get_args(Method))
-def test_inverse_gives_the_pixels_back(method: Method) -> None:
+def test_inverse_returns_the_pixels(method: Method) -> None:
     images = correlated_images()
     preprocessing = fitted(method, images)
     back = preprocessing.inverse(preprocessing(images[:10]))
@@ -156,7 +156,7 @@ def test_batches_are_read_and_not_changed(method: Method, dtype: torch.dtype) ->
     torch.testing.assert_close(outputs.float(), preprocessing(images[:8]).float(), atol=1e-4, rtol=1e-4)
 
 
-def test_pixels_stay_the_bytes_that_they_are() -> None:
+def test_pixels_stay_uint8() -> None:
     images = correlated_images()
     preprocessing = fitted("pixels", images)
     assert torch.equal(preprocessing(images), images)

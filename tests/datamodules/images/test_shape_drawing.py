@@ -1,4 +1,4 @@
-"""Drawn shapes: repeatable, balanced, tightly boxed, varied, and ten kinds that cannot be mistaken for each other."""
+"""Drawn shapes: repeatable, balanced, tightly boxed, varied, and ten distinguishable kinds."""
 
 import time
 from itertools import combinations
@@ -113,7 +113,7 @@ def test_place_size_and_color_vary_for_every_kind(drawn: ShapeImages) -> None:
         assert (middles[chosen].std(axis=0) > 40).all()
 
 
-def test_color_says_nothing_of_the_kind(drawn: ShapeImages) -> None:
+def test_color_is_independent_of_the_kind(drawn: ShapeImages) -> None:
     means = drawn.images.mean(axis=(2, 3))
     per_kind = np.stack([means[drawn.labels == label].mean(axis=0) for label in range(10)])
     assert per_kind.std(axis=0).max() < 0.2 * means.std(axis=0).min()

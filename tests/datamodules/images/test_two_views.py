@@ -42,7 +42,7 @@ def test_crops_are_distributed_as_torchvision_draws_them() -> None:
     assert (columns / rows).log().abs().max() < log(4 / 3) + 0.1  # sides are whole pixels
 
 
-def test_colors_and_shares_are_drawn_as_said() -> None:
+def test_color_jitter_is_drawn_as_documented() -> None:
     settings = TwoViews(jitter=0.5, jitter_probability=0.6, grayscale=0.3, blur=0.1)
     _, _, _, _, mirrored, *factors, turn, gray, blurred, sigma = settings.draw(batch_of(20_000), 32, 32)
     shares = {"mirrored": mirrored, "gray": gray, "blurred": blurred, "changed": turn != 0}
@@ -64,7 +64,7 @@ def test_views_are_uint8_of_their_own_image_and_differ(images: Tensor) -> None:
     assert len({view.numpy().tobytes() for view in views.flatten(0, 1)}) == 6
 
 
-def test_nothing_random_leaves_the_image(images: Tensor) -> None:
+def test_without_random_operations_the_image_is_unchanged(images: Tensor) -> None:
     still = TwoViews(min_area=1.0, flip=False, jitter=0.0, grayscale=0.0)
     chosen = Batch(torch.arange(N), 0, N, 0)
     draws = still.draw(chosen, 32, 32)
@@ -96,7 +96,7 @@ def loaders(images: Tensor, batch_size: int, world_size: int) -> list[BatchLoade
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_see_the_views_of_one(images: Tensor, processes: int) -> None:
+def test_several_processes_draw_the_views_of_one(images: Tensor, processes: int) -> None:
     (alone,) = loaders(images, 16, 1)
     together = zip(*loaders(images, 16 // processes, processes), strict=True)
     for (views, labels), shares in zip(alone, together, strict=True):
@@ -104,14 +104,14 @@ def test_several_processes_see_the_views_of_one(images: Tensor, processes: int) 
         assert torch.equal(labels, torch.cat([share[1] for share in shares]))
 
 
-def test_a_resumed_run_sees_the_views_that_it_would_have_seen(images: Tensor) -> None:
+def test_a_resumed_run_draws_the_same_views(images: Tensor) -> None:
     (through,), (killed,), (resumed,) = (loaders(images, 8, 1) for _ in range(3))
     expected = [views for _ in range(2) for views, _ in through][3:]
     list(islice(killed, 3))
     resumed.load_state_dict(killed.state_dict())
     found = [views for _ in range(2) for views, _ in resumed]
     assert len(found) == len(expected) == 7
-    assert all(torch.equal(mine, its) for mine, its in zip(found, expected, strict=True))
+    assert all(torch.equal(actual, other) for actual, other in zip(found, expected, strict=True))
 
 
 def test_a_data_module_gives_preprocessed_pairs_in_training_alone() -> None:
