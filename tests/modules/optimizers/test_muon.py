@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,13 +73,14 @@ def test_in_bfloat16_it_equals_the_libraries_bit_for_bit(original: Make, monkeyp
 def test_a_whole_network_moves_as_with_timm(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolutions, a linear layer, biases and norms, with weight decay and the factor of the `resnet` topic."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    settings = {"lr": 0.05, "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.05, "ns_steps": 5}
+    settings: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.05, "ns_steps": 5}
+    makers: list[Callable[..., Optimizer]] = [Muon, partial(timm.optim.Muon, ns_coefficients="original")]
     networks = []
-    for make in (Muon, partial(timm.optim.Muon, ns_coefficients="original")):
+    for make in makers:
         torch.manual_seed(0)
         conv, norm, depthwise = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8)
         network = nn.Sequential(conv, norm, depthwise, nn.Flatten(), nn.Linear(32, 5))
-        optimizer = make(network.parameters(), **settings)  # type: ignore[operator]
+        optimizer = make(network.parameters(), **settings)
         for _ in range(4):
             optimizer.zero_grad()
             network(torch.randn(16, 3, 6, 6)).square().mean().backward()
