@@ -124,15 +124,15 @@ def topic(bench: Bench, config: str, settings: Sequence[str]) -> tuple[Any, Any,
     """
     tiny = _TINY["other"] if bench.tiny else []
     built = build(*resolve(["fit", "--config", config, *settings, *tiny]))
-    model, data, config = built.model, built.datamodule, built.config["fit"]
+    model, data, run_config = built.model, built.datamodule, built.config["fit"]
     first, steps = bench.steps
     timer = Timer(first, first + steps)
     with TemporaryDirectory() as folder:
         trainer = L.Trainer(
             accelerator="cpu" if bench.device.type == "cpu" else "gpu",
             devices=1,
-            precision=config["trainer"]["precision"] or "32-true",
-            gradient_clip_val=config["trainer"]["gradient_clip_val"],
+            precision=run_config["trainer"]["precision"] or "32-true",
+            gradient_clip_val=run_config["trainer"]["gradient_clip_val"],
             benchmark=True,
             max_epochs=10_000,
             limit_val_batches=0,
