@@ -370,7 +370,7 @@ def test_a_launcher_ends_with_its_sweep(
     assert capfd.readouterr().out.splitlines() == [
         f"sweep: {server.url}/us/lightning-231n/sweeps/sweep0",
         "join it from other machines with: wandb agent us/lightning-231n/sweep0",
-        "agents: 2 on this machine; what they and their runs print is in logs/sweeps/sweep0",
+        "agents: 2 on this machine; their output and that of their runs is in logs/sweeps/sweep0",
         "run trial0: model.reg=0.5",
         "run trial1: model.reg=1.5",
     ]

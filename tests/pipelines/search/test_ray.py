@@ -212,6 +212,6 @@ def test_bad_input_gets_a_sentence(tmp_path: Path, cluster: Cluster) -> None:
     assert "No Ray cluster answers at --address 127.0.0.1:1;" in error("resume", str(folders.copy().pop()), *nowhere)
     assert "add --engine ray" in error(*run, "--engine", "local", "--address", "127.0.0.1:1")
     assert set((tmp_path / "logs" / "sweeps").iterdir()) == folders
-    assert "RAY_AUTH_TOKEN must be the token" in error(*run, *cluster.options, environment=_token())
+    assert "set RAY_AUTH_TOKEN to the token" in error(*run, *cluster.options, environment=_token())
     write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}, "logs": {"value": "val/loss"}})
     assert "No run logs 'val/accuracy'" in error(*run, *cluster.options)
