@@ -14,7 +14,17 @@ def read_earlier_keys(module: nn.Module, renamed: Mapping[str, str]) -> None:
         module: Module whose state dict is loaded, by itself or as part of another one.
         renamed: Beginning of an earlier key → beginning of today's key, both below the module.
     """
+    module.earlier_keys = dict(renamed)  # type: ignore[assignment]  # for `current_keys`
     module.register_load_state_dict_pre_hook(partial(_rename, renamed))
+
+
+def current_keys(module: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state dict under the names of today, as `load_state_dict` of the module reads it."""
+    current = dict(state_dict)
+    for name, submodule in module.named_modules():
+        if hasattr(submodule, "earlier_keys"):
+            _rename(submodule.earlier_keys, submodule, current, f"{name}." if name else "")  # type: ignore[arg-type]
+    return current
 
 
 def _rename(renamed: Mapping[str, str], _: nn.Module, state_dict: dict[str, Any], prefix: str, *__: Any) -> None:

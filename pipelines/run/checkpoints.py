@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from common.atomic_files import atomic_write
 from common.errors import UserError
+from modules.captioning.earlier_keys import current_keys
 
 Checkpoint = dict[str, Any]
 
@@ -72,7 +73,8 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
     Raises:
         ValueError: If a weight is missing, unexpected or of another shape.
     """
-    stored = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    weights = current_keys(module, checkpoint["state_dict"])
+    stored = {name: tuple(value.shape) for name, value in weights.items()}
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if stored.keys() != expected.keys():
         name = min(stored.keys() ^ expected.keys())
