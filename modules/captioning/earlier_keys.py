@@ -23,7 +23,7 @@ def current_keys(module: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, 
     current = dict(state_dict)
     for name, submodule in module.named_modules():
         if hasattr(submodule, "earlier_keys"):
-            _rename(submodule.earlier_keys, submodule, current, f"{name}." if name else "")  # type: ignore[arg-type]
+            _rename(submodule.earlier_keys, submodule, current, f"{name}." if name else "")
     return current
 
 
