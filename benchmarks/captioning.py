@@ -41,8 +41,9 @@ from datamodules.captions.caption_data_module import CaptionDataModule, Captione
 from modules import CaptionTransformer, WarmupCosine
 from modules.captioning.caption_transformer import positional_encoding
 from modules.captioning.decoding import Memory, State, beam_search
-from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.cli import quiet
+from pipelines.run.resume import RandomState
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 
 BARE, GROUPED, OURS = "bare loop", "bare loop, our batches", "this project"

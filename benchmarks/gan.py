@@ -35,9 +35,10 @@ from common.dtype_support import mixed_precision
 from common.errors import UserError
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
-from pipelines.run.checkpoints import AtomicCheckpointIO, RandomState
+from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.cli import quiet
 from pipelines.run.progress import ProgressBar
+from pipelines.run.resume import RandomState
 
 _CPU = torch.device("cpu")
 BARE, OURS, PLAIN = "bare loop", "this project", "without average"

@@ -22,7 +22,7 @@ from modules import ConvNet
 from modules.interpretation.feature_extraction import taking_pixels
 from modules.interpretation.fooling_images import Fooled, fool
 from modules.interpretation.saliency import saliency
-from pipelines.run.restore import restore, untrained
+from pipelines.run.load_model import restore, untrained
 from pipelines.run.run_folder import find_run
 
 BATCHED, ALONE = "one batch", "one at a time"

@@ -42,8 +42,8 @@ from modules import FastConvNet
 from pipelines.console.errors import user_errors
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.build import build
-from pipelines.run.checkpoints import RandomState
 from pipelines.run.progress import ProgressBar
+from pipelines.run.resume import RandomState
 from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve
 

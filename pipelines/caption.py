@@ -104,7 +104,7 @@ def caption(
     from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
     from callbacks.generated_captions import ShowsAttention, WritesCaptions, attended
     from datamodules.images.image_files import read_images
-    from pipelines.run.restore import restore, untrained
+    from pipelines.run.load_model import restore, untrained
 
     model, data = untrained(run)
     if not isinstance(model, WritesCaptions):

@@ -96,7 +96,7 @@ class _LogitsDifferError(Exception):
 
 def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path) -> None:
     from pipelines.exporting import export_formats  # imports torch: seconds
-    from pipelines.run.restore import restore
+    from pipelines.run.load_model import restore
 
     model, data = export_formats.untrained(run)
     restore(model, data, checkpoint)

@@ -55,7 +55,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
 
     from callbacks.sample_quality import Samples
     from callbacks.samples import tiles
-    from pipelines.run.restore import restore, untrained
+    from pipelines.run.load_model import restore, untrained
 
     model, data = untrained(run)
     if not isinstance(model, Samples):

@@ -1,6 +1,6 @@
 """Image captioning with long short-term memory (LSTM), with or without attention to the image before each word.
 
-    i, f, o = σ(…), g = tanh(…)              of W_x x_t + b_x + W_h h_{t−1} + b_h, a quarter each
+    gates i, f, o = σ(…), g = tanh(…)        of W_x x_t + b_x + W_h h_{t−1} + b_h, a quarter each
     c_t = f ⊙ c_{t−1} + i ⊙ g,    h_t = o ⊙ tanh(c_t)
     logits of w_{t+1} = W_o h_t + b_o        x_t: vector of the word w_t, w_1 = START
 

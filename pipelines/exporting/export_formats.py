@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from common.errors import UserError
 from datamodules import ImageDataModule
 from modules import Classifier
-from pipelines.run import restore
+from pipelines.run import load_model
 from pipelines.run.run_folder import RunFolder
 
 Predict = Callable[[Tensor], Tensor]  # uint8 (B, C, H, W) to logits (B, K)
@@ -31,7 +31,7 @@ def untrained(run: RunFolder) -> tuple[Any, Any]:
     Raises:
         ValueError: If the run does not classify images.
     """
-    model, data = restore.untrained(run)
+    model, data = load_model.untrained(run)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise UserError(
             f"{type(model).__name__} on {type(data).__name__} can't be exported; use a run that classifies images."

@@ -21,7 +21,7 @@ from datamodules import ImageDataModule
 from datamodules.images.image_files import open_image, read_images
 from datamodules.images.preprocessing import Preprocessing
 from modules import Classifier
-from pipelines.run.restore import restore, untrained
+from pipelines.run.load_model import restore, untrained
 from pipelines.run.run_folder import find_run
 
 

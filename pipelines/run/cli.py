@@ -26,8 +26,6 @@ from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library, sentence
 from pipelines.run.checkpoints import (
     AtomicCheckpointIO,
-    LastCheckpoint,
-    RandomState,
     check_weights_fit,
     read_checkpoint,
 )
@@ -35,6 +33,7 @@ from pipelines.run.config_file import Parser, SaveConfig
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.progress import ProgressBar
+from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import (
     print_fitted,

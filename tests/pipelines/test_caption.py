@@ -10,7 +10,7 @@ from PIL import Image
 from datamodules import ShapeCaptions
 from modules.captioning.consensus import consensus
 from pipelines.caption import image_ids
-from pipelines.run.restore import restore, untrained
+from pipelines.run.load_model import restore, untrained
 from pipelines.run.run_folder import find_run
 from tests.command_line import run_pipeline
 

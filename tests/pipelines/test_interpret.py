@@ -121,7 +121,7 @@ def test_saliency_of_a_run(run: Path, digits: Path, tmp_path: Path) -> None:
 
 def test_the_input_is_pixels(run: Path, digits: Path) -> None:
     """Scores and gradients equal those of the run's own preprocessing and the chain rule, without the hook."""
-    from pipelines.run.restore import restore, untrained
+    from pipelines.run.load_model import restore, untrained
     from pipelines.run.run_folder import find_run
 
     inspected = inspect_run(str(run))
