@@ -14,7 +14,7 @@ quickstart: setup  ## set up, then search softmax regression's settings on handw
 	$(BIN)/python -m pipelines.sweep run sweeps/digits.yaml --engine local
 	$(BIN)/python -m pipelines.compare $$(ls -td logs/sweeps/digits-* | head -1)
 
-test: setup-dev  ## set up, then run every test that needs no process of its own
+test: setup-dev  ## set up, then run the fast tests
 	$(PYTEST) -m "not slow"
 
 test-all: setup-dev  ## set up, then run every test: kills, several processes, Ray, W&B agents, the browser

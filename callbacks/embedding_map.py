@@ -4,7 +4,7 @@
     tsne    t-SNE of unit vectors, which preserves neighborhoods; distances between clusters mean little
             (L. van der Maaten, G. Hinton, "Visualizing data using t-SNE", Journal of Machine Learning Research, 2008)
 
-Source: https://cs231n.github.io/understanding-cnn/#tsne-embedding
+Source: https://cs231n.github.io/understanding-cnn/
 """
 
 from typing import Any, Literal, Protocol, get_args, runtime_checkable

@@ -3,7 +3,7 @@
 The stages are those of the model's `feature_maps`, if it has that method; otherwise the outputs of the last layer of
 each map size are captured by forward hooks.
 
-Source: https://cs231n.github.io/understanding-cnn/#vislayer
+Source: https://cs231n.github.io/understanding-cnn/#vis
 """
 
 from collections.abc import Sequence

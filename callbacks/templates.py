@@ -1,6 +1,6 @@
 """Draws templates during training: the weights of each class, first-layer unit or filter as images.
 
-Source: https://cs231n.github.io/linear-classify/#interpretation-of-linear-classifiers-as-template-matching
+Source: https://cs231n.github.io/linear-classify/#interpret
 """
 
 from typing import Protocol, runtime_checkable

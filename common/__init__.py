@@ -1,1 +1,1 @@
-"""What two rooms need and neither owns; nothing here imports another room."""
+"""Utilities shared by several of the project's packages; this package imports none of them."""

@@ -1,4 +1,4 @@
-"""Writes a file under a temporary name and renames it when it is complete, so that no reader meets half a file.
+"""Atomic file writes: to a temporary file that is renamed when it is complete, so no reader sees a partial file.
 
     with atomic_write(folder / "config.yaml") as temporary:
         temporary.write_text(text)

@@ -42,7 +42,7 @@ _DROPPED: Mapping[str, Mapping[str, Any]] = {
 }
 
 _MOVED = {"modules.muon.Muon": "modules.optimizers.muon.Muon", "modules.lars.LARS": "modules.optimizers.lars.LARS"}
-_ROOMS = ("modules", "datamodules", "callbacks")
+_PACKAGES = ("modules", "datamodules", "callbacks")
 
 
 def current_class_path(class_path: str) -> str:
@@ -50,14 +50,14 @@ def current_class_path(class_path: str) -> str:
 
     Paths of other packages are returned as they are.
     """
-    room, _, rest = class_path.partition(".")
-    if room not in _ROOMS or rest.count(".") != 1:
+    package, _, rest = class_path.partition(".")
+    if package not in _PACKAGES or rest.count(".") != 1:
         return class_path
-    return _MOVED.get(class_path, f"{room}.{rest.rpartition('.')[2]}")
+    return _MOVED.get(class_path, f"{package}.{rest.rpartition('.')[2]}")
 
 
 def current_settings(class_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a class under their names of today, with `keep_prob` p turned into `dropout` 1 − p."""
+    """Returns the settings of a class under their current names, with `keep_prob` p turned into `dropout` 1 − p."""
     renamed = RENAMED.get(class_name, {})
     dropped = _DROPPED.get(class_name, {})
     return {
@@ -68,7 +68,7 @@ def current_settings(class_name: str, settings: Mapping[str, Any]) -> dict[str, 
 
 
 def current_config(config: Any) -> Any:
-    """Returns a configuration, as YAML gives it, with every class path and setting under its name of today."""
+    """Returns a configuration, as YAML gives it, with every class path and setting under its current name."""
     if isinstance(config, list):
         return [current_config(entry) for entry in config]
     if not isinstance(config, dict):

@@ -4,7 +4,7 @@ from common.errors import UserError
 
 
 def check_range(name: str, value: object, valid: bool, accepted: str) -> None:
-    """Refuses a setting whose value is not valid, with the sentence "name is value; it must be accepted."
+    """Raises a UserError "<name> is <value>; it must be <accepted>." if `valid` is false.
 
     Raises:
         ValueError: If the value is not valid.

@@ -1,4 +1,4 @@
-"""Creates timm's models by name, at random or with pretrained weights, and explains every refusal in one sentence."""
+"""Creates timm models by name, randomly initialized or pretrained, with clear errors for invalid names or weights."""
 
 import warnings
 from collections.abc import Mapping

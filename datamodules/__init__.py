@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules: files, splits, preprocessing, augmentation. Nothing of models."""
+"""Data sets as LightningDataModules: files, splits, preprocessing, augmentation. They do not depend on models."""
 
 from datamodules.captions.caption_data_module import CaptionDataModule
 from datamodules.captions.coco import COCOCaptions

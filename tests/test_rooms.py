@@ -1,4 +1,4 @@
-"""The rooms: which folder may import which, without a circle, and how many files a folder may have."""
+"""Import rules: which package may import which, without cycles, and how many files a folder may have."""
 
 import ast
 import subprocess

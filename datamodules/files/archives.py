@@ -1,4 +1,4 @@
-"""Unpacks tar archives safely: no path and no size in an archive decides where it writes, or how much.
+"""Safe extraction of tar archives: rejects paths outside the target folder and limits the unpacked size.
 
 extract_tar(archive, root / "cifar-10-batches-py", CIFAR10_MEMBERS)
 """

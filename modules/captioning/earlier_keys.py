@@ -1,4 +1,4 @@
-"""State dicts saved under earlier names of a captioner's layers, read under the names of today."""
+"""Loads state dicts of earlier versions: maps old parameter names of the captioners to the current ones."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,14 +12,14 @@ def read_earlier_keys(module: nn.Module, renamed: Mapping[str, str]) -> None:
 
     Args:
         module: Module whose state dict is loaded, by itself or as part of another one.
-        renamed: Beginning of an earlier key → beginning of today's key, both below the module.
+        renamed: Beginning of an earlier key → beginning of the current key, both below the module.
     """
     module.earlier_keys = dict(renamed)  # type: ignore[assignment]  # for `current_keys`
     module.register_load_state_dict_pre_hook(partial(_rename, renamed))
 
 
 def current_keys(module: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a state dict under the names of today, as `load_state_dict` of the module reads it."""
+    """Returns a state dict under current names, as `load_state_dict` of the module reads it."""
     current = dict(state_dict)
     for name, submodule in module.named_modules():
         if hasattr(submodule, "earlier_keys"):

@@ -20,7 +20,7 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        """Parses a configuration; one that an earlier version wrote is read under the names of today."""
+        """Parses a configuration; one that an earlier version wrote is read under current names."""
         return super().parse_string(with_current_names(content), *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
@@ -28,7 +28,7 @@ class Parser(LightningArgumentParser):
 
 
 def with_current_names(content: str) -> str:
-    """Returns YAML with every class path and setting under its name of today, and as it is if none was renamed."""
+    """Returns YAML with every class path and setting under its current name, and as it is if none was renamed."""
     try:
         config = yaml.safe_load(content)
     except yaml.YAMLError:
