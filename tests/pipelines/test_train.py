@@ -258,7 +258,7 @@ def test_predict_refuses_what_is_no_image(trained: Path, tmp_path: Path, images:
     assert finished.code == 2, finished.err
     assert finished.err.startswith("error: ")
     assert finished.err.count("\n") == 1
-    assert (images or ["--images"])[0] in finished.err
+    assert (images or ["set images to image files"])[0] in finished.err
     assert not (tmp_path / "predictions.csv").exists()
 
 
