@@ -28,7 +28,6 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 _DROPPED: Mapping[str, Mapping[str, Any]] = {
     # timm's Muon had these; the project's own has them built in. Other values are refused as unknown settings.
     "Muon": {
-        "ns_coefficients": "original",
         "safety_factor": 1.0,
         "conv_mode": "flatten",
         "normalize_spatial": True,

@@ -81,7 +81,8 @@ def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> 
     check_range("filter_momentum", momentum, 0 <= momentum < 1, "in [0, 1), such as 0.6")
     # "original" lengthens the steps of matrices with more rows than columns, so that every step has the norm √M.
     group = {"params": list(filters), "use_muon": True}
-    return Muon([group], lr, momentum, ns_steps=_NEWTON_STEPS, adjust_lr_fn="original")
+    settings: dict[str, Any] = {"ns_steps": _NEWTON_STEPS, "ns_coefficients": "original", "adjust_lr_fn": "original"}
+    return Muon([group], lr, momentum, nesterov=True, **settings)
 
 
 @torch.no_grad()
@@ -122,5 +123,5 @@ class ChainedOptimizer(Optimizer):
         first = 0
         for part in self.optimizers:
             last = first + len(part.param_groups)
-            part.param_groups, part.state = self.param_groups[first:last], self.state
+            part.__setstate__({"state": self.state, "param_groups": self.param_groups[first:last]})
             first = last

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from modules.optimizers.muon import Muon, is_matrix, orthogonalize
+from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon
 
-OURS = {"momentum": 0.9, "nesterov": True, "ns_steps": 3, "adjust_lr_fn": "original"}
-TIMM = OURS | {"ns_coefficients": "original"}
-TORCH = OURS | {"weight_decay": 0.0}
+TORCH = {"momentum": 0.9, "nesterov": True, "ns_steps": 3, "adjust_lr_fn": "original", "weight_decay": 0.0}
+OURS = TIMM = TORCH | {"ns_coefficients": "original"}
 A, B, C = 3.4445, -4.7750, 2.0315  # of the iteration, from the source in modules/optimizers/muon.py
+BFLOAT16, FLOAT32 = {"avx512_bf16": True}, {"avx2": True}  # instructions of a CPU that computes in this type
 
 Make = Callable[[list[nn.Parameter]], Optimizer]
 
 
 def moved(make: Make) -> list[np.ndarray]:
-    """By how much three steps move two matrices."""
+    """Returns the sum of three steps of two matrices."""
     generator = torch.Generator().manual_seed(0)
     weights = [nn.Parameter(torch.zeros(shape)) for shape in ((8, 30), (30, 8))]
     optimizer = make(weights)
@@ -35,7 +36,7 @@ def moved(make: Make) -> list[np.ndarray]:
 
 
 def expected() -> list[np.ndarray]:
-    """The same in float64: the polynomial applied to the singular values of an exact decomposition."""
+    """Returns the same in float64: the polynomial applied to the singular values of an exact decomposition."""
     generator = torch.Generator().manual_seed(0)
     shapes = (8, 30), (30, 8)
     weights, speeds = ([np.zeros(shape) for shape in shapes] for _ in range(2))
@@ -52,7 +53,7 @@ def expected() -> list[np.ndarray]:
 
 
 def test_in_float32_it_equals_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: FLOAT32, raising=False)
     for found, wanted in zip(moved(partial(Muon, lr=0.1, **OURS)), expected(), strict=True):  # type: ignore[arg-type]
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
@@ -62,52 +63,96 @@ def test_in_float32_it_equals_the_formula(monkeypatch: pytest.MonkeyPatch) -> No
     [partial(timm.optim.Muon, lr=0.1, **TIMM), partial(torch.optim.Muon, lr=0.1, **TORCH)],  # type: ignore[arg-type]
 )
 def test_in_bfloat16_it_equals_the_libraries_bit_for_bit(original: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: BFLOAT16, raising=False)
     ours = moved(partial(Muon, lr=0.1, **OURS))  # type: ignore[arg-type]
     for found, wanted, exact in zip(ours, moved(original), expected(), strict=True):
         np.testing.assert_array_equal(found, wanted)
-        assert np.abs(found - exact).max() > 1e-4  # bfloat16's digits: the other test can tell
+        assert np.abs(found - exact).max() > 1e-4  # bfloat16's rounding: the float32 test can tell the types apart
+
+
+@pytest.mark.parametrize("instructions", [BFLOAT16, FLOAT32])
+@pytest.mark.parametrize("coefficients", ["original", "quintic"])
+@pytest.mark.parametrize("steps", [3, 5, 7])
+@pytest.mark.parametrize("shape", [(16, 27), (192, 48), (10, 64)])
+def test_iterations_equal_timms_bit_for_bit_in_both_types(
+    shape: tuple[int, int],
+    steps: int,
+    coefficients: str,
+    instructions: dict[str, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    torch.manual_seed(0)
+    matrix, dtype = torch.randn(shape), torch.bfloat16 if instructions is BFLOAT16 else torch.float32
+    theirs = timm.optim.muon.zeropower_via_newtonschulz(
+        matrix, steps, timm.optim.muon._COEFFICIENTS[coefficients], dtype=dtype
+    )
+    ours = orthogonalize(matrix, steps, coefficients)
+    assert ours.dtype is dtype
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_a_whole_network_moves_as_with_timm(nesterov: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Convolutions, a linear layer, biases and norms, with weight decay and the factor of the `resnet` topic."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    settings: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.05, "ns_steps": 5}
-    makers: list[Callable[..., Optimizer]] = [Muon, partial(timm.optim.Muon, ns_coefficients="original")]
+@pytest.mark.parametrize("coefficients", ["original", "quintic"])
+def test_a_network_moves_as_with_timm_bit_for_bit(
+    coefficients: str, nesterov: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolutions, a linear layer, biases and norms, with the weight decay and the factor of the `resnet` topic."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: BFLOAT16, raising=False)
+    settings: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.05, "ns_steps": 5}
+    makers: list[Callable[..., Optimizer]] = [Muon, timm.optim.Muon]
     networks = []
     for make in makers:
         torch.manual_seed(0)
         conv, norm, depthwise = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8)
         network = nn.Sequential(conv, norm, depthwise, nn.Flatten(), nn.Linear(32, 5))
-        optimizer = make(network.parameters(), **settings)
+        network.to(memory_format=torch.channels_last)
+        optimizer = make(network.parameters(), nesterov=nesterov, ns_coefficients=coefficients, **settings)
         for _ in range(4):
             optimizer.zero_grad()
             network(torch.randn(16, 3, 6, 6)).square().mean().backward()
             optimizer.step()
         networks.append(network)
     for ours, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+        assert torch.equal(ours, theirs)
 
 
-def test_a_state_that_timm_saved_goes_on() -> None:
-    torch.manual_seed(0)
-    first = [nn.Parameter(torch.randn(8, 30)), nn.Parameter(torch.randn(8))]
-    theirs = timm.optim.Muon(first, lr=0.05, momentum=0.9, nesterov=True, ns_coefficients="original")
-    second = [nn.Parameter(p.detach().clone()) for p in first]
-    gradients = [torch.randn(p.shape) for p in first]
-    for parameters in (first, second):
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.clone()
-    theirs.step()
-    ours = Muon(second)
-    ours.load_state_dict(deepcopy(theirs.state_dict()))
-    for before, after in zip(first, second, strict=True):
-        after.data.copy_(before.detach())
-    theirs.step()
-    ours.step()
-    for expected_value, value in zip(first, second, strict=True):
-        torch.testing.assert_close(value, expected_value, rtol=1e-6, atol=1e-7)
+def continued(make_theirs: Make, make_ours: Make, shapes: list[tuple[int, ...]]) -> None:
+    """Asserts that ours, with the state after their second step, takes their third and fourth step bit for bit."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    ours = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    old, new = make_theirs(theirs), make_ours(ours)
+    for step in range(4):
+        if step == 2:
+            new.load_state_dict(deepcopy(old.state_dict()))
+            for weights, loaded in zip(theirs, ours, strict=True):
+                loaded.data.copy_(weights.data)
+        for weights, loaded in zip(theirs, ours, strict=True):
+            weights.grad = loaded.grad = torch.randn(weights.shape, generator=generator)
+        old.step()
+        new.step()
+    for weights, loaded in zip(theirs, ours, strict=True):
+        assert torch.equal(weights, loaded)
+
+
+def test_a_run_that_timms_muon_began_is_resumed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 0.1 trained `resnet` by timm's Muon."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: BFLOAT16, raising=False)
+    settings = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "ns_coefficients": "original"}
+    continued(partial(timm.optim.Muon, **settings), Muon, [(8, 30), (8,), (6, 4, 3, 3)])  # type: ignore[arg-type]
+
+
+def test_a_run_that_torchs_muon_began_is_resumed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 0.1 trained the filters of `fast_convnet` by torch's Muon, also those that `is_matrix` is false for."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: BFLOAT16, raising=False)
+
+    def chained(make: Callable[[list[nn.Parameter]], Optimizer]) -> Make:
+        return lambda p: ChainedOptimizer(make(p[:-1]), decoupled_sgd([(p[-1:], 1.0)], 5, 0.01, 0.8, 256))
+
+    theirs = chained(partial(torch.optim.Muon, lr=0.1, **TORCH | {"momentum": 0.6}))  # type: ignore[arg-type]
+    ours = chained(partial(filter_muon, lr=0.2, momentum=0.5))  # replaced by the settings of the state
+    continued(theirs, ours, [(8, 27), (48, 16), (2, 72), (4, 600), (5,)])
 
 
 def test_orthogonalized_singular_values_are_about_1() -> None:
@@ -155,6 +200,7 @@ def test_the_loss_is_computed_once_and_in_its_own_precision() -> None:
         ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)."),
         ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be ≥ 0."),
         ({"ns_steps": 0}, "ns_steps is 0; it must be at least 1."),
+        ({"ns_coefficients": "polar_express"}, "ns_coefficients is 'polar_express'; it must be original or quintic."),
         ({"adjust_lr_fn": "none"}, "adjust_lr_fn is 'none'; it must be original or match_rms_adamw."),
     ],
 )
