@@ -1,4 +1,4 @@
-"""The benchmark of fooling and saliency runs to the end on a small run and counts what it says it counts."""
+"""The benchmark of fooling images and saliency maps on a small run: fooled images are counted correctly."""
 
 from pathlib import Path
 

@@ -37,7 +37,7 @@ def test_a_cpu_that_cannot_be_asked_is_trusted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_precisions_that_a_device_does_not_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_precision("bf16-mixed", CPU)  # by who asks for it; pipelines/run/precision.py takes another one by itself
+    check_precision("bf16-mixed", CPU)  # accepted: pipelines/run/precision.py replaces it before a run
     check_precision("32-true", GPU)
     for names, instead in ({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True}, "32-true"):
         capabilities(monkeypatch, names)

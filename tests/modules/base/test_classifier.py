@@ -210,9 +210,9 @@ def test_the_command_lines_optimizer_takes_its_place_without_a_warning(
     arguments = ["fit", "--config", str(find_config("svm")), "--data", "Digits", "--trainer.max_epochs", "1"]
     arguments += ["--trainer.callbacks=null", "--trainer.accelerator=cpu"]
     arguments += ["--optimizer", "torch.optim.RMSprop", "--optimizer.lr=0.0123", "--lr_scheduler=null"]
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer = run(arguments, "svm").trainer
     assert isinstance(trainer.optimizers[0], torch.optim.RMSprop)
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0123
-    assert [str(w.message) for w in heard if "overridden" in str(w.message)] == []
+    assert [str(w.message) for w in caught if "overridden" in str(w.message)] == []
