@@ -224,7 +224,7 @@ def test_a_goal_of_minimize_selects_the_smallest_mean(tmp_path: Path) -> None:
 
 def test_one_run_a_fold_evaluates_all_values(tmp_path: Path) -> None:
     folder = fake(tmp_path, grid={"model.k": [3, 5, 1]}, one_pass=["model.k", "model.report_k"])
-    code, out, err = run(tmp_path, "--resume", str(folder), "--no-test")
+    code, out, err = run(tmp_path, "--resume", str(folder), "--no-test", "--parallel", "1")
     assert (code, err) == (0, "")
     assert (tmp_path / "started.txt").read_text().splitlines() == ["1 0", "1 1", "1 2"]
     assert [line for line in out.splitlines() if line.startswith("  0.")] == [
