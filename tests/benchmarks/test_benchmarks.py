@@ -94,7 +94,7 @@ def test_sweep_overhead_gives_a_figure_for_each_method(
 @pytest.mark.slow
 def test_startup_reaches_the_first_step_with_and_without_wandb(capsys: pytest.CaptureFixture[str]) -> None:
     ratios = startup.main(["--rounds", "1"])
-    assert list(ratios) == ["disabled", "offline"] and all(0 < found[0] < math.inf for found in ratios.values())
+    assert list(ratios) == ["disabled", "offline"] and all(0 < values[0] < math.inf for values in ratios.values())
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 

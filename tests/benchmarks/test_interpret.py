@@ -1,4 +1,4 @@
-"""The benchmark of fooling images and saliency maps on a small run: fooled images are counted correctly."""
+"""The benchmark of fooling images and saliency runs to the end on a small run, and its counts are correct."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ def test_it_fools_a_run_and_gives_a_rate_for_every_variant(tmp_path: Path, capsy
     model, data = interpret.load(str(run), None)
     images = data.splits["test"][0][:120]
     with torch.no_grad():
-        was = model(data.preprocessing(images)).argmax(1)
-        said = model(data.preprocessing((255 * result.images).round().to(torch.uint8))).argmax(1)
+        before = model(data.preprocessing(images)).argmax(1)
+        after = model(data.preprocessing((255 * result.images).round().to(torch.uint8))).argmax(1)
     assert (result.steps >= 1).all()  # no target was the predicted class
-    assert (said != was)[result.succeeded].all()
+    assert (after != before)[result.succeeded].all()
     assert f"fooled            {float(result.succeeded.float().mean()):.1%}" in printed
     assert set(comparisons) == {"ConvNet of the run", "ConvNet [8, 16], 1 conv"}
     for comparison in comparisons.values():

@@ -27,9 +27,9 @@ def test_pca_is_scikit_learns_but_for_the_signs() -> None:
 def test_tsne_keeps_groups_together_and_repeats_itself() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 1, 8, generator=generator) * 5 + 0.1 * torch.randn(3, 20, 8, generator=generator)
-    places = project(features.flatten(0, 1), "tsne")
-    assert np.array_equal(places, project(features.flatten(0, 1), "tsne"))
-    groups = places.reshape(3, 20, 2)
+    points = project(features.flatten(0, 1), "tsne")
+    assert np.array_equal(points, project(features.flatten(0, 1), "tsne"))
+    groups = points.reshape(3, 20, 2)
     centers = groups.mean(1)
     within = np.linalg.norm(groups - centers[:, None], axis=2).max()
     between = min(np.linalg.norm(centers[i] - centers[j]) for i in range(3) for j in range(i))
@@ -50,19 +50,19 @@ def test_the_first_images_of_the_split_are_mapped(tmp_path: Path, monkeypatch: p
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     assert len(maps) == 2
-    for split, (places, labels, names, title) in zip(("val", "test"), maps, strict=True):
+    for split, (points, labels, names, title) in zip(("val", "test"), maps, strict=True):
         images, truth = (part[:50] for part in data.splits[split])
         with torch.no_grad():
             features = model.eval().features(data.preprocessing(images))
-        np.testing.assert_allclose(places, project(features, "pca"), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(points, project(features, "pca"), rtol=1e-3, atol=1e-4)
         assert labels.tolist() == truth.tolist() and names == data.class_names
         assert title == f"{split}: features of 50 images, PCA"
         assert (tmp_path / "pictures" / "embedding_map" / split).is_dir()
 
 
-def test_the_picture_has_every_classs_color() -> None:
-    places = np.random.default_rng(0).normal(size=(200, 2))
-    picture = draw_map(places, np.arange(200) % 2, ("cat", "dog"), "two")
+def test_the_picture_has_the_color_of_every_class() -> None:
+    points = np.random.default_rng(0).normal(size=(200, 2))
+    picture = draw_map(points, np.arange(200) % 2, ("cat", "dog"), "two")
     assert picture.dtype == np.uint8 and picture.shape == (780, 960, 3)
     strong = picture.reshape(-1, 3).astype(int)
     blue = (strong[:, 2] - strong[:, 0] > 80).sum()

@@ -1,4 +1,4 @@
-"""Captions of the same images each epoch, and where the model looked: what is drawn, and when."""
+"""Pictures of captions and attention maps: their contents, and the epochs at which they are drawn."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,9 +33,9 @@ def test_a_caption_that_is_a_reference_is_green() -> None:
     assert wrong.shape == right.shape and right.dtype == np.uint8
 
 
-def test_the_image_stays_bright_where_the_model_looks() -> None:
+def test_the_image_stays_bright_where_attention_is_high() -> None:
     attention = torch.full((2, 4), 1e-6)
-    attention[0, 0] = attention[1, 3] = 1  # the first word looks at the top left, the second at the bottom right
+    attention[0, 0] = attention[1, 3] = 1  # the first word attends to the top left, the second to the bottom right
     sheet = attention_sheet(torch.ones(3, 40, 40), ["one", "two"], attention).astype(float).mean(2)
     height, panel = sheet.shape[0], sheet.shape[1] // 3
     for word, (bright, dark) in ((1, ((0.45, 0.25), (0.85, 0.75))), (2, ((0.85, 0.75), (0.45, 0.25)))):
@@ -43,14 +43,14 @@ def test_the_image_stays_bright_where_the_model_looks() -> None:
         assert values[0] > values[1] + 100
 
 
-def test_pictures_of_different_widths_stand_one_below_the_other() -> None:
+def test_pictures_of_different_widths_are_stacked() -> None:
     top, bottom = np.zeros((2, 3, 3), np.uint8), np.full((1, 5, 3), 7, np.uint8)
-    found = stacked([top, bottom])
-    assert found.shape == (3, 5, 3)
-    assert (found[:2, :3] == 0).all() and (found[:2, 3:] == 255).all() and (found[2] == 7).all()
+    picture = stacked([top, bottom])
+    assert picture.shape == (3, 5, 3)
+    assert (picture[:2, :3] == 0).all() and (picture[:2, 3:] == 255).all() and (picture[2] == 7).all()
 
 
-def test_attention_belongs_to_the_words_that_are_said() -> None:
+def test_attention_is_that_before_each_generated_word() -> None:
     torch.manual_seed(0)
     model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=3).eval()
     inputs = torch.randn(2, 4, 6)
@@ -63,8 +63,8 @@ def test_attention_belongs_to_the_words_that_are_said() -> None:
 
 
 def files(folder: Path) -> list[str]:
-    found: Iterable[Path] = folder.rglob("*.png")
-    return sorted(str(file.relative_to(folder)) for file in found)
+    pictures: Iterable[Path] = folder.rglob("*.png")
+    return sorted(str(file.relative_to(folder)) for file in pictures)
 
 
 def test_a_run_leaves_a_sheet_of_captions_each_epoch_and_one_of_attention(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def train(
 
 
 class Shown:
-    """Stands in for a function that draws, and keeps what it is given."""
+    """Replaces a drawing function and stores its arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -65,7 +65,7 @@ def test_pictures_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
         ]
 
 
-def test_the_training_is_as_it_would_be_without_them(tmp_path: Path) -> None:
+def test_training_is_the_same_without_them(tmp_path: Path) -> None:
     watching = [
         SaliencyMaps(1, 1, "smoothgrad"),
         FoolingImages(1, 1, max_steps=3),
@@ -89,21 +89,21 @@ def test_maps_are_of_the_shown_pixels_whatever_the_preprocessing(
     torch.testing.assert_close(pixels, images[:4].float() / 255, atol=1e-5, rtol=0)
     assert method == "gradient"
     assert [title.split()[0] for title in titles] == [str(label) for label in labels[:4].tolist()]
-    # By the chain rule, a pixel in [0, 1] counts 255 times its scale.
+    # By the chain rule, gradients of pixels in [0, 1] are multiplied by 255 times the scale.
     of_inputs = saliency(model.eval(), data.preprocessing(images[:4]), labels[:4])
     scale = float(data.preprocessing.fitted["scale"])
     torch.testing.assert_close(maps, 255 * scale * of_inputs, rtol=1e-3, atol=1e-6)
 
 
-def test_fooling_shows_what_fools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fooling_images_are_those_that_fool_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(monkeypatch, callbacks.fooling_images, "fooling_picture")
     model, data = train(tmp_path, [FoolingImages(1, 4, step=0.01)], 2, linear=True)
     before, after, titles = shown.calls[-1]
-    said = model.eval()(data.preprocessing(255 * after)).argmax(1)
+    predicted = model.eval()(data.preprocessing(255 * after)).argmax(1)
     was = model(data.preprocessing(255 * before)).argmax(1)
-    assert torch.equal(said, (was + 1) % 10)
+    assert torch.equal(predicted, (was + 1) % 10)
     assert [pair[0].split()[0] for pair in titles] == [str(label) for label in was.tolist()]
-    assert [pair[1].split()[0] for pair in titles] == [str(label) for label in said.tolist()]
+    assert [pair[1].split()[0] for pair in titles] == [str(label) for label in predicted.tolist()]
 
 
 def test_class_visualization_raises_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_feature_maps_of_any_network_and_of_layers_by_name(tmp_path: Path, monke
     train(tmp_path, [FeatureMaps(2, layers=["stages.1.0", "stages.0"])], 1)
     (images, maps, _) = shown.calls[-1]
     assert images.shape == (2, 1, 8, 8)
-    assert {name: tuple(found.shape) for name, found in maps.items()} == {
+    assert {name: tuple(output.shape) for name, output in maps.items()} == {
         "stages.1.0": (2, 8, 4, 4), "stages.0": (2, 4, 4, 4),
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"ConvNet has no layer 'stages\.9'; did you mean"):
@@ -165,9 +165,9 @@ def test_feature_maps_of_any_network_and_of_layers_by_name(tmp_path: Path, monke
 def test_heat_is_scaled_by_the_99th_percentile_of_each_map() -> None:
     maps = torch.arange(2 * 400.0).reshape(2, 20, 20)
     maps[0, 0, 0] = 1e6
-    found = scaled(maps)
+    result = scaled(maps)
     tops = np.quantile(maps.numpy().reshape(2, 400), 0.99, axis=1)
-    np.testing.assert_allclose(found.numpy(), np.clip(maps.numpy() / tops[:, None, None], 0, 1), rtol=1e-5)
+    np.testing.assert_allclose(result.numpy(), np.clip(maps.numpy() / tops[:, None, None], 0, 1), rtol=1e-5)
     colors = heat(torch.zeros(1, 4, 4))
     assert colors.shape == (1, 3, 4, 4) and float(colors.max()) < 0.02  # black where nothing matters
 
@@ -186,7 +186,7 @@ def test_the_change_is_magnified_around_gray() -> None:
     assert shades(picture, 3, 2)[0] in range(246, 250)  # 127.5 + 12 · 10: 12 is the most that stays below white
 
 
-def test_layers_and_patches_have_their_places() -> None:
+def test_layers_and_patches_have_their_positions() -> None:
     maps = torch.zeros(3, 4, 4)
     maps[1], maps[2] = 2.0, 1.0
     picture = layers_picture(torch.zeros(3, 8, 8), {"one": maps}, 2)

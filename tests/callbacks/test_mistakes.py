@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 
 class Shown:
-    """Stands in for `image_grid` and keeps what it is given."""
+    """Replaces `image_grid` and stores its arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Tensor, list[str], str]] = []
@@ -29,22 +29,22 @@ class Shown:
 
 
 def all_mistakes(model: SoftmaxRegression, data: Digits, split: str) -> list[tuple[float, int, int, int]]:
-    """Probability, predicted class, true class and place of every wrong image, the surest first."""
+    """Probability, predicted class, true class and index of every wrong image, most confident first."""
     images, labels = data.splits[split]
     with torch.no_grad():
         logits = model(data.preprocessing(images)).double().numpy()
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponentials / exponentials.sum(1, keepdims=True)
-    found = []
-    for place, (row, label) in enumerate(zip(probabilities, labels.tolist(), strict=True)):
+    mistakes = []
+    for index, (row, label) in enumerate(zip(probabilities, labels.tolist(), strict=True)):
         if row.argmax() != label:
-            found.append((float(row.max()), int(row.argmax()), label, place))
-    return sorted(found, reverse=True)
+            mistakes.append((float(row.max()), int(row.argmax()), label, index))
+    return sorted(mistakes, reverse=True)
 
 
 @pytest.mark.parametrize("batch_size", [7, 50, 1000])
 @pytest.mark.parametrize("count", [1, 12, 5000])
-def test_kept_are_the_surest_of_all_mistakes(
+def test_the_most_confident_of_all_mistakes_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, count: int
 ) -> None:
     Shown(monkeypatch)  # hundreds of pictures take seconds to draw
@@ -67,9 +67,9 @@ def test_images_are_shown_as_pixels_with_both_classes(tmp_path: Path, monkeypatc
     trainer_of(tmp_path, ConfidentMistakes(6)).test(model, data, verbose=False)
     [(images, titles, title)] = shown.calls
     expected = all_mistakes(model, data, "test")[:6]
-    pixels = torch.stack([data.splits["test"][0][place] for *_, place in expected]).float() / 255
+    pixels = torch.stack([data.splits["test"][0][index] for *_, index in expected]).float() / 255
     torch.testing.assert_close(images, pixels, rtol=0, atol=1e-6)
-    assert titles == [f"{said} {share:.0%}\nis {true}" for share, said, true, _ in expected]
+    assert titles == [f"{predicted} {p:.0%}\nis {true}" for p, predicted, true, _ in expected]
     assert title == "most confident mistakes, test"
     assert [file.name for file in (tmp_path / "pictures" / "mistakes" / "test").iterdir()] == ["00000000.png"]
 
@@ -82,7 +82,7 @@ def test_fit_shows_those_of_the_last_validation(tmp_path: Path, monkeypatch: pyt
     trainer_of(tmp_path, ConfidentMistakes(5), max_epochs=3).fit(model, data)
     [(images, titles, title)] = shown.calls
     expected = all_mistakes(model, data, "val")[:5]
-    assert titles == [f"{said} {share:.0%}\nis {true}" for share, said, true, _ in expected]
+    assert titles == [f"{predicted} {p:.0%}\nis {true}" for p, predicted, true, _ in expected]
     assert title == "most confident mistakes, val"
     assert images.shape == (5, 1, 8, 8)
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 
 class Shown:
-    """Stands in for `image_grid` and keeps what it is given."""
+    """Replaces `image_grid` and stores its arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Tensor, list[str], int, str]] = []
@@ -37,15 +37,15 @@ def model_and_data(folder: Path, batch_size: int) -> tuple[SoftmaxRegression, Di
 
 
 def expected_rows(model: SoftmaxRegression, data: Digits, split: str, count: int) -> dict[int, list[tuple[int, str]]]:
-    """By assigned class: places and titles of its mistakes, the surest first, by a sort over all images."""
+    """By predicted class: indices and titles of its mistakes, most confident first, by a sort over all images."""
     images, labels = data.splits[split]
     with torch.no_grad():
-        shares, said = model(data.preprocessing(images)).softmax(1).max(1)
+        confidence, predictions = model(data.preprocessing(images)).softmax(1).max(1)
     rows: dict[int, list[tuple[int, str]]] = {}
-    for place in shares.argsort(descending=True, stable=True).tolist():
-        predicted, true = int(said[place]), int(labels[place])
+    for index in confidence.argsort(descending=True, stable=True).tolist():
+        predicted, true = int(predictions[index]), int(labels[index])
         if predicted != true and len(rows.setdefault(predicted, [])) < count:
-            rows[predicted].append((place, f"{predicted} {float(shares[place]):.0%}\nis {true}"))
+            rows[predicted].append((index, f"{predicted} {float(confidence[index]):.0%}\nis {true}"))
     return dict(sorted(rows.items()))
 
 
@@ -55,10 +55,10 @@ def assert_shown(shown: Shown, model: SoftmaxRegression, data: Digits, split: st
     assert columns == count and title == f"false positives of each class, {split}"
     assert len(images) == len(titles) == count * len(rows) > 0
     for i, row in enumerate(rows.values()):
-        mine = slice(i * count, i * count + len(row))
-        assert titles[mine] == [text for _, text in row]
-        pixels = data.splits[split][0][[place for place, _ in row]].float() / 255
-        assert torch.equal(images[mine], pixels)
+        columns = slice(i * count, i * count + len(row))
+        assert titles[columns] == [text for _, text in row]
+        pixels = data.splits[split][0][[index for index, _ in row]].float() / 255
+        assert torch.equal(images[columns], pixels)
         rest = slice(i * count + len(row), (i + 1) * count)
         assert set(titles[rest]) <= {""} and bool((images[rest] == 1).all())
 

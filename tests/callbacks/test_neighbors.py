@@ -19,7 +19,7 @@ from tests.helpers import trainer_of
 
 
 class Shown:
-    """Stands in for the drawing of pictures and keeps what it was given."""
+    """Replaces the drawing functions and stores their arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.grids: list[tuple[Tensor, list[str], int, str, list[str]]] = []
@@ -52,18 +52,16 @@ def test_queries_stand_beside_their_neighbors(
         queries, labels = data.splits[split][0][:12], data.splits[split][1][:12]
         assert columns == 5
         assert title == f"{split}: images, left, and their nearest neighbors"
-        found = images.unflatten(0, (12, 5))
-        torch.testing.assert_close(found[:, 0], queries.float() / 255, rtol=0, atol=1e-5)
+        rows = images.unflatten(0, (12, 5))
+        torch.testing.assert_close(rows[:, 0], queries.float() / 255, rtol=0, atol=1e-5)
         for row, query in enumerate(queries):
-            distances, places = (memory.double() - query.double()).square().sum((1, 2, 3)).sort(stable=True)
-            torch.testing.assert_close(found[row, 1:], memory[places[:4]].float() / 255, rtol=0, atol=1e-5)
-            near = classes[places[:4]].tolist()
-            said, scale = (
-                titles[5 * row : 5 * row + 5],
-                1.0 if preprocessing == "pixels" else float(data.preprocessing.fitted["scale"]),
-            )
-            assert said[0] == data.class_names[labels[row]]
-            assert said[1:] == [
+            distances, indices = (memory.double() - query.double()).square().sum((1, 2, 3)).sort(stable=True)
+            torch.testing.assert_close(rows[row, 1:], memory[indices[:4]].float() / 255, rtol=0, atol=1e-5)
+            near = classes[indices[:4]].tolist()
+            scale = 1.0 if preprocessing == "pixels" else float(data.preprocessing.fitted["scale"])
+            first, *others = titles[5 * row : 5 * row + 5]
+            assert first == data.class_names[labels[row]]
+            assert others == [
                 f"{data.class_names[c]}\n{scale * d**0.5:.4g}" for c, d in zip(near, distances.tolist(), strict=False)
             ]
             expected = ["green" if c == labels[row] else "red" for c in near]

@@ -73,7 +73,7 @@ def test_stretch_keeps_zero_gray_and_fills_the_range() -> None:
     torch.testing.assert_close(stretch(images.reshape(3, 1, 2, 2)), expected.reshape(3, 1, 2, 2))
 
 
-def test_image_grid_shows_each_image_in_its_place() -> None:
+def test_image_grid_shows_each_image_at_its_position() -> None:
     colors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0], [0, 1.0, 1.0]])
     picture = image_grid(colors[:, :, None, None].expand(-1, -1, 4, 4), ["", "", "", "", ""], columns=3)
     assert picture.dtype == np.uint8
@@ -83,8 +83,8 @@ def test_image_grid_shows_each_image_in_its_place() -> None:
         assert len(rows) > 1000
         assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)  # one full rectangle
         centers.append((rows.mean() / len(picture), columns.mean() / picture.shape[1]))
-    places = [(int(2 * row), int(3 * column)) for row, column in centers]
-    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    positions = [(int(2 * row), int(3 * column)) for row, column in centers]
+    assert positions == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
 def test_image_grid_shows_gray_images_gray() -> None:

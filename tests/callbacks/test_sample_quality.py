@@ -89,14 +89,14 @@ def test_other_training_images_have_another_classifier_and_training_it_leaves_th
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_features_are_what_the_last_layer_sees(root: Path) -> None:
-    found = read_reference_classifier(next((root / "Digits").iterdir()))
-    features, logits = found(torch.rand(5, 1, 8, 8))
-    torch.testing.assert_close(found.model.output(features), logits)
+def test_features_are_the_inputs_of_the_last_layer(root: Path) -> None:
+    classifier = read_reference_classifier(next((root / "Digits").iterdir()))
+    features, logits = classifier(torch.rand(5, 1, 8, 8))
+    torch.testing.assert_close(classifier.model.output(features), logits)
 
 
 def test_metrics_of_known_images(root: Path, tmp_path: Path) -> None:
-    """Samples that are the test images: FID from them is 0, that from the validation images is the definition's."""
+    """The samples are the test images: their FID from these is 0, that from validation images equals the definition."""
     data = source(root)
     model = Repeats((1, 8, 8), **SETTINGS)
     model.images = data.splits["test"][0]
@@ -104,8 +104,8 @@ def test_metrics_of_known_images(root: Path, tmp_path: Path) -> None:
     run = trainer(callback, tmp_path)
     (val,), (test,) = run.validate(model, data, verbose=False), run.test(model, data, verbose=False)
 
-    found = read_reference_classifier(next((root / "Digits").iterdir()))
-    (one, logits), (two, _) = (found(data.splits[split][0].float() / 255) for split in ("test", "val"))
+    classifier = read_reference_classifier(next((root / "Digits").iterdir()))
+    (one, logits), (two, _) = (classifier(data.splits[split][0].float() / 255) for split in ("test", "val"))
     first, second = one.double().numpy(), two.double().numpy()
     a, b, difference = np.cov(first, rowvar=False), np.cov(second, rowvar=False), first.mean(0) - second.mean(0)
     fid = difference @ difference + np.trace(a) + np.trace(b) - 2 * np.trace(sqrtm(a @ b)).real
@@ -150,7 +150,7 @@ def test_evaluating_samples_changes_no_random_number_of_training(root: Path, tmp
     assert torch.equal(*weights)
 
 
-def test_a_classifier_of_one_s_own(root: Path, tmp_path: Path) -> None:
+def test_a_given_classifier_is_used(root: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data, classifier = Digits(root=str(root), batch_size=300), ConvNet((1, 8, 8), 10, [4])
     run = L.Trainer(
@@ -158,9 +158,9 @@ def test_a_classifier_of_one_s_own(root: Path, tmp_path: Path) -> None:
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     run.fit(classifier, data)
-    run.save_checkpoint(tmp_path / "mine.ckpt")
+    run.save_checkpoint(tmp_path / "given.ckpt")
     images = data.splits["val"][0]
-    _, logits = read_reference_classifier(tmp_path / "mine.ckpt")(images.float() / 255)
+    _, logits = read_reference_classifier(tmp_path / "given.ckpt")(images.float() / 255)
     with torch.no_grad():
         expected = classifier.eval()(data.preprocessing(images))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

@@ -17,7 +17,7 @@ from modules import GAN, SoftmaxRegression
 
 
 class Painter(GAN):
-    """Images whose pixels are all the first latent's place in the normal distribution, until `memorize` is set."""
+    """Returns images of the gray value Φ(first latent value), or those of `memory`, if set."""
 
     memory: Tensor | None = None
 
@@ -42,7 +42,7 @@ def fit(model: L.LightningModule, callback: L.Callback, folder: Path, epochs: in
     return data
 
 
-def test_slerp_keeps_the_length_and_goes_on_by_equal_angles() -> None:
+def test_slerp_keeps_the_length_and_divides_the_angle_equally() -> None:
     torch.manual_seed(0)
     start, end = torch.randn(5, 30, dtype=torch.float64), torch.randn(5, 30, dtype=torch.float64)
     end = end / end.norm(dim=1, keepdim=True) * start.norm(dim=1, keepdim=True)
@@ -55,7 +55,7 @@ def test_slerp_keeps_the_length_and_goes_on_by_equal_angles() -> None:
     torch.testing.assert_close(angles, angles[:, :1].expand(-1, 6))
 
 
-def test_slerp_halfway_equals_the_formula_and_parallel_ends_are_no_zero_by_zero() -> None:
+def test_slerp_halfway_equals_the_formula_and_is_finite_for_parallel_ends() -> None:
     start, end = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
     torch.testing.assert_close(slerp(start, end, torch.tensor([0.5]))[0, 0], torch.tensor([0.5**0.5, 2 * 0.5**0.5]))
     third = slerp(start, end, torch.tensor([1 / 3]))[0, 0]
@@ -93,22 +93,22 @@ def test_every_n_epochs(tmp_path: Path) -> None:
     assert not (tmp_path / "pictures" / "samples.gif").exists()  # of one picture there is nothing to animate
 
 
-def test_an_animation_has_a_frame_for_each_picture_and_rests_on_the_last(tmp_path: Path) -> None:
+def test_an_animation_has_a_frame_for_each_picture_and_shows_the_last_longest(tmp_path: Path) -> None:
     files = []
-    for place, gray in enumerate((0, 90, 255)):
-        files.append(tmp_path / f"{place}.png")
+    for index, gray in enumerate((0, 90, 255)):
+        files.append(tmp_path / f"{index}.png")
         Image.new("RGB", (4, 4), (gray, gray, gray)).save(files[-1])
     animate(files, tmp_path / "out.gif")
     animation: Any = Image.open(tmp_path / "out.gif")
     frames = []
-    for place in range(animation.n_frames):
-        animation.seek(place)
+    for frame in range(animation.n_frames):
+        animation.seek(frame)
         frames.append((animation.convert("RGB").getpixel((0, 0))[0], animation.info["duration"]))
     assert frames == [(0, 2000), (90, 2000), (255, 2000)]
     assert animation.info["loop"] == 0
 
 
-def test_a_walk_has_its_ends_and_what_lies_between(tmp_path: Path) -> None:
+def test_a_walk_has_both_ends_and_images_between(tmp_path: Path) -> None:
     fit(painter(), LatentWalk(rows=2, steps=5, seed=3), tmp_path)
     (file,) = (tmp_path / "pictures" / "latent_walk").iterdir()
     shown = np.asarray(Image.open(file))[::18, ::18, 0]
@@ -150,7 +150,7 @@ def test_settings_out_of_range(make: Any, sentence: str) -> None:
 @pytest.mark.parametrize(
     "callback", [SampleGrid(), LatentWalk(), NearestTrainingImages()], ids=lambda c: type(c).__name__
 )
-def test_a_model_that_makes_no_images(callback: L.Callback, tmp_path: Path) -> None:
+def test_a_model_that_generates_no_images_is_refused(callback: L.Callback, tmp_path: Path) -> None:
     sentence = f"SoftmaxRegression generates no images to show; remove callbacks.{type(callback).__name__} from"
     with pytest.raises(ValueError, match=sentence):
         fit(SoftmaxRegression((1, 8, 8), 10), callback, tmp_path)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 
 class Shown:
-    """Stands in for `image_grid` and keeps what it is given."""
+    """Replaces `image_grid` and stores its arguments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Tensor, list[str], str]] = []

@@ -35,8 +35,8 @@ class Memory(Logger):
     def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
 
     def health(self) -> dict[int | None, dict[str, float]]:
-        wanted = [(step, {n: v for n, v in row.items() if n.startswith("health/")}) for step, row in self.rows]
-        return {step: row for step, row in wanted if row}  # a validation logs at the same step as the training
+        health = [(step, {n: v for n, v in row.items() if n.startswith("health/")}) for step, row in self.rows]
+        return {step: row for step, row in health if row}  # a validation logs at the same step as the training
 
 
 class Scheduled(SoftmaxRegression):

@@ -1,4 +1,4 @@
-"""The linear probe: whose weights it takes, what it trains, and which checkpoints it refuses."""
+"""The linear probe: loaded weights, trained parameters, and the checkpoints that it refuses."""
 
 from math import log
 from pathlib import Path
@@ -17,7 +17,7 @@ ENCODER: dict[str, Any] = {"backbone": "test_resnet", "options": {"channels": [8
 def pretrained() -> SimCLR:
     torch.manual_seed(1)
     model = SimCLR(SHAPE, K, hidden=8, projection=4, **ENCODER)
-    model.encoder.train()(torch.randn(32, *SHAPE))  # running averages are part of what was learned
+    model.encoder.train()(torch.randn(32, *SHAPE))  # the checkpoint has running averages too
     return model
 
 
@@ -47,11 +47,11 @@ def test_it_starts_from_the_checkpoints_encoder(pretrained: SimCLR, tmp_path: Pa
 
 @pytest.mark.parametrize("as_built", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
-def test_only_what_is_not_frozen_learns(pretrained: SimCLR, tmp_path: Path, frozen: bool, as_built: bool) -> None:
+def test_only_what_is_not_frozen_is_trained(pretrained: SimCLR, tmp_path: Path, frozen: bool, as_built: bool) -> None:
     model = probe(saved(pretrained, tmp_path), freeze_backbone=frozen)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    if not as_built:  # Lightning begins to train with the model as it was built
+    if not as_built:  # Lightning starts training in the mode in which the model was built
         model.train()
     for _ in range(2):
         loss = model.loss(model(torch.randn(8, *SHAPE)), torch.arange(8) % K)

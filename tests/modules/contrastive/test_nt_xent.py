@@ -16,7 +16,7 @@ TEMPERATURES = [0.02, 0.1, 0.5, 1.0, 10.0]
 
 
 def double_loop(first: Tensor, second: Tensor, temperature: float) -> float:
-    """The definition in Python's floats, term by term."""
+    """The definition in Python floats, term by term."""
     views = torch.cat([first, second]).double().tolist()
     images = len(first)
 
@@ -55,7 +55,7 @@ def test_only_directions_count() -> None:
 
 
 def test_no_overflow_at_a_tiny_temperature() -> None:
-    """exp(1 / 1e-4) is no float64; the loss of a view whose nearest is its partner is 0, else the gap over τ."""
+    """exp(1 / 1e-4) overflows; the loss is 0 if the nearest view is the positive, otherwise the difference over τ."""
     first = torch.eye(3)
     assert NTXent(1e-4)(first, first).item() == 0.0
     wrong = NTXent(1e-4)(first, first.roll(1, 0))
@@ -81,7 +81,7 @@ def test_a_batch_of_one_is_refused() -> None:
         NTXent()(torch.ones(1, 3), torch.ones(1, 3))
 
 
-def test_projections_of_length_zero_are_refused() -> None:
+def test_projections_of_length_zero_give_nan_and_check_lengths_refuses_them() -> None:
     second = torch.ones(4, 3)
     second[1:3] = 0
     loss = NTXent()
@@ -102,7 +102,7 @@ def _images(count: int) -> Tensor:
 
 
 def _one_of_two(rank: int, folder: Path) -> None:
-    """Half of six images, each process with its own share, as DDP trains."""
+    """Computes the loss of half of six images on each of two ranks, as DDP does."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     model = DistributedDataParallel(_projector())
@@ -125,9 +125,9 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
     loss.backward()
     expected = [loss.detach(), *(parameter.grad for parameter in model.parameters())]
     mp.start_processes(_one_of_two, (tmp_path,), nprocs=2, start_method="fork")
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    loaded = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     pair = NTXent(0.2)(*model(torch.cat([first[[0, 3]], second[[0, 3]]])).split(2))
-    assert float((found[0].pop(1) + found[1].pop(1)) / 2) == pytest.approx(pair.item(), abs=1e-12)
+    assert float((loaded[0].pop(1) + loaded[1].pop(1)) / 2) == pytest.approx(pair.item(), abs=1e-12)
     for rank in range(2):
-        for mine, its in zip(found[rank], expected, strict=True):
-            torch.testing.assert_close(mine, its, rtol=1e-9, atol=1e-12)
+        for one, other in zip(loaded[rank], expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

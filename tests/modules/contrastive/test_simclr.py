@@ -1,4 +1,4 @@
-"""SimCLR: its loss on real batches, the kNN against a loop, figures of collapse, what a checkpoint holds, refusals."""
+"""SimCLR: loss on real batches, kNN against a loop, metrics of collapse, contents of a checkpoint, refusals."""
 
 import math
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_step_is_nt_xent_of_both_views_projections(tmp_path: Path) -> None:
     torch.testing.assert_close(loss, NTXent(0.5)(both[:6], both[6:]))
     loss.backward()
     for name, parameter in model.named_parameters():
-        # timm starts each block's last scale at 0, which lets no gradient behind it in the first step
+        # timm initializes each block's last scale to 0, so layers before it have no gradient in the first step
         assert parameter.grad is not None, name
         if "projector" in name or "conv1.0" in name:
             assert parameter.grad.abs().sum() > 0, name
@@ -83,16 +83,16 @@ def test_a_collapse_stops_training(settings: dict[str, Any], step: int, tmp_path
         model.on_save_checkpoint({})
 
 
-def test_figures_of_collapse_equal_their_formulas(tmp_path: Path) -> None:
+def test_metrics_of_collapse_equal_their_formulas(tmp_path: Path) -> None:
     model = simclr()
     first, second = torch.randn(2, 7, 8)
     model._count(torch.tensor(1.5), first, second)
     a, b = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (first.double().numpy(), second.double().numpy()))
     alignment = np.mean([np.sum((x - y) ** 2) for x, y in zip(a, b, strict=True)])
     others = [math.exp(-2 * np.sum((a[i] - a[j]) ** 2)) for i in range(7) for j in range(7) if i != j]
-    found = {name: float(total) / 7 for name, total in model._sums.items()}
+    means = {name: float(total) / 7 for name, total in model._sums.items()}
     expected = {"loss": 1.5, "alignment": alignment, "uniformity": math.log(np.mean(others))}
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert means == pytest.approx(expected, rel=1e-5)
 
 
 def test_votes_equal_a_loop() -> None:
@@ -119,33 +119,33 @@ def test_knn_accuracy_equals_a_loop_over_the_validation_images(
         assert len(model.images) == 300
         assert all(memory[image.numpy().tobytes()] == int(label) for image, label in zip(model.images, model.labels))  # noqa: B905
         keys = model.encoder(model.images).double().numpy()
-        asked, truth = data.preprocessing(data.splits["val"][0]), data.splits["val"][1].tolist()
-        queries = model.encoder(asked).double().numpy()
-    right = 0
-    for query, label in zip(queries, truth, strict=True):
+        labels = data.splits["val"][1].tolist()
+        queries = model.encoder(data.preprocessing(data.splits["val"][0])).double().numpy()
+    correct = 0
+    for query, label in zip(queries, labels, strict=True):
         cosine = keys @ query / np.linalg.norm(keys, axis=1) / np.linalg.norm(query)
         votes = np.zeros(10)
-        for place in np.argsort(-cosine)[:5]:
-            votes[int(model.labels[place])] += math.exp(cosine[place] / 0.1)
-        right += int(votes.argmax() == label)
-    assert figures["val/knn_accuracy"] == pytest.approx(right / len(truth), abs=1.5 / len(truth))
+        for index in np.argsort(-cosine)[:5]:
+            votes[int(model.labels[index])] += math.exp(cosine[index] / 0.1)
+        correct += int(votes.argmax() == label)
+    assert figures["val/knn_accuracy"] == pytest.approx(correct / len(labels), abs=1.5 / len(labels))
     unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
     assert figures["val/feature_std"] == pytest.approx(unit.std(0, ddof=1).mean() * keys.shape[1] ** 0.5, rel=1e-4)
 
 
 def test_it_learns_without_labels(trained: tuple[SimCLR, Digits, dict[str, float]], tmp_path: Path) -> None:
-    """Digits, 3 epochs: better than the same encoder untrained, and nothing has collapsed."""
+    """Three epochs on Digits: better than the same encoder untrained, and no collapse."""
     _, data, figures = trained
     untrained = simclr(data.input_shape, knn_memory=300)
     before = trainer_of(tmp_path).validate(untrained, data, verbose=False)[0]
     assert figures["val/knn_accuracy"] > before["val/knn_accuracy"]
-    assert figures["train/loss"] < math.log(2 * 64 - 1)  # what guessing gives
+    assert figures["train/loss"] < math.log(2 * 64 - 1)  # of equal similarities
     assert figures["val/feature_std"] > 0.1 and figures["train/uniformity"] < -0.5
 
 
-def test_the_memory_is_in_no_checkpoint(trained: tuple[SimCLR, Digits, dict[str, float]]) -> None:
-    rooms = {name.split(".")[0] for name in trained[0].state_dict()}
-    assert rooms == {"encoder", "projector"}
+def test_memorized_images_are_not_in_the_checkpoint(trained: tuple[SimCLR, Digits, dict[str, float]]) -> None:
+    parts = {name.split(".")[0] for name in trained[0].state_dict()}
+    assert parts == {"encoder", "projector"}
 
 
 def test_the_test_set_is_counted_once_and_training_images_vote(
@@ -171,7 +171,7 @@ def test_single_views_are_refused(tmp_path: Path) -> None:
         trainer_of(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(simclr(data.input_shape), data)
 
 
-def test_all_images_vote_where_there_are_fewer_than_the_memory_takes(tmp_path: Path) -> None:
+def test_all_images_vote_if_there_are_fewer_than_knn_memory(tmp_path: Path) -> None:
     data = digits(subset=30)
     model = simclr(data.input_shape, knn=10, knn_memory=31)
     trainer_of(tmp_path).validate(model, data, verbose=False)
@@ -195,7 +195,7 @@ def test_synchronized_batch_norm_on_a_cpu_is_refused() -> None:
         model.on_fit_start()
 
 
-def test_neighbors_need_a_memory() -> None:
+def test_neighbors_need_memorized_images() -> None:
     with pytest.raises(ValueError, match=r"^No images are memorized yet"):
         simclr().neighbors(torch.zeros(1, 3, 16, 16), 1)
 

@@ -23,7 +23,7 @@ CONVOLUTIONAL: dict[str, Any] = {**TINY, "generator": "convolutional", "discrimi
 
 
 class Steps(Logger):
-    """Remembers what was logged at which step."""
+    """Stores the metrics of each logged step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Steps(Logger):
 
 
 def train(model: GAN, steps: int, folder: Path, **settings: Any) -> L.Trainer:
-    """On real digits, 24 in a batch."""
+    """Trains on real digits in batches of 24."""
     torch.manual_seed(3)
     double = next(model.parameters()).dtype == torch.float64
     settings = {
@@ -62,13 +62,13 @@ def data() -> Digits:
 
 
 def new(**settings: Any) -> GAN:
-    """In float64, or Adam, which divides by the size of a gradient, would make much of what rounding leaves of a 0."""
+    """Returns a GAN in float64: in float32, Adam would magnify the rounding errors of gradients that should be 0."""
     torch.manual_seed(1)
     return GAN(**{**TINY, **settings}).double()
 
 
 def bare_loop(model: GAN, steps: int, p: int, q: int) -> list[tuple[Tensor, Tensor]]:
-    """Algorithm 1 with Adam, in the plainest way: two passes over real images and fakes, binary cross-entropies."""
+    """Algorithm 1 with Adam: separate passes over real images and fakes, binary cross-entropies."""
     generator, discriminator = model.generator, model.discriminator
     optimizers = [torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (generator, discriminator)]
     source = data()
@@ -119,8 +119,8 @@ def test_an_iteration_is_one_step_and_the_same_as_in_a_bare_loop(p: int, q: int,
     ] == [8 * q, 8 * p]
     assert [step for step, _ in logger.rows] == [2, 5]  # Lightning counts from 0: after 3 and after 6 iterations
     for row, mean in zip(logger.rows, ([0, 1, 2], [3, 4, 5]), strict=True):
-        for place, name in enumerate(("train/loss_d", "train/loss_g")):
-            expected_loss = sum(losses[i][place].item() for i in mean) / 3
+        for network, name in enumerate(("train/loss_d", "train/loss_g")):
+            expected_loss = sum(losses[i][network].item() for i in mean) / 3
             assert row[1][name] == pytest.approx(expected_loss, rel=1e-5)
     assert sorted(file.name for file in tmp_path.glob("*.ckpt")) == ["step=4.ckpt", "step=8.ckpt"]
     assert torch.load(tmp_path / "step=8.ckpt", weights_only=True)["global_step"] == 8
@@ -132,13 +132,13 @@ def test_batch_norm_in_the_discriminator_never_sees_real_images_and_fakes_togeth
     train(model, 5, tmp_path)
     bare_loop(reference, 5, 1, 1)
     networks = ((model.generator, reference.generator), (model.discriminator, reference.discriminator))
-    pairs = [pair for mine, its in networks for pair in zip(mine.parameters(), its.parameters(), strict=True)]
+    pairs = [pair for one, other in networks for pair in zip(one.parameters(), other.parameters(), strict=True)]
     for got, expected in pairs:
         torch.testing.assert_close(got.data, expected.data, rtol=1e-7, atol=1e-8)
     assert any(isinstance(layer, nn.BatchNorm1d) for layer in model.discriminator.modules())
 
 
-def test_accuracies_are_shares_of_the_images(tmp_path: Path) -> None:
+def test_accuracies_are_fractions_of_the_images(tmp_path: Path) -> None:
     logger = Steps()
     model = new(discriminator_lr=1e-30, generator_lr=1e-30)  # stays as it is
     train(model, 2, tmp_path, logger=logger, log_every_n_steps=2)
@@ -158,7 +158,7 @@ def test_accuracies_are_shares_of_the_images(tmp_path: Path) -> None:
 
 
 def test_the_penalty_is_added_lambda_times(tmp_path: Path) -> None:
-    """Of a critic with weights near 0 each gradient is near 0, so the penalty is λ and the rest of the loss near 0."""
+    """With critic weights near 0 all gradients are near 0, so the penalty is λ and the rest of the loss near 0."""
     logger = Steps()
     model = new(loss="wasserstein", gradient_penalty=7.0)
     for parameter in model.discriminator.parameters():
@@ -180,7 +180,7 @@ def test_every_loss_trains_in_half_precision_to_finite_weights_of_full_precision
 
 
 class GradientNorms(GAN):
-    """Remembers the norm with which each optimizer steps."""
+    """Stores the gradient norm of each optimizer step."""
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         super().on_before_optimizer_step(optimizer)
@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_loss(network
     torch.manual_seed(1)
     model = Broken(**TINY)
     checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
-    # The discriminator's step comes first, and looks at fakes too.
+    # The discriminator's step comes first and uses fakes too.
     with pytest.raises(
         ValueError, match="diverged: at step 6 the discriminator's loss is nan; it was stopped, and the last"
     ):

@@ -38,7 +38,7 @@ def test_losses_equal_their_formulas(name: LossName) -> None:
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_a_step_down_either_loss_moves_scores_to_where_it_wants_them(name: LossName) -> None:
+def test_a_gradient_step_moves_scores_in_the_direction_of_each_loss(name: LossName) -> None:
     real, fake = torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
     if name == "least_squares":
         with torch.no_grad():
@@ -51,7 +51,7 @@ def test_a_step_down_either_loss_moves_scores_to_where_it_wants_them(name: LossN
     assert score.grad is not None and (score.grad < 0).all()
 
 
-def test_bce_neither_overflows_nor_loses_its_gradient_on_fakes_that_are_easily_told() -> None:
+def test_bce_neither_overflows_nor_loses_its_gradient_on_fakes_recognized_with_confidence() -> None:
     fake = torch.tensor([-1e4, -30.0], requires_grad=True)
     loss = LOSSES["bce"].generator(fake)
     loss.backward()
@@ -63,7 +63,7 @@ def test_bce_neither_overflows_nor_loses_its_gradient_on_fakes_that_are_easily_t
     ("name", "expected"),
     [("bce", (0.75, 0.5)), ("least_squares", (0.5, 0.75)), ("hinge", (0.75, 0.5)), ("wasserstein", (0.5, 0.75))],
 )
-def test_accuracies_count_what_lies_on_the_right_side(name: LossName, expected: tuple[float, float]) -> None:
+def test_accuracies_count_scores_on_the_correct_side(name: LossName, expected: tuple[float, float]) -> None:
     """The halfway point of the mean scores, 0.675 and 0.125, is 0.4."""
     real, fake = torch.tensor([0.2, 0.6, 2.0, -0.1]), torch.tensor([-1.0, 0.3, 1.5, -0.3])
     assert tuple(map(float, accuracies(LOSSES[name], real, fake))) == expected

@@ -1,4 +1,4 @@
-"""Generators and discriminators: shapes, ranges, how often a weight reaches a pixel, and what they refuse."""
+"""Generators and discriminators: shapes, ranges, weights per pixel of a transposed convolution, and refusals."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_weights_start_with_standard_deviation_002_and_biases_at_0(kind: Network
 
 
 def test_a_transposed_convolution_reaches_every_inner_pixel_equally_often() -> None:
-    """Else untrained images would show a chequerboard."""
+    """Otherwise images of an untrained generator would show a checkerboard."""
     network = new_generator("convolutional", (1, 16, 16), 3, 2, "none")
     (last,) = [m for m in network.modules() if isinstance(m, nn.ConvTranspose2d) and m.out_channels == 1]
     nn.init.ones_(last.weight)
@@ -56,11 +56,11 @@ def test_a_transposed_convolution_reaches_every_inner_pixel_equally_often() -> N
 @pytest.mark.parametrize(
     ("shape", "name"), [((1, 30, 28), "30×28"), ((1, 28, 26), "28×26"), ((3, 4, 4), "4×4")], ids=lambda v: str(v)
 )
-def test_an_image_size_that_the_convolutional_networks_can_not_make(shape: tuple[int, ...], name: str) -> None:
-    says = f"must be multiples of 4, at least 8, but the data has {name} pixels; set %s to fully_connected"
-    with pytest.raises(ValueError, match=says % "generator"):
+def test_image_sizes_that_the_convolutional_networks_do_not_support(shape: tuple[int, ...], name: str) -> None:
+    sentence = f"must be multiples of 4, at least 8, but the data has {name} pixels; set %s to fully_connected"
+    with pytest.raises(ValueError, match=sentence % "generator"):
         new_generator("convolutional", shape, 5, 6, "batch")
-    with pytest.raises(ValueError, match=says % "discriminator"):
+    with pytest.raises(ValueError, match=sentence % "discriminator"):
         new_discriminator("convolutional", shape, 6, "none")
     assert new_generator("fully_connected", shape, 5, 6, "none")(torch.randn(2, 5)).shape == (2, *shape)
 

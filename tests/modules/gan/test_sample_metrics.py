@@ -1,4 +1,4 @@
-"""Figures of sample quality against scipy's matrix square root, closed forms and hand computation."""
+"""Metrics of sample quality against scipy's matrix square root, closed forms and hand computation."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_frechet_distance_of_the_same_images_is_0_even_where_features_never_vary
     )
 
 
-def test_frechet_distance_refuses_what_has_none() -> None:
+def test_frechet_distance_refuses_too_few_images_and_values_that_are_not_finite() -> None:
     with pytest.raises(ValueError, match="at least 2 images on each side, not 1 and 5"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
     with pytest.raises(ValueError, match="contain NaN or inf"):
