@@ -40,9 +40,9 @@ from callbacks import TrainingHealth
 from common.errors import UserError
 from modules import FastConvNet
 from pipelines.console.errors import user_errors
+from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.build import build
-from pipelines.run.progress import ProgressBar
 from pipelines.run.resume import RandomState
 from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve

@@ -1,9 +1,7 @@
 """The command line of a run: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
 import logging
-import shutil
 import sys
-import threading
 import warnings
 from functools import partial
 from inspect import signature
@@ -16,41 +14,26 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
 from pipelines.console.argument_errors import explain
-from pipelines.console.errors import find_user_error, refused_by_library, sentence
-from pipelines.run.checkpoints import (
-    AtomicCheckpointIO,
-    check_weights_fit,
-    read_checkpoint,
-)
+from pipelines.console.errors import find_user_error, refused_by_library
+from pipelines.console.progress_bar import ProgressBar
+from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
 from pipelines.run.config_file import Parser, SaveConfig
+from pipelines.run.lifetime import RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
-from pipelines.run.progress import ProgressBar
 from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
-from pipelines.run.run_messages import (
-    print_fitted,
-    print_metrics,
-    print_precision,
-    print_predicted,
-    print_started,
-    print_stopped,
-)
+from pipelines.run.run_messages import print_fitted, print_metrics, print_precision, print_predicted, print_started
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
-from pipelines.run.status import StatusFile
-from pipelines.run.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
-from pipelines.tracking.flat_settings import flat_settings
-from pipelines.tracking.metrics_csv import MetricsCSV
-from pipelines.tracking.wandb_run import finish_wandb, start_wandb
+from pipelines.tracking.loggers import run_loggers
+from pipelines.tracking.wandb_run import finish_wandb
 
-_PATIENCE_SECONDS = 3.0  # for the other processes of an ended run, and for W&B if ending takes too long
 _LINKED = ("input_shape", "num_classes", "vocabulary")  # attributes of the data set that models take as arguments
 
 
@@ -89,78 +72,26 @@ class TopicCLI(LightningCLI):
         self.topic = topic
         self.run_folder: RunFolder | None = None
         self.subcommand: str | None = None
-        self._made_folder = False
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
         self.trainer: Any = None
-        self.status: StatusFile | None = None
-        with StopSignals(self._give_up) as self.stop_signals:
-            try:
-                self._run(arguments)
-            except BaseException as error:
-                if self.stop_signals.signum is not None and isinstance(error, Exception):
-                    error = Stopped(self.stop_signals.signum)  # the signal also reached a process that this one needs
-                self._end(error)
-                raise error
-        if self.status is not None:
-            self.status.end("finished")
-
-    def _end(self, error: BaseException) -> None:
-        """Ends a run after an error or a signal: messages, W&B, status, folder and other processes."""
-        processes = take_over_processes(self.trainer)
-        if isinstance(error, Stopped):
-            fitting = self.run_folder if self.subcommand == "fit" else None
-            print_stopped(error, fitting, self.trainer.global_step if self._begun else None)
-            if not self.stop_signals.agreed:
-                end_processes(processes, 0)  # they do not know of the signal and would fail when this process is gone
-            if started_by_lightning(self.trainer):
-                error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
-        finish_wandb(_wandb_exit_code(error))
-        if self.status is not None:
-            stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
-                isinstance(error, SystemExit) and not error.code
+        self.lifetime = RunLifetime()
+        with self.lifetime.ended_properly():
+            super().__init__(
+                model_class=None,
+                datamodule_class=None,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults={
+                    "enable_progress_bar": sys.stderr.isatty(),
+                    "enable_model_summary": False,
+                    "num_sanity_val_steps": 0,  # pipelines.check tests a model before training
+                },
+                seed_everything_default=0,
+                parser_class=Parser,
+                args=arguments,
             )
-            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {sentence(error)}"
-            self.status.end("stopped" if stopped else "failed", reason)
-        self._discard_unused_folder()
-        end_processes(processes, _PATIENCE_SECONDS)
 
     configure_optimizers = staticmethod(configure_optimizers)  # type: ignore[assignment]
-
-    def _give_up(self, stopped: Stopped, patient: bool) -> None:
-        """Does what `_end` does, within a few seconds or immediately."""
-        processes = take_over_processes(self.trainer)
-        if patient:
-            finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
-            finish.start()
-            finish.join(_PATIENCE_SECONDS)
-        if self.status is not None:
-            self.status.end("stopped", stopped.reason)
-        end_processes(processes, 0)
-
-    def _run(self, arguments: list[str]) -> None:
-        super().__init__(
-            model_class=None,
-            datamodule_class=None,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults={
-                "enable_progress_bar": sys.stderr.isatty(),
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,  # pipelines.check tests a model before training
-            },
-            seed_everything_default=0,
-            parser_class=Parser,
-            args=arguments,
-        )
-
-    @property
-    def _begun(self) -> bool:
-        return self.trainer is not None and self.trainer.global_step > 0
-
-    def _discard_unused_folder(self) -> None:
-        """Removes the folder of a new run that failed before its first step."""
-        if self.run_folder is not None and self._made_folder and not self._begun:
-            shutil.rmtree(self.run_folder.path, ignore_errors=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in _LINKED:
@@ -168,14 +99,8 @@ class TopicCLI(LightningCLI):
             attribute = partial(self._attribute_of_data, name)
             parser.link_arguments("data", f"model.init_args.{name}", attribute, apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "best",
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
-                "checkpoint.enable_version_counter": False,
-            }
-        )
+        defaults = {"filename": "best", "monitor": "val/accuracy", "mode": "max", "enable_version_counter": False}
+        parser.set_defaults({f"checkpoint.{name}": value for name, value in defaults.items()})
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
     def _attribute_of_data(self, name: str, data: Any) -> Any:
@@ -196,7 +121,7 @@ class TopicCLI(LightningCLI):
             parser.set_defaults({"weights_only": True})
         if subcommand == "predict":
             parser.add_argument("--images", type=str, nargs="+", default=[], help="Image files or folders.")
-            parser.add_argument("--out", type=str, default="predictions.csv", help="The CSV file to write.")
+            parser.add_argument("--out", type=str, default="predictions.csv", help="CSV file to write.")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -222,12 +147,7 @@ class TopicCLI(LightningCLI):
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
         if self.subcommand == "fit":
             self.run_folder = existing or RunFolder.new(self.topic)
-            if getattr(rank_zero_only, "rank", 0) == 0:
-                self._made_folder = not self.run_folder.path.exists()
-                self.run_folder.path.mkdir(
-                    parents=True, exist_ok=True
-                )  # so that it fails here instead of after an epoch
-                self.status = StatusFile(self.run_folder.path)
+            self.lifetime.start(self.run_folder)
             self.resumed = read_checkpoint(checkpoint) if checkpoint else None
         else:
             self.run_folder = existing
@@ -237,6 +157,8 @@ class TopicCLI(LightningCLI):
             for name in ("checkpoint", "last_checkpoint"):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "predict":
+            if not settings["images"]:
+                raise UserError("No images were given; set --images to image files or folders.")
             settings["data.init_args.images"] = settings.pop("images")
             self.predictions = PredictionsCSV(Path(settings.pop("out")))
 
@@ -263,32 +185,28 @@ class TopicCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
         precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
-        trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.stop_signals]
+        trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
         if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
-            self.stop_signals.checkpoint = self.run_folder.last
+            self.lifetime.signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:
             trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()
         if self.subcommand == "predict":
             trainer.callbacks.append(self.predictions)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        self.lifetime.trainer = trainer
         return trainer
 
     def _loggers(self) -> list[Logger]:
-        """Returns MetricsCSV, and the loggers of `--trainer.logger`: W&B by default, none if false."""
-        configured = self._get(self.config_init, "trainer")["logger"]
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
             return []
         # A new run in the folder of one without a checkpoint has no rows to keep.
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
-        loggers: list[Logger] = [MetricsCSV(self.run_folder.path, resume_step)]
-        if configured not in (None, True, False):
-            loggers += configured if isinstance(configured, list) else [configured]
-        elif configured is not False and getattr(rank_zero_only, "rank", 0) == 0:
-            self._dump_config()
-            settings = flat_settings(self.config_dump)
-            wandb_logger = start_wandb(self.run_folder.path, self.run_folder.run_id, self.run_folder.topic, settings)
-            loggers += [wandb_logger] if wandb_logger else []
-        return loggers
+        configured = self._get(self.config_init, "trainer")["logger"]
+        return run_loggers(self.run_folder.path, configured, resume_step, self._dumped_config)
+
+    def _dumped_config(self) -> dict[str, Any]:
+        self._dump_config()
+        return dict(self.config_dump)
 
     def _fast_dev_run(self) -> bool:
         return bool(self._get(self.config, "trainer")["fast_dev_run"])
@@ -321,12 +239,3 @@ class TopicCLI(LightningCLI):
     def after_predict(self) -> None:
         """Prints the file of the predictions."""
         print_predicted(self.predictions)
-
-
-def _wandb_exit_code(error: BaseException) -> int:
-    """Returns the exit code for W&B, which uses 255 for interrupted runs."""
-    if isinstance(error, KeyboardInterrupt | Stopped):
-        return 255
-    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
-        return error.code or 0
-    return 1

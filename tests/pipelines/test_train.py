@@ -1,4 +1,4 @@
-"""The command line: short names, help that answers at once, one sentence for every mistake, nothing half-written."""
+"""`python -m pipelines.train`: short names, fast help, one sentence for every mistake, atomic files."""
 
 import csv
 import os
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one sentence with which a command line is refused."""
+    """Returns the one-line error message of a command line."""
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
@@ -122,7 +122,7 @@ def test_mistakes_in_a_file(text: str, sentence: str, capsys: pytest.CaptureFixt
     assert fails(["fit", "--config", "mine.yaml"], capsys).startswith(sentence)
 
 
-def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_text(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_bytes(b"\xa6\xff\x00")
     assert fails(["fit", "--config", "mine.yaml"], capsys).startswith("The configuration file is not UTF-8 text")
 
@@ -154,7 +154,7 @@ def test_damaged_data_files(tmp_path: Path, keep: float, capsys: pytest.CaptureF
 
 
 def test_help_needs_no_torch(tmp_path: Path) -> None:
-    """Help without a topic and a misspelled name answer without importing what takes seconds."""
+    """Help without a topic and a misspelled name import nothing slow."""
     code = (
         "import sys; from pipelines.train import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end: print(end.code)\n"
@@ -165,7 +165,7 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.endswith("[]\n")
-    assert "svm        Multiclass linear SVM" in subprocess.run(
+    assert f"  {'svm':<19}  Multiclass linear SVM" in subprocess.run(
         [sys.executable, "-m", "pipelines.train"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_help_of_one_class(option: str, name: str, said: str, capsys: pytest.Cap
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_short_names_are_spelled_out(trained: Path) -> None:
+def test_short_names_are_resolved(trained: Path) -> None:
     arguments, topic = resolve(["fit", "--config=svm", "--model.reg", "1"])
     assert arguments == ["fit", "--config", str(PROJECT / "pipelines" / "configs" / "svm.yaml"), "--model.reg", "1"]
     assert topic == "svm"
@@ -193,7 +193,7 @@ def test_short_names_are_spelled_out(trained: Path) -> None:
     assert arguments[-1] == str(trained / "checkpoints" / "best.ckpt")
 
 
-def test_fit_leaves_a_whole_run_and_a_summary(trained: Path) -> None:
+def test_fit_writes_a_complete_run_and_prints_a_summary(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
     pictures = {file.split("/")[1] for file in files if file.startswith("pictures/")}
@@ -210,7 +210,7 @@ def test_fit_leaves_a_whole_run_and_a_summary(trained: Path) -> None:
     assert f"python -m pipelines.train test --ckpt_path {trained.relative_to(trained.parent.parent.parent)}" in summary
 
 
-def test_test_counts_every_image_and_writes_beside_the_run(trained: Path) -> None:
+def test_test_counts_every_image_and_writes_to_the_folder_of_the_run(trained: Path) -> None:
     finished = run_pipeline("train", ["test", "--ckpt_path", str(trained)], trained.parent.parent.parent)
     assert finished.code == 0, finished.err
     assert finished.err == ""
@@ -250,7 +250,7 @@ def test_predict_agrees_with_the_model(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("images", [[], ["missing.png"], ["broken.png"], ["empty"]])
-def test_predict_refuses_what_is_no_image(trained: Path, tmp_path: Path, images: list[str]) -> None:
+def test_predict_refuses_files_that_are_not_images(trained: Path, tmp_path: Path, images: list[str]) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
     (tmp_path / "empty").mkdir()
     arguments = ["predict", "--ckpt_path", str(trained), *(["--images", *images] if images else [])]
@@ -258,12 +258,12 @@ def test_predict_refuses_what_is_no_image(trained: Path, tmp_path: Path, images:
     assert finished.code == 2, finished.err
     assert finished.err.startswith("error: ")
     assert finished.err.count("\n") == 1
-    assert (images or ["set images to image files"])[0] in finished.err
+    assert (images or ["--images"])[0] in finished.err
     assert not (tmp_path / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_a_checkpoint_cut_short(
+def test_a_truncated_checkpoint(
     trained: Path, tmp_path: Path, share: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (trained / "checkpoints" / "last.ckpt").read_bytes()
@@ -274,7 +274,7 @@ def test_a_checkpoint_cut_short(
     assert not Path("logs").exists() or not any(Path("logs").rglob("*.*"))
 
 
-def test_a_checkpoint_that_wants_to_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_would_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, ("touch ran",)
@@ -297,14 +297,14 @@ def test_a_checkpoint_of_another_topic_or_other_shapes(
     assert "trained with preprocessing standardize, not scale" in said
 
 
-def test_a_place_that_can_not_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_writable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("logs").write_text("a file where the folder should be")
     assert "logs" in fails(DIGITS, capsys)
     assert Path("logs").read_text() == "a file where the folder should be"
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(trained: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk: the next checkpoint can't be written whole."""
+    """With a limit on the size of files, as with a full disk, the next checkpoint can't be written."""
     folder = tmp_path / "logs" / "softmax" / trained.name
     shutil.copytree(trained, folder)
     before = (folder / "checkpoints" / "last.ckpt").read_bytes()

@@ -1,0 +1,106 @@
+"""Folder, status and processes of a run, from its start to its end: finished, failed or stopped by a signal."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from pipelines.console.errors import sentence
+from pipelines.run.run_folder import RunFolder
+from pipelines.run.run_messages import print_stopped
+from pipelines.run.status import StatusFile
+from pipelines.run.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
+from pipelines.tracking.wandb_run import finish_wandb
+
+_PATIENCE_SECONDS = 3.0  # for the other processes of an ended run, and for W&B if ending takes too long
+
+
+class RunLifetime:
+    """Starts a run in its folder and ends it, however it ends.
+
+    Attributes:
+        signals: Callback that stops training after SIGTERM or Ctrl-C.
+        trainer: Trainer of the run; None until it is created.
+    """
+
+    def __init__(self) -> None:
+        self.signals = StopSignals(self._end_now)
+        self.trainer: Trainer | None = None
+        self._folder: RunFolder | None = None  # of a `fit`
+        self._created_folder = False
+        self._status: StatusFile | None = None
+
+    @contextmanager
+    def ended_properly(self) -> Iterator[None]:
+        """Handles signals while the run lasts, and ends it after an error, a signal or its regular end."""
+        with self.signals:
+            try:
+                yield
+            except BaseException as error:
+                if self.signals.signum is not None and isinstance(error, Exception):
+                    error = Stopped(self.signals.signum)  # the signal also reached a process that this one needs
+                self._end(error)
+                raise error
+        if self._status is not None:
+            self._status.end("finished")
+
+    def start(self, folder: RunFolder) -> None:
+        """Creates the folder of a `fit` and its status on rank 0, so that a folder that can't be written fails here.
+
+        Raises:
+            ValueError: If the run in the folder is still running.
+            OSError: If the folder can't be written.
+        """
+        self._folder = folder
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            self._created_folder = not folder.path.exists()
+            folder.path.mkdir(parents=True, exist_ok=True)
+            self._status = StatusFile(folder.path)
+
+    @property
+    def _begun(self) -> bool:
+        return self.trainer is not None and self.trainer.global_step > 0
+
+    def _end(self, error: BaseException) -> None:
+        """Ends a run after an error or a signal: messages, W&B, status, folder and other processes."""
+        processes = take_over_processes(self.trainer)
+        if isinstance(error, Stopped):
+            step = self.trainer.global_step if self.trainer is not None and self._begun else None
+            print_stopped(error, self._folder, step)
+            if not self.signals.agreed:
+                end_processes(processes, 0)  # they do not know of the signal and would fail when this process is gone
+            if started_by_lightning(self.trainer):
+                error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
+        finish_wandb(_wandb_exit_code(error))
+        if self._status is not None:
+            stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
+                isinstance(error, SystemExit) and not error.code
+            )
+            reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {sentence(error)}"
+            self._status.end("stopped" if stopped else "failed", reason)
+        if self._folder is not None and self._created_folder and not self._begun:  # nothing in it to keep
+            shutil.rmtree(self._folder.path, ignore_errors=True)
+        end_processes(processes, _PATIENCE_SECONDS)
+
+    def _end_now(self, stopped: Stopped, patient: bool) -> None:
+        """Ends a run within a few seconds, or immediately, before its process exits."""
+        processes = take_over_processes(self.trainer)
+        if patient:
+            finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
+            finish.start()
+            finish.join(_PATIENCE_SECONDS)
+        if self._status is not None:
+            self._status.end("stopped", stopped.reason)
+        end_processes(processes, 0)
+
+
+def _wandb_exit_code(error: BaseException) -> int:
+    """Returns the exit code for W&B, which uses 255 for interrupted runs."""
+    if isinstance(error, KeyboardInterrupt | Stopped):
+        return 255
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        return error.code or 0
+    return 1
