@@ -12,7 +12,7 @@ import sys
 
 from common.errors import UserError
 from pipelines.console.run_command import run_command
-from pipelines.run.topics import topics
+from pipelines.run.topics import topic_list, topics
 from pipelines.train import resolve
 
 _VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
@@ -22,7 +22,7 @@ def usage() -> str:
     """Returns the help text."""
     lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--KEY VALUE ...]", ""]
     lines += ["Checks the initial loss, the gradients, overfitting of 50 images and the splits before training."]
-    lines += ["", "topics:", *(f"  {name:<19} {text}" for name, text in topics().items())]
+    lines += ["", *topic_list()]
     return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
 
 

@@ -12,13 +12,13 @@ from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.run_folder import RunFolder, find_checkpoint
-from pipelines.run.topics import find_config, topics
+from pipelines.run.topics import find_config, topic_list, topics
 
 SUBCOMMANDS = {
     "fit": "train, and keep the best and the last checkpoint",
     "validate": "evaluate a checkpoint on the validation images",
     "test": "evaluate a checkpoint on the test images",
-    "predict": "classify image files with a checkpoint",
+    "predict": "classify or caption image files with a checkpoint",
 }
 
 
@@ -26,7 +26,7 @@ def usage() -> str:
     """Returns the help text that needs no topic."""
     lines = ["usage: python -m pipelines.train COMMAND [--config TOPIC|FILE] [--ckpt_path RUN|FILE] [--KEY VALUE ...]"]
     lines += ["", "commands:", *(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())]
-    lines += ["", "topics:", *(f"  {name:<10} {text}" for name, text in topics().items())]
+    lines += ["", *topic_list()]
     lines += ["", "All settings of a topic: python -m pipelines.train fit --config TOPIC --print_config"]
     lines += ["What each setting means:  python -m pipelines.train fit --help, or of one class --data.help CIFAR10"]
     return "\n".join(lines)

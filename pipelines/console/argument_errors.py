@@ -106,4 +106,4 @@ def _suggest(wrong: str, accepted: list[str], prefix: str = "") -> str:
         return f"did you mean {prefix}{near[0]}?"
     if 0 < len(accepted) <= 20:
         return f"use one of {', '.join(prefix + name for name in accepted)}."
-    return "see --help for what there is."
+    return "see --help for the accepted names."

@@ -45,9 +45,7 @@ def user_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
-        misconfigured = (
-            type(error).__name__ == "MisconfigurationException"
-        )  # Lightning's exception for a user's mistake
+        misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's error for a user's mistake
         users_mistake = isinstance(error, UserError | OSError) or misconfigured
         if os.environ.get("LIGHTNING_231N_TRACEBACK") or not users_mistake:
             raise

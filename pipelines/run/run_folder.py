@@ -1,4 +1,4 @@
-"""Where a run lives: `logs/<topic>/<run id>/` with its configuration, metrics, checkpoints, pictures and W&B files."""
+"""Folder of a run, `logs/<topic>/<run id>/`: configuration, metrics, checkpoints, pictures and W&B files."""
 
 import os
 import secrets
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from common.errors import UserError
 
-_RUN_ID = "LIGHTNING_231N_RUN_ID"  # hands the id on to the processes that Lightning starts for the other devices
+_RUN_ID = "LIGHTNING_231N_RUN_ID"  # passes the id to the processes that Lightning starts for the other devices
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk.
+    """Paths in the folder of a run.
 
     Attributes:
-        path: `<logs>/<topic>/<run id>`.
+        path: Path of the folder, `<logs>/<topic>/<run id>`.
     """
 
     path: Path
@@ -31,7 +31,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration, as `--config` takes it."""
+        """Resolved configuration, accepted by `--config`."""
         return self.path / "config.yaml"
 
     @property
@@ -40,20 +40,20 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best headline metric."""
+        """Checkpoint with the best monitored metric."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """The newest checkpoint, from which `fit` goes on."""
+        """Latest checkpoint, from which `fit` resumes."""
         return self.checkpoints / "last.ckpt"
 
     @classmethod
     def new(cls, topic: str) -> "RunFolder":
-        """A folder for a new run: under `logs/` where the command is given.
+        """Returns the folder of a new run, in `logs/` of the working directory; it is not created.
 
-        W&B's agent chooses the id of a sweep's run, and SLURM that of a run whose processes `srun` started; otherwise
-        it is the time and a few random digits.
+        W&B's agent sets the id of a sweep's run, and SLURM the id of a run started by `srun`; otherwise it is the time
+        and four random digits.
         """
         fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
@@ -63,16 +63,16 @@ class RunFolder:
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
-        """The run that wrote a checkpoint, if the checkpoint still lies in its folder."""
+        """Returns the folder of the run that wrote a checkpoint; None if the checkpoint is not in such a folder."""
         run = cls(checkpoint.resolve().parent.parent)
         return run if run.config.is_file() else None
 
 
 def _srun_id() -> str | None:
-    """What all processes that one `srun` started agree on, again when the job is requeued; None for any other process.
+    """Returns an id common to all processes of one `srun`, also after a requeue; None for any other process.
 
-    The variables of a step are inherited by whatever runs within it, such as a shell with one run after the other. So
-    they count only for the very process that `srun` started.
+    A step's environment variables are inherited by every process in it, such as a shell that starts several runs. So
+    they are used only in the process that `srun` itself started.
     """
     if os.environ.get("SLURM_TASK_PID") != str(os.getpid()) or "SLURM_STEP_ID" not in os.environ:
         return None
@@ -81,41 +81,41 @@ def _srun_id() -> str | None:
 
 
 def find_checkpoint(path: str, subcommand: str) -> Path:
-    """The checkpoint meant by `--ckpt_path`: a file, or a run's folder (its last for `fit`, else its best or last).
+    """Returns the checkpoint of a file or a run's folder: the last for `fit`, otherwise the best, else the last.
 
     Raises:
-        ValueError: nothing there, or a folder without checkpoints.
+        ValueError: If there is no such file, or the folder has no checkpoints.
     """
     given = Path(path)
     if given.is_dir():
         run = RunFolder(given)
-        wanted = [run.last] if subcommand == "fit" else [run.best, run.last]
-        for checkpoint in wanted:
+        candidates = [run.last] if subcommand == "fit" else [run.best, run.last]
+        for checkpoint in candidates:
             if checkpoint.is_file():
                 return checkpoint
-        raise UserError(f"{given} has no {wanted[0].relative_to(given)}; give the folder of a run that `fit` trained.")
+        raise UserError(f"{given} has no {candidates[0].relative_to(given)}; use the folder of a run trained by `fit`.")
     if not given.is_file():
-        raise UserError(f"There is no checkpoint at {given}; give the path of a .ckpt file or of a run's folder.")
+        raise UserError(f"There is no checkpoint at {given}; use the path of a .ckpt file or of a run's folder.")
     return given
 
 
 def find_run(path: str) -> tuple[RunFolder, Path]:
-    """The run and the checkpoint meant by a checkpoint's path, or by a run's folder (its best, else its last).
+    """Returns run and checkpoint, given a checkpoint file or a run's folder (its best checkpoint, else its last).
 
     Raises:
-        ValueError: no checkpoint there, or one that no longer lies in its run's folder.
+        ValueError: If there is no checkpoint, or it is not in the folder of its run.
     """
     checkpoint = find_checkpoint(path, "test")
     run = RunFolder.of_checkpoint(checkpoint)
     if run is None:
         raise UserError(
-            f"{checkpoint} does not lie in the folder of its run, whose config.yaml says what the model is; "
-            "put it back, or give the run's folder."
+            f"{checkpoint} is not in the folder of its run, whose config.yaml describes the model; move it back, or "
+            "use the run's folder."
         )
     return run, checkpoint
 
 
 def as_typed(path: Path) -> Path:
-    """A path as a person would type it from here."""
+    """Returns a path relative to the working directory if it is in it, otherwise absolute."""
     path = path.resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

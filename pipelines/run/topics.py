@@ -14,6 +14,13 @@ def topics() -> dict[str, str]:
     return {file.stem: file.read_text().splitlines()[0].lstrip("# ") for file in files}
 
 
+def topic_list() -> list[str]:
+    """Returns the lines of a help text that lists all topics."""
+    descriptions = topics()
+    width = max(map(len, descriptions))
+    return ["topics:", *(f"  {name:<{width}}  {text}" for name, text in descriptions.items())]
+
+
 def find_config(name: str) -> Path:
     """Returns the configuration file for a topic's name or a path.
 

@@ -1,4 +1,4 @@
-"""What a run logged, read from its metrics.csv: one curve a metric, even while the run is still writing."""
+"""Reads the curves of a run from its metrics.csv, also while the run is writing it."""
 
 import csv
 import math
@@ -14,7 +14,7 @@ Goal = Literal["maximize", "minimize"]
 
 
 class Point(NamedTuple):
-    """One logged value: at which step and in which epoch (None where the row has none)."""
+    """A logged value with its step and epoch (None if the row has no epoch)."""
 
     step: int
     epoch: float | None
@@ -23,10 +23,10 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over a run, by step.
+    """Values of one metric, ordered by step.
 
     Attributes:
-        points: every logged value, nan and inf included.
+        points: All logged values, including NaN and inf.
     """
 
     points: tuple[Point, ...]
@@ -36,42 +36,42 @@ class Curve:
         return self.points[-1]
 
     def best(self, goal: Goal) -> Point | None:
-        """The first of the best values; None if not one is finite."""
+        """Returns the first of the best values; None if no value is finite."""
         sign = 1 if goal == "maximize" else -1
         finite = [point for point in self.points if math.isfinite(point.value)]
         return max(finite, key=lambda point: (sign * point.value, -point.step)) if finite else None
 
-    def thinned(self, most: int) -> list[Point]:
-        """At most `most` (≥ 4) of the points: first, last, and the extremes of equal stretches between."""
-        if len(self.points) <= most:
+    def thinned(self, max_points: int) -> list[Point]:
+        """Returns at most `max_points` (≥ 4) points: the first, the last, and minimum and maximum of equal bins."""
+        if len(self.points) <= max_points:
             return list(self.points)
         first, *middle, last = self.points
-        stretches = (most - 2) // 2
+        bins = (max_points - 2) // 2
         kept = [first]
         rest = iter(middle)
-        for i in range(stretches):
-            size = (i + 1) * len(middle) // stretches - i * len(middle) // stretches
-            stretch = list(islice(rest, size))
-            by_value = [point for point in stretch if math.isfinite(point.value)] or stretch
+        for i in range(bins):
+            size = (i + 1) * len(middle) // bins - i * len(middle) // bins
+            points = list(islice(rest, size))
+            by_value = [point for point in points if math.isfinite(point.value)] or points
             low, high = (choose(by_value, key=lambda point: point.value) for choose in (min, max))
             kept += sorted({low, high}, key=lambda point: point.step)
         return [*kept, last]
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
-    """Every column but step and epoch; lines that a kill cut short are left out.
+    """Reads every column except step and epoch; skips lines truncated by a kill.
 
     Raises:
-        OSError: there is no such file, or it can't be read.
-        ValueError: it is no metrics.csv, in a few words.
+        OSError: If there is no such file, or it can't be read.
+        ValueError: If it is not a metrics.csv.
     """
     text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
     if lines and not text.endswith("\n"):
-        del lines[-1]  # its last number may lack digits
+        del lines[-1]  # its last number may be truncated
     try:
         header, *rows = csv.reader(lines)
-    except (ValueError, csv.Error):  # not even a header
+    except (ValueError, csv.Error):  # no header
         raise UserError(f"{file.name} is empty") from None
     if "step" not in header:
         raise UserError(f"{file.name} has no column step")

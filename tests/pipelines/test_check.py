@@ -1,4 +1,4 @@
-"""The checks before training: right models pass all of them, and each kind of mistake fails the check made for it."""
+"""The checks before training: correct models pass all of them, and each kind of bug fails the check made for it."""
 
 from collections.abc import Callable
 from math import log
@@ -22,7 +22,7 @@ NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
 
 
 class TwoLayers(Classifier):
-    """A network with kinks, batch norm and dropout, right in every way; its subclasses are not."""
+    """A correct network with kinks, batch norm and dropout; each subclass has one bug."""
 
     def __init__(self, scale: float = 0.05, drop: float = 0.5) -> None:
         super().__init__(CLASSES)
@@ -45,7 +45,7 @@ class TwoLayers(Classifier):
 
 
 class WrongBackward(torch.autograd.Function):
-    """The identity, with a gradient a tenth too long."""
+    """The identity, with a gradient too large by a tenth."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -79,14 +79,14 @@ class SumInsteadOfMean(TwoLayers):
 
 
 class SeesTheBrightnessAlone(TwoLayers):
-    """Right gradients everywhere, but of an image nothing is left but one number."""
+    """Correct gradients, but an image is reduced to its mean brightness."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.mean((1, 2, 3), keepdim=True).expand_as(images))
 
 
 class CutOff(TwoLayers):
-    """The first layer is never trained: its gradient is not zero, yet none arrives."""
+    """The first layer is detached: its gradient should not be zero, but none arrives."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.last(self.first(images.flatten(1)).relu().detach() + 0 * self.norm.weight)
@@ -94,7 +94,7 @@ class CutOff(TwoLayers):
 
 
 class HardSteps(TwoLayers):
-    """A loss that jumps: not a single slope can be compared."""
+    """A loss with jumps: no gradient can be compared."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return super().loss(logits, labels) + 1e-3 * (1e12 * logits.detach()).sin().sum()
@@ -111,7 +111,7 @@ class NotANumber(TwoLayers):
 
 
 class ZeroScale(TwoLayers):
-    """Like the residual blocks of timm: what is behind a scale of 0 gets a gradient once the scale has moved."""
+    """Like the residual blocks of timm: layers before a scale of 0 get a gradient once the scale has changed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def failures(results: dict[str, Result]) -> list[str]:
         lambda: ZeroScale(),
     ],
 )
-def test_right_models_pass(build: Callable[[], Any], seed: int) -> None:
+def test_correct_models_pass(build: Callable[[], Any], seed: int) -> None:
     torch.manual_seed(seed)
     results = results_of(build(), seed=seed)
     assert list(results) == NAMES
@@ -182,7 +182,7 @@ def test_right_models_pass(build: Callable[[], Any], seed: int) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_each_mistake_fails_the_check_made_for_it(build: Callable[[], Any], failed: list[str], says: str) -> None:
+def test_each_bug_fails_the_check_made_for_it(build: Callable[[], Any], failed: list[str], says: str) -> None:
     torch.manual_seed(0)
     results = results_of(build())
     assert failures(results) == failed, results
@@ -190,7 +190,7 @@ def test_each_mistake_fails_the_check_made_for_it(build: Callable[[], Any], fail
 
 
 class OneParameter(nn.Module):
-    """A training loss that is a given function of one number."""
+    """A training loss that is a given function of one parameter."""
 
     def __init__(self, start: float, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class OneParameter(nn.Module):
         (0.7, lambda x: x.detach().sin() + 0 * x, 1.0),
     ],
 )
-def test_a_kink_is_told_from_a_wrong_gradient(
+def test_a_kink_is_distinguished_from_a_wrong_gradient(
     start: float, function: Callable[[Tensor], Tensor], error: float | None
 ) -> None:
     model: Any = OneParameter(start, function)
@@ -224,7 +224,7 @@ def test_a_kink_is_told_from_a_wrong_gradient(
     assert model.x.item() == start
 
 
-def test_a_model_that_expects_nothing_or_trains_nothing_is_not_judged() -> None:
+def test_models_without_expected_loss_or_parameters_have_no_verdict() -> None:
     class ExpectsNothing(TwoLayers):
         expected_initial_loss = Classifier.expected_initial_loss  # type: ignore[assignment]
 
@@ -233,7 +233,7 @@ def test_a_model_that_expects_nothing_or_trains_nothing_is_not_judged() -> None:
     assert passed == dict.fromkeys(NAMES[:4]) | {"splits": True}
 
 
-def test_the_model_is_left_as_it_is() -> None:
+def test_the_model_is_not_changed() -> None:
     model = TwoLayers()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
@@ -244,13 +244,13 @@ def test_the_model_is_left_as_it_is() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_the_same_seed_gives_the_same_figures() -> None:
+def test_the_same_seed_gives_the_same_results() -> None:
     model = TwoLayers()
     assert results_of(model, seed=3) == results_of(model, seed=3)
     assert results_of(model, seed=3)["gradients"] != results_of(model, seed=4)["gradients"]
 
 
-def test_regularization_is_switched_off_in_a_copy() -> None:
+def test_regularization_is_disabled_in_a_copy() -> None:
     plain: Any = without_regularization(LinearSVM(SHAPE, CLASSES, reg=3.0))
     assert plain.reg == 0
     net: Any = nn.Module()
@@ -267,7 +267,7 @@ def test_regularization_is_switched_off_in_a_copy() -> None:
     [("train", "val", 2, True), ("train", "val", 3, False), ("train", "test", 3, False), ("val", "test", 3, False)],
 )
 def test_images_in_two_splits_are_counted(within: str, name: str, copies: int, passed: bool) -> None:
-    """2 of 200 are 1 %, what published data may have; 3 are more."""
+    """2 of 200 are 1 %, the limit; 3 are more."""
     splits = random_splits((400, 200, 200))
     splits[name][0][10 : 10 + copies] = splits[within][0][40 : 40 + copies]
     result = check_splits(splits)
@@ -276,7 +276,7 @@ def test_images_in_two_splits_are_counted(within: str, name: str, copies: int, p
     assert result.figures.count(" 0 of 200") + result.figures.startswith("0 of 200") == 2
 
 
-def test_validation_images_that_are_trained_on_fail_the_splits_alone() -> None:
+def test_validation_images_in_the_training_split_fail_only_the_splits() -> None:
     splits = random_splits()
     splits["val"] = (splits["train"][0][:40], splits["train"][1][:40])
     results = results_of(SoftmaxRegression(SHAPE, CLASSES), splits)
@@ -291,7 +291,7 @@ def test_without_validation_and_test_images_there_is_nothing_to_compare() -> Non
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
-    """Exit status of a command line that is run in an empty folder and leaves nothing there."""
+    """Exit status of a command line run in an empty folder, where it writes no files."""
     monkeypatch.chdir(folder)
     try:
         check.main(arguments)

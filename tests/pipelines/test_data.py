@@ -22,7 +22,7 @@ from tests.datamodules.files.official_files import write_cifar10, write_mnist
 
 
 def failing(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) -> str:
-    """What a command line that ends with this status says on stderr; one sentence, no traceback."""
+    """Returns stderr of a command line that ends with this status, without a traceback."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == status
@@ -55,13 +55,13 @@ def test_the_list_agrees_with_the_datamodules() -> None:
     assert set(CIFAR10_BATCHES) == set(official.CIFAR10_MEMBERS) - {"batches.meta"}
 
 
-def test_md5_sums_of_the_batches_are_those_that_torchvision_knows() -> None:
+def test_md5_sums_of_the_batches_equal_those_of_torchvision() -> None:
     torchvision = pytest.importorskip("torchvision.datasets")
     known = map(tuple, torchvision.CIFAR10.train_list + torchvision.CIFAR10.test_list)
     assert dict(known) == CIFAR10_BATCHES
 
 
-def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_the_state_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cifar10(tmp_path)
     write_mnist(tmp_path, "FashionMNIST")
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
@@ -81,7 +81,7 @@ def test_list_shows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_mnist_is_there_packed_or_not(tmp_path: Path, packed: bool) -> None:
+def test_mnist_is_complete_packed_or_not(tmp_path: Path, packed: bool) -> None:
     write_mnist(tmp_path, packed=packed)
     assert state("mnist", tmp_path) == "complete"
 
@@ -107,7 +107,7 @@ def test_names_are_taken_in_any_case(given: str, meant: str) -> None:
         ("xyz", "it must be one of cifar10,"),
     ],
 )
-def test_unknown_names_bring_the_nearest(
+def test_unknown_names_suggest_the_nearest(
     command: str, name: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = failing(capsys, 2, command, name)
@@ -115,7 +115,7 @@ def test_unknown_names_bring_the_nearest(
     assert said.count("\n") == 1
 
 
-def test_what_needs_no_data_imports_nothing_heavy() -> None:
+def test_commands_without_data_import_nothing_slow() -> None:
     code = (
         "import sys; from pipelines.data import main\n"
         "for arguments in (['list'], ['--help'], ['preview', '--help'], ['verify', 'cifar']):\n"

@@ -267,7 +267,7 @@ def test_models_that_cant_be_exported(
         ("{run} --format onnx --quick", "Unrecognized arguments: --quick;"),
         ("{run} --format onnx --out {run}", "{run} is a folder; set --out to the name of a file."),
         ("{run} --format onnx --out {run}/config.yaml/m.onnx", "{run}/config.yaml: "),
-        ("copy.ckpt --format torchscript", "copy.ckpt does not lie in the folder of its run,"),
+        ("copy.ckpt --format torchscript", "copy.ckpt is not in the folder of its run,"),
         ("empty --format torchscript", "empty has no checkpoints/best.ckpt;"),
     ],
 )

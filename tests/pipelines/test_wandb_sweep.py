@@ -20,7 +20,7 @@ from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
 from tests.command_line import PROJECT, Finished, run_module, run_pipeline, start_pipeline
 from tests.helpers import figures, only_run, rows, weights
-from tests.pipelines.test_resume import LONG, NOISY
+from tests.pipelines.run.test_resume import LONG, NOISY
 from tests.wandb_server import Run, WandbServer
 
 _DEADLINE_SECONDS = 120.0

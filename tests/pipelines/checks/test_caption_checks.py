@@ -1,4 +1,4 @@
-"""Right captioners pass the checks before training, and each kind of mistake fails the check made for it."""
+"""Correct captioners pass the checks before training, and each kind of bug fails the check made for it."""
 
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,21 @@ VOCABULARY = ["<pad>", "<start>", "<end>", "<unk>", *"abcdefgh"]
 
 
 class SeesTheWordToCome(CaptionLSTM):
-    """Is given the word that it is to say: it learns to copy, and can't write."""
+    """Its input is the word to predict: it learns to copy and can't generate."""
 
     def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
         return super().forward_decoder(memory, torch.cat([words[:, 1:], words[:, -1:]], 1))
 
 
 class SeesNoImage(CaptionLSTM):
-    """Sees the same grid whatever the image."""
+    """Its image features are the same for every image."""
 
     def encode(self, inputs: Tensor) -> Memory:
         return super().encode(torch.zeros_like(inputs))
 
 
 class ForgetsWhenItWrites(CaptionLSTM):
-    """Begins each step of decoding anew."""
+    """Restarts from the initial state in each decoding step."""
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
         return super().step(words, self.start(memory), memory)
@@ -58,7 +58,7 @@ def some_captions() -> tuple[Tensor, Tensor]:
         (ForgetsWhenItWrites, False),
     ],
 )
-def test_captions_are_learned_by_heart(model: Any, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captions_are_overfit(model: Any, passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_checks, "_RATES", (1e-2,))
     monkeypatch.setattr(caption_checks, "_STEPS", 250)
     torch.manual_seed(0)

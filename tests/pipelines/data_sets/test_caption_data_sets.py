@@ -35,7 +35,7 @@ def test_verify_counts_images_and_captions_and_what_cannot_be_used(
     ]
 
 
-def test_verify_of_a_file_cut_short_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_of_a_truncated_file_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_coco(tmp_path) / "annotations" / "captions_val2017.json"
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(SystemExit, match="1"):
@@ -52,7 +52,7 @@ def test_verify_of_drawn_captions(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_download_leaves_alone_what_is_there(
+def test_download_skips_complete_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_coco(tmp_path)
@@ -63,7 +63,7 @@ def test_download_leaves_alone_what_is_there(
     assert said == f"coco: complete, in {tmp_path / 'coco'}.\nshape_captions: built in, nothing to download.\n"
 
 
-def test_preview_says_that_it_has_no_classes_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_refuses_data_sets_without_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["preview", "coco", "--root", str(tmp_path), "--out", str(tmp_path / "x.png")])
     assert "coco has captions; use one of cifar10, mnist" in capsys.readouterr().err

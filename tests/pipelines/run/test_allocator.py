@@ -1,4 +1,4 @@
-"""A process that keeps freed memory meets fewer page faults when it allocates the same again."""
+"""A process that keeps freed memory has fewer page faults when it allocates the same size again."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(
     not os.confstr_names or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""), reason="not glibc"
 )
-def test_memory_is_not_fetched_anew() -> None:
+def test_freed_memory_is_reused() -> None:
     faults = {}
     for kind in ("plain", "kept"):
         environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}

@@ -1,4 +1,4 @@
-"""Half precision where a CPU is fast in it, float32 where it is not, and what a run says of that."""
+"""Mixed precision falls back to a precision that the CPU is fast in, and a run prints the change."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settled(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, bool], precision: str | None, *given: str) -> str:
-    """The precision of a run on a CPU with these instructions; a sentence says of each change what it was and is."""
+    """Returns the precision of a run on a CPU with these instructions; checks the sentence that explains a change."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: names, raising=False)
     trainer = Namespace(precision=precision, accelerator="cpu")
     sentence = choose_precision(trainer, ["fit", *given])
@@ -51,7 +51,7 @@ def test_a_precision_on_the_command_line_is_left_alone(monkeypatch: pytest.Monke
     assert settled(monkeypatch, OLD, "bf16-mixed", "--trainer.max_epochs", "2") == "32-true"
 
 
-def test_a_gpu_is_none_of_the_cpus_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_keeps_the_configured_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: OLD, raising=False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     for accelerator in "auto", "gpu":
@@ -63,7 +63,7 @@ def test_a_gpu_is_none_of_the_cpus_concern(monkeypatch: pytest.MonkeyPatch) -> N
     assert choose_precision(trainer, ["fit"]) is not None
 
 
-def test_a_run_tells_what_it_computes_in_and_goes_on_in_it(
+def test_a_run_prints_its_precision_and_resumes_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said() -> list[str]:
@@ -90,7 +90,7 @@ def test_a_run_tells_what_it_computes_in_and_goes_on_in_it(
     assert all(torch.equal(stored[name], same[name]) for name in stored)
 
 
-def test_float16_asked_for_on_a_cpu_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_float16_on_a_cpu_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*FIT, "--trainer.precision", "16-mixed"])
     assert "float16 training is not supported on CPUs, but precision is 16-mixed; use" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line tells a schedule over the whole run how long the run is."""
+"""The length of schedules that span the run is set by the command line."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.command_line import run_pipeline
 from tests.modules.optimizers.test_schedules import rates
 
 
-def test_the_command_line_tells_it_the_length_of_the_run(tmp_path: Path) -> None:
+def test_the_length_of_the_run_is_set(tmp_path: Path) -> None:
     run = ["fit", "--config", "softmax", "--data", "Digits", "--data.batch_size", "64", "--trainer.max_epochs", "3"]
     run += ["--lr_scheduler", "WarmupCosine", "--lr_scheduler.warmup", "0.5", "--optimizer.lr", "0.1"]
     run += ["--trainer.log_every_n_steps", "10", "--trainer.callbacks", "[TrainingHealth]"]

@@ -13,7 +13,7 @@ from tests.helpers import only_run
 _FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.logger", "false"]
 
 
-def test_a_finished_run_says_so_with_its_command_and_times(tmp_path: Path) -> None:
+def test_status_of_a_finished_run_has_its_command_and_times(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path).code == 0
     status = read_status(only_run(tmp_path))
     assert status.state == "finished" and status.reason is None
@@ -21,7 +21,7 @@ def test_a_finished_run_says_so_with_its_command_and_times(tmp_path: Path) -> No
     assert status.started is not None and status.ended is not None and status.started <= status.ended
 
 
-def test_running_then_killed_are_told_apart_without_waiting(tmp_path: Path) -> None:
+def test_running_and_killed_are_distinguished_immediately(tmp_path: Path) -> None:
     script = f"import sys, time; sys.path.insert(0, {str(PROJECT)!r}); from pathlib import Path\n"
     script += "from pipelines.run.status import StatusFile\n"
     script += "s = StatusFile(Path('.')); print('up', flush=True); time.sleep(60)"
@@ -50,7 +50,7 @@ def test_a_folder_without_a_readable_status_is_unknown(tmp_path: Path) -> None:
         assert read_status(tmp_path).state == "unknown"
 
 
-def test_ctrl_c_is_a_stop_not_a_failure(tmp_path: Path) -> None:
+def test_ctrl_c_stops_and_does_not_fail(tmp_path: Path) -> None:
     arguments = [*_FIT[:-4], "--trainer.max_epochs", "100000", "--trainer.logger", "false"]
     process = start_pipeline("train", arguments, tmp_path)
     deadline = time.monotonic() + 60
@@ -61,7 +61,7 @@ def test_ctrl_c_is_a_stop_not_a_failure(tmp_path: Path) -> None:
     assert read_status(only_run(tmp_path)).state == "stopped"
 
 
-def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
+def test_a_running_run_is_not_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "softmax" / "mine"
     folder.mkdir(parents=True)
     running = StatusFile(folder)
@@ -71,7 +71,7 @@ def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path) -> None:
     running.end("finished")
 
 
-def test_a_damaged_checkpoint_costs_no_other_file_of_its_run(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_deletes_no_other_file_of_its_run(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path).code == 0
     run = only_run(tmp_path)
     (run / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_costs_no_other_file_of_its_run(tmp_path: Path) -> 
     assert {path for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_begins_anew_in_its_folder_drops_the_rows_of_its_first_try(tmp_path: Path) -> None:
+def test_a_run_restarted_in_its_folder_drops_the_rows_of_its_first_attempt(tmp_path: Path) -> None:
     assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
     metrics = only_run(tmp_path) / "metrics.csv"
     first = metrics.read_text()
@@ -88,7 +88,7 @@ def test_a_run_that_begins_anew_in_its_folder_drops_the_rows_of_its_first_try(tm
     assert metrics.read_text() == first
 
 
-def test_who_ends_a_run_from_outside_may_say_why(tmp_path: Path) -> None:
+def test_a_reason_can_be_recorded_after_a_run_was_stopped(tmp_path: Path) -> None:
     status = StatusFile(tmp_path)
     give_reason(tmp_path, "not yet")
     assert read_status(tmp_path).reason is None  # it still runs

@@ -1,4 +1,4 @@
-"""A run that was killed and continued ends with the very weights of the run that was never killed."""
+"""A run that was killed and resumed ends with exactly the weights of an uninterrupted run."""
 
 import random
 from pathlib import Path
@@ -30,7 +30,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (1, 20, None))]
 )  # a checkpoint every so many steps; None: at each epoch's end
-def test_killed_and_continued(uninterrupted: Path, tmp_path: Path, every: int | None) -> None:
+def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, every: int | None) -> None:
     kill = random.Random(f"kill {every}").randint(STEPS_PER_EPOCH + 1, EPOCHS * STEPS_PER_EPOCH - 1)
     often = [] if every is None else ["--last_checkpoint.every_n_train_steps", str(every)]
     killer = [
