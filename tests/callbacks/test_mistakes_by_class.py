@@ -55,10 +55,10 @@ def assert_shown(shown: Shown, model: SoftmaxRegression, data: Digits, split: st
     assert columns == count and title == f"false positives of each class, {split}"
     assert len(images) == len(titles) == count * len(rows) > 0
     for i, row in enumerate(rows.values()):
-        columns = slice(i * count, i * count + len(row))
-        assert titles[columns] == [text for _, text in row]
+        row_slice = slice(i * count, i * count + len(row))
+        assert titles[row_slice] == [text for _, text in row]
         pixels = data.splits[split][0][[index for index, _ in row]].float() / 255
-        assert torch.equal(images[columns], pixels)
+        assert torch.equal(images[row_slice], pixels)
         rest = slice(i * count + len(row), (i + 1) * count)
         assert set(titles[rest]) <= {""} and bool((images[rest] == 1).all())
 

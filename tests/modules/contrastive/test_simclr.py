@@ -119,16 +119,16 @@ def test_knn_accuracy_equals_a_loop_over_the_validation_images(
         assert len(model.images) == 300
         assert all(memory[image.numpy().tobytes()] == int(label) for image, label in zip(model.images, model.labels))  # noqa: B905
         keys = model.encoder(model.images).double().numpy()
-        labels = data.splits["val"][1].tolist()
+        true_classes = data.splits["val"][1].tolist()
         queries = model.encoder(data.preprocessing(data.splits["val"][0])).double().numpy()
     correct = 0
-    for query, label in zip(queries, labels, strict=True):
+    for query, label in zip(queries, true_classes, strict=True):
         cosine = keys @ query / np.linalg.norm(keys, axis=1) / np.linalg.norm(query)
         votes = np.zeros(10)
         for index in np.argsort(-cosine)[:5]:
             votes[int(model.labels[index])] += math.exp(cosine[index] / 0.1)
         correct += int(votes.argmax() == label)
-    assert figures["val/knn_accuracy"] == pytest.approx(correct / len(labels), abs=1.5 / len(labels))
+    assert figures["val/knn_accuracy"] == pytest.approx(correct / len(true_classes), abs=1.5 / len(true_classes))
     unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
     assert figures["val/feature_std"] == pytest.approx(unit.std(0, ddof=1).mean() * keys.shape[1] ** 0.5, rel=1e-4)
 
