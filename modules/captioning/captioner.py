@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -28,6 +27,7 @@ from common.errors import UserError
 from common.ranges import check_range
 from common.vocabulary import PAD, check_same_vocabulary, check_vocabulary, decode_caption
 from modules.base.buffered_metrics import BufferedMetrics
+from modules.base.label_smoothing import check_label_smoothing, smoothed_cross_entropy
 from modules.captioning.caption_scores import CaptionScores
 from modules.captioning.decoding import Memory, State, beam_search, check_search, greedy, sample
 from modules.captioning.image_encoder import ImageEncoder
@@ -84,7 +84,7 @@ class Captioner(BufferedMetrics):
         check_vocabulary(vocabulary)
         check_settings(dropout=dropout)
         check_range("width", width, width >= 1, "at least 1")
-        check_range("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
+        check_label_smoothing(label_smoothing)
         check_search(max_length, beam_size, length_penalty)
         self.save_hyperparameters(logger=False)
         # A checkpoint contains these weights, so that loading it needs neither the file nor the hub.
@@ -141,7 +141,7 @@ class Captioner(BufferedMetrics):
     def loss(self, logits: Tensor, words: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, T, V) and next words (B, T), PAD left out; smoothed in training."""
         smoothing = self.label_smoothing if self.training else 0.0
-        return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=PAD, label_smoothing=smoothing)
+        return smoothed_cross_entropy(logits.flatten(0, 1), words.flatten(), smoothing, ignore_index=PAD)
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         inputs, words = batch

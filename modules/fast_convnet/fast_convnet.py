@@ -14,9 +14,9 @@ The recipe, in the order of a run; each part is a setting, and docs/fast_recipe.
 
     whitening fit     the first layer is fitted to the patches of 5,000 training images
     optimizer         Muon for the filters and Nesterov SGD for the rest, or SGD for all; `bias_lr_scale` times the
-                      learning rate for the biases (`update_rules.py`)
+                      learning rate for the biases (`fast_optimizers.py`)
     schedule          linear decay from the first step with Muon, a triangle with SGD (`schedules.py`)
-    label smoothing   the target is 1 − ε for the true class plus ε/K for every class (arXiv 1512.00567)
+    label smoothing   the target leaves the probability ε to all classes (`label_smoothing.py`)
     whitening bias    is trained in the first epochs only; then the backward pass ends one layer earlier
     filter norms      are reset after each Muon step, since batch normalization cancels them
     lookahead         with SGD: the weights move back to a slow average every 5 steps (`lookahead.py`)
@@ -42,6 +42,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from modules.base.label_smoothing import smoothed_cross_entropy
+from modules.fast_convnet.fast_optimizers import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 from modules.fast_convnet.fast_training import FastTraining
 from modules.fast_convnet.lookahead import float_state
 from modules.fast_convnet.matrix_conv import MatrixConv2d
@@ -49,7 +51,6 @@ from modules.fast_convnet.setting_checks import FilterOptimizer, check_network, 
 from modules.fast_convnet.test_time_augmentation import TestTimeAugmentation, augmented_logits
 from modules.fast_convnet.whitening import Whitening
 from modules.optimizers.schedules import Triangular
-from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 
 _NORM_MOMENTUM = 0.4
 _HEAD_SCALE = 1 / 9
@@ -239,7 +240,7 @@ class FastConvNet(FastTraining):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, with label smoothing in training: logits (B, K), labels (B,) to a scalar."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if self.training else 0.0)
+        return smoothed_cross_entropy(logits, labels, self.label_smoothing if self.training else 0.0)
 
     def trains_whitening_bias(self, epoch: int) -> bool:
         """Returns whether the bias of the whitening is trained in an epoch, counted from 0."""

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from common.errors import UserError
 from common.ranges import check_range
+from modules.base.label_smoothing import check_label_smoothing
 from modules.fast_convnet.test_time_augmentation import TestTimeAugmentation
 
 FilterOptimizer = Literal["muon", "sgd"]
@@ -48,7 +49,7 @@ def check_recipe(
     check_range("bias_lr_scale", bias_lr_scale, bias_lr_scale > 0, "> 0, such as 64")
     check_range("whitening_bias_epochs", whitening_bias_epochs, whitening_bias_epochs >= 0, "at least 0")
     check_range("lookahead", lookahead, lookahead >= 0, "at least 0")
-    check_range("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
+    check_label_smoothing(label_smoothing)
     for name, choice, accepted in (
         ("optimizer", optimizer, get_args(FilterOptimizer)),
         ("test_time_augmentation", test_time_augmentation, get_args(TestTimeAugmentation)),

@@ -12,15 +12,8 @@
 Sources: https://cs231n.github.io/neural-networks-2/ for dropout, initialization and regularization;
 N. Srivastava et al., "Dropout", JMLR 15 (2014); K. He et al., arXiv 1502.01852 for √(2/n).
 
-The course's update rules are torch's optimizers, chosen on the command line with --optimizer NAME --optimizer.KEY:
-
-    SGD                      w ← w − η g
-    SGD, momentum μ          v ← μ v + g,  w ← w − η v        (the course's v is −η times this one: same steps)
-    RMSprop, alpha γ, eps ε  c ← γ c + (1 − γ) g²,  w ← w − η g / (√c + ε)
-    Adam, betas β₁ β₂        m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,
-                             w ← w − η m̂ / (√v̂ + ε)  with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
-
-Source: https://cs231n.github.io/neural-networks-3/#update
+The course's update rules are torch's optimizers, chosen with `--optimizer Adam --optimizer.lr 1e-3`; their formulas are
+in `modules/optimizers/update_rules.py`, and docs/optimizers.md compares them on this network.
 
     python -m pipelines.train fit --config fc_net
 

@@ -1,7 +1,7 @@
 """Any timm model as a classifier, adapted to small images, with the parts of a good training recipe.
 
     stem              for small images: `backbones.py`
-    label smoothing   the target is 1 − ε for the true class plus ε/K for every class (arXiv 1512.00567)
+    label smoothing   the target leaves the probability ε to all classes (`label_smoothing.py`)
     mixup             λ x₁ + (1 − λ) x₂ with target λ y₁ + (1 − λ) y₂, λ drawn from Beta(α, α) (arXiv 1710.09412)
     cutmix            a rectangle of x₂ pasted into x₁, the targets mixed by area (arXiv 1905.04899)
     mirror            `test` and `predict` average the logits of an image and of its horizontal flip
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.ranges import check_range
 from modules.base.classifier import Classifier
+from modules.base.label_smoothing import check_label_smoothing, smoothed_cross_entropy
 from modules.networks.backbones import create_backbone, enlarge_stem, first_convolution
 from modules.networks.normalization import ONE_IMAGE
 
@@ -79,7 +80,7 @@ class TimmClassifier(Classifier):
                 f"{backbone} takes images (C, H, W), but the data has shape {tuple(input_shape)}; choose a "
                 "preprocessing that keeps them images, such as standardize."
             )
-        check_range("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
+        check_label_smoothing(label_smoothing)
         check_range("mixup", mixup, mixup >= 0, "≥ 0")
         check_range("cutmix", cutmix, cutmix >= 0, "≥ 0")
         check_range("image_size", image_size, image_size is None or image_size >= 1, "at least 1 pixel")
@@ -120,8 +121,9 @@ class TimmClassifier(Classifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the cross-entropy, smoothed in training, of logits (B, K) and labels (B,) or targets (B, K)."""
-        hard = labels.ndim == 1
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if self.training and hard else 0.0)
+        if labels.ndim == 1:
+            return smoothed_cross_entropy(logits, labels, self.label_smoothing if self.training else 0.0)
+        return F.cross_entropy(logits, labels)  # mixed targets are smoothed by `training_targets`
 
     def expected_initial_loss(self) -> float | None:
         """Returns ln K if the last layer is initialized near 0, None for networks with another kind of head."""

@@ -1,127 +1,126 @@
-"""Optimizers of the fast recipe: SGD whose settings do not depend on batch size and momentum, and Muon for filters.
+"""The course's update rules: SGD, momentum, Nesterov momentum, Adagrad, RMSprop and Adam, a function each.
 
-torch's SGD with Nesterov momentum μ, rate η and weight decay λ, on the gradient g of the mean loss of a batch:
+A rule moves the weights w along the gradient g = ∂L/∂w, with learning rate η:
 
-    d ← g + λ w
-    v ← μ v + d
-    w ← w − η (d + μ v)
+    SGD                  w ← w − η g
+    momentum μ           v ← μ v + g,               w ← w − η v
+    Nesterov momentum μ  v ← μ v + g,               w ← w − η (g + μ v)
+    Adagrad              c ← c + g²,                w ← w − η g / (√c + ε)
+    RMSprop, decay γ     c ← γ c + (1 − γ) g²,      w ← w − η g / (√c + ε)
+    Adam, decays β₁ β₂   m ← β₁ m + (1 − β₁) g,     v ← β₂ v + (1 − β₂) g²
+                         m̂ = m / (1 − β₁ᵗ),         v̂ = v / (1 − β₂ᵗ),        w ← w − η m̂ / (√v̂ + ε)
 
-Over time, a gradient moves the weights by η / (1 − μ) times itself. The learning rate L and the weight decay W are
-therefore given per 1,024 examples, and for batches of B images
+The first steps of Adam divide by 1 − βᵗ because m and v start at 0 and are too small at first.
 
-    η = L (B / 1024) (1 − μ)             λ = W / L
+The course writes momentum as v ← μ v − η g, w ← w + v. Its v is −η times the v above, and the steps are equal as long
+as the learning rate is constant. When it changes, torch's form, the one above, applies the new rate to all past
+gradients.
 
-1,024 examples then move the weights by L times their mean gradient and decay them by the factor 1 − W, for any B and μ.
+These functions are for reading, and the tests compare torch's optimizers with them. Training uses torch's optimizers,
+which hold the same state for every parameter: `--optimizer Adam --optimizer.lr 1e-3 --optimizer.betas '[0.9, 0.999]'`.
 
-Muon (`muon.py`) trains the filters. Filters before batch normalization may have any norm, since only w / ‖w‖ matters.
-They are rescaled to ‖w‖ = √M after each step; since a Muon step has norm η √M, it always changes a layer by the
-fraction η.
+Sources: https://cs231n.github.io/neural-networks-3/#update; J. Duchi et al., JMLR 12 (2011) for Adagrad; D. P. Kingma
+and J. Ba, arXiv 1412.6980 for Adam.
 
-Sources: K. Jordan, arXiv 2404.00498, section 3.3 (the paper has 1 + 1 / (1 − μ) instead of 1 / (1 − μ)).
-
-Shapes: M filters, the rows of a matrix (M, fan-in).
+Shapes: weights, gradients and all state have one shape, that of the parameter.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import torch
-from torch import nn
-from torch.optim import SGD, Optimizer
-
-from common.ranges import check_range
-from modules.optimizers.muon import Muon
-
-_NEWTON_STEPS = 3  # instead of five: the singular values need not be very close to 1
-_EXAMPLES = 1024
+from torch import Tensor
 
 
-def decoupled_sgd(
-    groups: Iterable[tuple[Iterable[nn.Parameter], float]],
-    lr: float,
-    weight_decay: float,
-    momentum: float,
-    batch_size: int,
-) -> SGD:
-    """Returns SGD with Nesterov momentum in the units above.
+def sgd(w: Tensor, g: Tensor, lr: float) -> Tensor:
+    """Returns the weights after a step of stochastic gradient descent.
 
     Args:
-        groups: Parameters and the factor of their learning rate; all have the same `weight_decay`.
-        lr: Learning rate L, > 0.
-        weight_decay: Weight decay W, ≥ 0.
-        momentum: Momentum μ, in (0, 1).
-        batch_size: Images B of a step over all processes.
-
-    Raises:
-        ValueError: If a value is out of its range.
+        w: Weights.
+        g: Gradient of the loss at w.
+        lr: Learning rate η, > 0.
     """
-    check_range("lr", lr, lr > 0, "> 0, such as 10")
-    check_range("weight_decay", weight_decay, weight_decay >= 0, "≥ 0")
-    check_range("momentum", momentum, 0 < momentum < 1, "in (0, 1), such as 0.85")
-    rate = batch_size / _EXAMPLES * (1 - momentum)
-    settings: list[dict[str, Any]] = [
-        {"params": list(parameters), "lr": factor * lr * rate, "weight_decay": weight_decay / (factor * lr)}
-        for parameters, factor in groups
-    ]
-    return SGD(settings, momentum=momentum, nesterov=True)
+    return w - lr * g
 
 
-def filter_muon(filters: Sequence[nn.Parameter], lr: float, momentum: float) -> Muon:
-    """Returns Muon for matrices of filters whose norm `normalize` resets after each step.
+def momentum(w: Tensor, g: Tensor, v: Tensor, lr: float, mu: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Returns weights and velocity after a step of SGD with momentum.
 
     Args:
-        filters: Matrices (M, fan-in).
-        lr: Relative change η of a layer in one step, > 0.
-        momentum: Momentum μ, in [0, 1).
-
-    Raises:
-        ValueError: If a value is out of its range.
+        w: Weights.
+        g: Gradient of the loss at w.
+        v: Velocity; 0 before the first step.
+        lr: Learning rate η, > 0.
+        mu: Momentum μ, in [0, 1).
     """
-    check_range("filter_lr", lr, lr > 0, "> 0, such as 0.24")
-    check_range("filter_momentum", momentum, 0 <= momentum < 1, "in [0, 1), such as 0.6")
-    # "original" lengthens the steps of matrices with more rows than columns, so that every step has the norm √M.
-    group = {"params": list(filters), "use_muon": True}
-    settings: dict[str, Any] = {"ns_steps": _NEWTON_STEPS, "ns_coefficients": "original", "adjust_lr_fn": "original"}
-    return Muon([group], lr, momentum, nesterov=True, **settings)
+    v = mu * v + g
+    return w - lr * v, v
 
 
-@torch.no_grad()
-def normalize(filters: Sequence[nn.Parameter]) -> None:
-    """Rescales each matrix of filters (M, fan-in) to the norm √M."""
-    for matrix in filters:
-        matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
-
-
-class ChainedOptimizer(Optimizer):
-    """Several optimizers that step as one: schedules, checkpoints and the Trainer see a single optimizer.
+def nesterov_momentum(w: Tensor, g: Tensor, v: Tensor, lr: float, mu: float = 0.9) -> tuple[Tensor, Tensor]:
+    """Returns weights and velocity after a step of SGD with Nesterov momentum, which looks one step ahead.
 
     Args:
-        optimizers: Optimizers of disjoint parameters.
+        w: Weights.
+        g: Gradient of the loss at w.
+        v: Velocity; 0 before the first step.
+        lr: Learning rate η, > 0.
+        mu: Momentum μ, in [0, 1).
     """
+    v = mu * v + g
+    return w - lr * (g + mu * v), v
 
-    def __init__(self, *optimizers: Optimizer) -> None:
-        self.optimizers = optimizers
-        # The same group dictionaries as the parts have: a schedule that changes a rate here changes it there.
-        super().__init__([group for part in optimizers for group in part.param_groups], {})
-        self._share_state()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Steps each optimizer; `closure`, which computes loss and gradients, is called once."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for part in self.optimizers:
-            part.step()
-        return loss
+def adagrad(w: Tensor, g: Tensor, c: Tensor, lr: float, eps: float = 1e-10) -> tuple[Tensor, Tensor]:
+    """Returns weights and the sum of squared gradients after a step of Adagrad.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # torch's load_state_dict ends here, with new groups and a new state
-        self._share_state()
+    Args:
+        w: Weights.
+        g: Gradient of the loss at w.
+        c: Sum of all squared gradients; 0 before the first step.
+        lr: Learning rate η, > 0.
+        eps: ε, > 0, against division by zero.
+    """
+    c = c + g**2
+    return w - lr * g / (c.sqrt() + eps), c
 
-    def _share_state(self) -> None:
-        first = 0
-        for part in self.optimizers:
-            last = first + len(part.param_groups)
-            part.__setstate__({"state": self.state, "param_groups": self.param_groups[first:last]})
-            first = last
+
+def rmsprop(
+    w: Tensor, g: Tensor, c: Tensor, lr: float, decay: float = 0.99, eps: float = 1e-8
+) -> tuple[Tensor, Tensor]:
+    """Returns weights and the average of squared gradients after a step of RMSprop.
+
+    Args:
+        w: Weights.
+        g: Gradient of the loss at w.
+        c: Moving average of the squared gradients; 0 before the first step.
+        lr: Learning rate η, > 0.
+        decay: Decay γ of the average, in [0, 1); torch calls it alpha.
+        eps: ε, > 0, against division by zero.
+    """
+    c = decay * c + (1 - decay) * g**2
+    return w - lr * g / (c.sqrt() + eps), c
+
+
+def adam(
+    w: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    t: int,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns weights and both averages after step t of Adam.
+
+    Args:
+        w: Weights.
+        g: Gradient of the loss at w.
+        m: Moving average of the gradients; 0 before the first step.
+        v: Moving average of the squared gradients; 0 before the first step.
+        t: Number of this step, ≥ 1.
+        lr: Learning rate η, > 0.
+        betas: Decays β₁ of m and β₂ of v, each in [0, 1).
+        eps: ε, > 0, against division by zero.
+    """
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+    return w - lr * m_hat / (v_hat.sqrt() + eps), m, v

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from modules.fast_convnet.fast_optimizers import ChainedOptimizer, decoupled_sgd, filter_muon
 from modules.optimizers.muon import Muon, is_matrix, orthogonalize
-from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon
 
 TORCH = {"momentum": 0.9, "nesterov": True, "ns_steps": 3, "adjust_lr_fn": "original", "weight_decay": 0.0}
 OURS = TIMM = TORCH | {"ns_coefficients": "original"}

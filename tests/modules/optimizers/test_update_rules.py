@@ -1,56 +1,62 @@
-"""torch's optimizers against the update rules that `modules/networks/fully_connected_net.py` states, in float64."""
+"""torch's optimizers against the course's update rules, in float64, and momentum in both of its forms."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, Optimizer, RMSprop
+
+from modules.optimizers.update_rules import adagrad, adam, momentum, nesterov_momentum, rmsprop, sgd
 
 RATE, STEPS = 0.03, 6
-
-
-def sgd(w: Tensor, g: Tensor, state: dict[str, Tensor], t: int) -> Tensor:
-    return w - RATE * g
-
-
-def momentum(w: Tensor, g: Tensor, state: dict[str, Tensor], t: int) -> Tensor:
-    """In the course's own form, v ← μ v − η g and w ← w + v."""
-    state["v"] = 0.9 * state.get("v", torch.zeros_like(w)) - RATE * g
-    return w + state["v"]
-
-
-def rmsprop(w: Tensor, g: Tensor, state: dict[str, Tensor], t: int) -> Tensor:
-    state["c"] = 0.95 * state.get("c", torch.zeros_like(w)) + 0.05 * g**2
-    return w - RATE * g / (state["c"].sqrt() + 1e-7)
-
-
-def adam(w: Tensor, g: Tensor, state: dict[str, Tensor], t: int) -> Tensor:
-    state["m"] = 0.8 * state.get("m", torch.zeros_like(w)) + 0.2 * g
-    state["v"] = 0.99 * state.get("v", torch.zeros_like(w)) + 0.01 * g**2
-    return w - RATE * (state["m"] / (1 - 0.8**t)) / ((state["v"] / (1 - 0.99**t)).sqrt() + 1e-8)
+Rule = Callable[..., tuple[Tensor, ...]]
 
 
 @pytest.mark.parametrize(
-    ("make", "rule"),
+    ("make", "rule", "states"),
     [
-        (lambda p: SGD(p, RATE), sgd),
-        (lambda p: SGD(p, RATE, momentum=0.9), momentum),
-        (lambda p: RMSprop(p, RATE, alpha=0.95, eps=1e-7), rmsprop),
-        (lambda p: Adam(p, RATE, betas=(0.8, 0.99), eps=1e-8), adam),
+        (lambda p: SGD(p, RATE), lambda t, w, g: (sgd(w, g, RATE),), 0),
+        (lambda p: SGD(p, RATE, momentum=0.9), lambda t, w, g, v: momentum(w, g, v, RATE, 0.9), 1),
+        (
+            lambda p: SGD(p, RATE, momentum=0.8, nesterov=True),
+            lambda t, w, g, v: nesterov_momentum(w, g, v, RATE, 0.8),
+            1,
+        ),
+        (lambda p: Adagrad(p, RATE, eps=1e-7), lambda t, w, g, c: adagrad(w, g, c, RATE, 1e-7), 1),
+        (lambda p: RMSprop(p, RATE, alpha=0.95, eps=1e-7), lambda t, w, g, c: rmsprop(w, g, c, RATE, 0.95, 1e-7), 1),
+        (
+            lambda p: Adam(p, RATE, betas=(0.8, 0.99), eps=1e-8),
+            lambda t, w, g, m, v: adam(w, g, m, v, t, RATE, (0.8, 0.99), 1e-8),
+            2,
+        ),
     ],
-    ids=["sgd", "momentum", "rmsprop", "adam"],
+    ids=["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"],
 )
-def test_updates_equal_their_formula(
-    make: Callable[[list[Tensor]], Optimizer], rule: Callable[[Tensor, Tensor, dict[str, Tensor], int], Tensor]
-) -> None:
+def test_torch_equals_the_rule(make: Callable[[list[Tensor]], Optimizer], rule: Rule, states: int) -> None:
     torch.manual_seed(0)
     weights = torch.randn(4, 3, dtype=torch.float64)
     parameter = torch.nn.Parameter(weights.clone())
-    optimizer, state = make([parameter]), dict[str, Tensor]()
+    optimizer = make([parameter])
+    state: tuple[Tensor, ...] = (torch.zeros_like(weights),) * states
     for t in range(1, STEPS + 1):
         gradient = torch.randn(4, 3, dtype=torch.float64)
         parameter.grad = gradient
         optimizer.step()
-        weights = rule(weights, gradient, state, t)
+        weights, *state = rule(t, weights, gradient, *state)  # type: ignore[assignment]
         torch.testing.assert_close(parameter.detach(), weights, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rates", [[RATE] * STEPS, [RATE / t for t in range(1, STEPS + 1)]], ids=["constant", "falling"]
+)
+def test_the_courses_momentum_takes_the_same_steps_at_a_constant_rate_alone(rates: list[float]) -> None:
+    torch.manual_seed(0)
+    here = there = torch.randn(5, dtype=torch.float64)
+    velocity = course = torch.zeros(5, dtype=torch.float64)
+    for rate in rates:
+        gradient = torch.randn(5, dtype=torch.float64)
+        here, velocity = momentum(here, gradient, velocity, rate)
+        course = 0.9 * course - rate * gradient
+        there = there + course
+    assert torch.allclose(here, there, rtol=1e-12) == (len(set(rates)) == 1)

@@ -1,12 +1,12 @@
-"""The update rules of the fast recipe against their formulas in float64, and two optimizers that step as one."""
+"""The optimizers of the fast recipe against their formulas in float64, and two optimizers that step as one."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from modules.fast_convnet.fast_optimizers import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 from modules.optimizers.schedules import Triangular
-from modules.optimizers.update_rules import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 
 
 def gradients(steps: int, *shapes: tuple[int, ...]) -> list[list[torch.Tensor]]:
