@@ -37,7 +37,7 @@ from callbacks import TrainingHealth
 from common.vocabulary import END, PAD
 from datamodules import COCOCaptions
 from datamodules.captions.caption_batches import StoredInputs
-from datamodules.captions.caption_data_module import CaptionDataModule, Captioned
+from datamodules.captions.caption_data_module import CaptionDataModule, OfficialCaptions
 from modules import CaptionTransformer, WarmupCosine
 from modules.captioning.caption_transformer import positional_encoding
 from modules.captioning.decoding import Memory, State, beam_search
@@ -63,13 +63,13 @@ class RandomCaptions(CaptionDataModule):
         super().__init__(batch_size=BATCH_SIZE, max_length=LENGTH, val_fraction=0.01)
         self.number = images
 
-    def read(self, train: bool) -> Captioned:
+    def read(self, train: bool) -> OfficialCaptions:
         generator = torch.Generator().manual_seed(0)
         lengths = (8 + torch.empty(self.number).exponential_(0.4, generator=generator)).long().clamp(max=LENGTH)
         # Ranks from a distribution close to Zipf's law, as in natural language.
         words = (WORDS ** torch.rand(self.number, LENGTH, generator=generator)).long()
         rows = zip(words.tolist(), lengths.tolist(), strict=True)
-        return Captioned([[" ".join(f"w{word}" for word in row[:length])] for row, length in rows])
+        return OfficialCaptions([[" ".join(f"w{word}" for word in row[:length])] for row, length in rows])
 
     def inputs(self, split: str, training: bool) -> StoredInputs:
         pool = torch.randn(256, *GRID, generator=torch.Generator().manual_seed(1)).half()

@@ -18,7 +18,7 @@ from modules.interpretation.feature_extraction import evaluating
 
 
 @runtime_checkable
-class WritesCaptions(Protocol):
+class CaptionGenerator(Protocol):
     """A model that captions images."""
 
     vocabulary: list[str]  # all words; index 1 starts a caption
@@ -28,7 +28,7 @@ class WritesCaptions(Protocol):
 
 
 @runtime_checkable
-class ShowsAttention(Protocol):
+class HasAttentionMaps(Protocol):
     """A captioner that attends to grid positions before each word."""
 
     attends: bool
@@ -63,7 +63,7 @@ class GeneratedCaptions(FirstBatch):
         self._references: list[list[str]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, WritesCaptions):
+        if not isinstance(pl_module, CaptionGenerator):
             raise UserError(
                 f"{type(pl_module).__name__} writes no captions to show; remove callbacks.GeneratedCaptions from "
                 "trainer.callbacks."
@@ -95,28 +95,28 @@ class GeneratedCaptions(FirstBatch):
     def _show_captions(self, trainer: Trainer, pl_module: LightningModule, split: str, title: str) -> None:
         if self._inputs is None:  # nothing was validated
             return
-        assert isinstance(pl_module, WritesCaptions)
+        assert isinstance(pl_module, CaptionGenerator)
         captions = pl_module.caption(self._inputs)
         sheet = caption_sheet(self._images(trainer, split), captions, self._references, title)
         show(trainer, f"captions/{split}", sheet, caption=title)
 
     @torch.no_grad()
     def _show_attention(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        has_attention = isinstance(pl_module, ShowsAttention) and pl_module.attends
+        has_attention = isinstance(pl_module, HasAttentionMaps) and pl_module.attends
         if self._inputs is None or not has_attention or self.num_attention == 0:
             return
         with evaluating(pl_module):
-            captions = attended(pl_module, self._inputs[: self.num_attention])
+            captions = captions_with_attention(pl_module, self._inputs[: self.num_attention])
         images = self._images(trainer, split)
         sheets = [attention_sheet(image, words, maps) for image, (words, maps) in zip(images, captions, strict=False)]
         show(trainer, f"attention/{split}", stacked(sheets), caption="attention before each word")
 
 
-def attended(model: Any, inputs: Tensor, **search: Any) -> list[tuple[list[str], Tensor]]:
+def captions_with_attention(model: Any, inputs: Tensor, **search: Any) -> list[tuple[list[str], Tensor]]:
     """Returns for each of the inputs (B, ...) the words of its caption and the attention maps of each word.
 
     Args:
-        model: Captioner with `WritesCaptions` and `ShowsAttention`, in evaluation mode.
+        model: Captioner with `CaptionGenerator` and `HasAttentionMaps`, in evaluation mode.
         inputs: Preprocessed inputs (B, ...).
         search: Further arguments of `model.caption`.
 

@@ -21,7 +21,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import image_grid, show
-from callbacks.samples import Generates, check_generates
+from callbacks.samples import ImageGenerator, check_generates
 from common.errors import UserError
 from common.ranges import check_range
 from modules.neighbors.nearest_neighbors import NearestNeighbors
@@ -67,7 +67,7 @@ class NearestTrainingImages(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(pl_module, Generates) and isinstance(data, HasSplits)
+        assert isinstance(pl_module, ImageGenerator) and isinstance(data, HasSplits)
         latents = pl_module.latents(self.num_samples, torch.Generator().manual_seed(self.seed))
         samples = pl_module.generate(latents).cpu().mul(255).round().byte()
         training, unseen = data.splits["train"][0].cpu(), data.splits["val"][0][: self.num_samples].cpu()

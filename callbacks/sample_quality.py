@@ -35,7 +35,7 @@ _SEEDS = {"val": 0, "test": 1}
 
 
 @runtime_checkable
-class Samples(Protocol):
+class ImageSampler(Protocol):
     """A model that generates images."""
 
     def sample(self, number: int, generator: torch.Generator | None = None) -> Tensor:
@@ -75,7 +75,7 @@ class SampleQuality(Callback):
         self._real: dict[str, Tensor] = {}  # of each split the features (M, D)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, Samples):
+        if not isinstance(pl_module, ImageSampler):
             raise UserError(
                 f"{type(pl_module).__name__} generates no images to evaluate; remove callbacks.SampleQuality from "
                 "trainer.callbacks."
@@ -124,7 +124,7 @@ class SampleQuality(Callback):
 
     @torch.no_grad()
     def _metrics(self, trainer: Trainer, pl_module: LightningModule, split: str) -> dict[str, float]:
-        assert isinstance(pl_module, Samples) and self._reference_classifier is not None
+        assert isinstance(pl_module, ImageSampler) and self._reference_classifier is not None
         data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.splits[split]
         if split not in self._real:

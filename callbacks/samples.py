@@ -30,7 +30,7 @@ _SECONDS = 8  # of an animation, a quarter of them for the last picture
 
 
 @runtime_checkable
-class Generates(Protocol):
+class ImageGenerator(Protocol):
     """A model that generates images from latents."""
 
     def latents(self, number: int, generator: torch.Generator | None = None) -> Tensor:
@@ -67,7 +67,7 @@ class SampleGrid(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
-        assert isinstance(pl_module, Generates)
+        assert isinstance(pl_module, ImageGenerator)
         latents = pl_module.latents(self.side**2, torch.Generator().manual_seed(self.seed))
         show(trainer, "samples", tiles(pl_module.generate(latents), self.side))
 
@@ -100,7 +100,7 @@ class LatentWalk(Callback):
         check_generates(pl_module, self)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Generates)
+        assert isinstance(pl_module, ImageGenerator)
         ends = pl_module.latents(2 * self.rows, torch.Generator().manual_seed(self.seed))
         start, end = ends.chunk(2)
         walks = slerp(start, end, torch.linspace(0, 1, self.steps, device=ends.device))  # (rows, steps, Z)
@@ -113,7 +113,7 @@ def check_generates(module: LightningModule, callback: Callback) -> None:
     Raises:
         ValueError: If the model has no `latents` and `generate`.
     """
-    if not isinstance(module, Generates):
+    if not isinstance(module, ImageGenerator):
         raise UserError(
             f"{type(module).__name__} generates no images to show; remove callbacks.{type(callback).__name__} from "
             "trainer.callbacks."

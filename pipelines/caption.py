@@ -102,19 +102,19 @@ def caption(
     import torch  # takes seconds; a typing error is reported before
 
     from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
-    from callbacks.generated_captions import ShowsAttention, WritesCaptions, attended
+    from callbacks.generated_captions import CaptionGenerator, HasAttentionMaps, captions_with_attention
     from datamodules.images.image_files import read_images
     from pipelines.run.load_model import restore, untrained
 
     model, data = untrained(run)
-    if not isinstance(model, WritesCaptions):
+    if not isinstance(model, CaptionGenerator):
         raise UserError(
             f"{checkpoint} is of {type(model).__name__}, which does not write captions; use a run of a captioner."
         )
     restore(model, data, checkpoint)
     data.images = images
     torch.manual_seed(seed)
-    attention = isinstance(model, ShowsAttention) and model.attends and "temperature" not in search
+    attention = isinstance(model, HasAttentionMaps) and model.attends and "temperature" not in search
     written: list[str] = []
     with torch.inference_mode():
         chosen = None if draws is None else _by_consensus(model, data, search, draws)
@@ -132,7 +132,7 @@ def caption(
                 pixels = read_images([file], _PICTURE_SHAPE)[0] / 255
                 sheets = [caption_sheet(pixels[None], [text], [[]])]
                 if attention:
-                    attentions = attended(model, inputs[row : row + 1], **search)
+                    attentions = captions_with_attention(model, inputs[row : row + 1], **search)
                     sheets += [attention_sheet(pixels, words, maps) for words, maps in attentions]
                 write_png(stacked(sheets), show / f"{index:05d}_{file.stem}.png")
     files = data.image_files

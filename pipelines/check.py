@@ -39,7 +39,7 @@ def check(arguments: list[str]) -> bool:
         raise UserError(f"There is nothing to check; set --config to a topic ({', '.join(topics())}) or a YAML file.")
     resolved, topic = resolve(["fit", *arguments])
     # These import torch and Lightning, which takes four seconds; a typing error is reported before.
-    from callbacks.generated_captions import WritesCaptions
+    from callbacks.generated_captions import CaptionGenerator
     from pipelines.checks.caption_checks import run_caption_checks
     from pipelines.checks.classifier_checks import read_splits, run_checks
     from pipelines.checks.sanity_checkable import SanityCheckable
@@ -47,7 +47,7 @@ def check(arguments: list[str]) -> bool:
 
     built = build(resolved, topic)
     model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
-    is_captioner = isinstance(model, WritesCaptions)
+    is_captioner = isinstance(model, CaptionGenerator)
     if not is_captioner and not isinstance(model, SanityCheckable):
         raise UserError(
             f"{type(model).__name__} lacks loss(logits, labels) and expected_initial_loss(), which the checks need; "

@@ -53,12 +53,12 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     run, checkpoint = find_run(path)
     import torch  # takes seconds; a typing error is reported before
 
-    from callbacks.sample_quality import Samples
+    from callbacks.sample_quality import ImageSampler
     from callbacks.samples import tiles
     from pipelines.run.load_model import restore, untrained
 
     model, data = untrained(run)
-    if not isinstance(model, Samples):
+    if not isinstance(model, ImageSampler):
         raise UserError(
             f"{as_typed(checkpoint)} is of {type(model).__name__}, which does not generate images; use a run of gan, "
             "lsgan or dcgan."

@@ -21,7 +21,7 @@ from datamodules.images.image_files import read_images
 from datamodules.loader import Batch
 
 
-class Inputs(Protocol):
+class InputSource(Protocol):
     """Fetches the inputs of a batch's images by their indices in the split."""
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -49,12 +49,12 @@ class TrainingBatches:
     """Fetches training batches, in which one sample is one caption with its image.
 
     Args:
-        inputs: Fetches the images' inputs.
+        inputs: Source of the images' inputs.
         images: Index of each caption's image in the split, (N,) int64.
         tokens: Ids START w₁ … wₙ END PAD … of each caption, (N, L + 2).
     """
 
-    inputs: Inputs
+    inputs: InputSource
     images: Tensor
     tokens: Tensor
 
@@ -69,12 +69,12 @@ class EvaluationBatches:
     """Fetches evaluation batches, in which one sample is one image with all its captions.
 
     Args:
-        inputs: Fetches the images' inputs.
+        inputs: Source of the images' inputs.
         tokens: Ids of each image's first caption, (M, L + 2).
         captions: All captions of each image.
     """
 
-    inputs: Inputs
+    inputs: InputSource
     tokens: Tensor
     captions: Sequence[list[str]]
 

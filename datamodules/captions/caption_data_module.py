@@ -27,7 +27,7 @@ from torch import Tensor
 from common.errors import UserError
 from common.ranges import check_range
 from common.vocabulary import Vocabulary, build_vocabulary, split_words
-from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, Inputs, TrainingBatches
+from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, InputSource, TrainingBatches
 from datamodules.images.image_files import find_images
 from datamodules.input_dtype import to_input_dtype
 from datamodules.loader import Batch, BatchLoader
@@ -36,7 +36,7 @@ from datamodules.splits import split_by_image
 Split = Literal["train", "val", "test"]
 
 
-class Captioned(NamedTuple):
+class OfficialCaptions(NamedTuple):
     """The official training or test images of a data set."""
 
     captions: list[list[str]]  # of each image: at least one, each with at least one word
@@ -94,7 +94,7 @@ class CaptionDataModule(L.LightningDataModule):
         self.split_seed = split_seed
         self.images = images
         self.left_out: Counter[str] = Counter()  # number of samples left out of the data, by reason
-        self._read: dict[bool, Captioned] = {}
+        self._read: dict[bool, OfficialCaptions] = {}
         self._rows: dict[str, Tensor] = {}  # of each split: indices of its images among those that `read` returns
 
     @property
@@ -102,12 +102,12 @@ class CaptionDataModule(L.LightningDataModule):
         """Shape of the model's input for one image: pixels (C, H, W), grid features (L, D) or pooled features (D,)."""
         raise NotImplementedError(f"{type(self).__name__} must define input_shape.")
 
-    def read(self, train: bool) -> Captioned:
+    def read(self, train: bool) -> OfficialCaptions:
         """Reads the captions of the official training or test images, without reading pixels."""
         raise NotImplementedError(f"{type(self).__name__} must define read.")
 
-    def inputs(self, split: Split, training: bool) -> Inputs:
-        """Returns what fetches the inputs of a split's images, augmented if they are for training."""
+    def inputs(self, split: Split, training: bool) -> InputSource:
+        """Returns the source of the inputs of a split's images, augmented if they are for training."""
         raise NotImplementedError(f"{type(self).__name__} must define inputs.")
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class CaptionDataModule(L.LightningDataModule):
         return inputs * (2 / 255) - 1 if inputs.dtype == torch.uint8 else inputs.float()
 
     def predict_inputs(self) -> Any:
-        """Returns what fetches batches of the user's image files."""
+        """Returns the source of batches of the user's image files."""
         channels, height, width = self.input_shape
         return ImageFileBatches(self.image_files, (channels, height, width))
 
@@ -145,7 +145,7 @@ class CaptionDataModule(L.LightningDataModule):
         captions, rows = self._part(split).captions, self.rows(split)
         return [captions[row] for row in rows[indices].tolist()]
 
-    def _part(self, split: Split) -> Captioned:
+    def _part(self, split: Split) -> OfficialCaptions:
         train = split != "test"
         if train not in self._read:
             self._read[train] = self.read(train)

@@ -34,8 +34,8 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.ranges import check_range
-from datamodules.captions.caption_batches import Inputs
-from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
+from datamodules.captions.caption_batches import InputSource
+from datamodules.captions.caption_data_module import CaptionDataModule, OfficialCaptions, Split
 from datamodules.captions.coco_files import Bad, BadSamples, CocoImage, read_captions, read_karpathy
 from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
 from datamodules.captions.image_features import FeaturesOfFiles, StoredFeatures, store_features
@@ -118,7 +118,7 @@ class COCOCaptions(CaptionDataModule):
     def input_shape(self) -> tuple[int, ...]:
         return (3, self.image_size, self.image_size) if self.backbone is None else self.backbone.shape
 
-    def read(self, train: bool) -> Captioned:
+    def read(self, train: bool) -> OfficialCaptions:
         images = self._read_images(train)
         if not train and not self._karpathy.is_file():
             self._part("train")
@@ -131,7 +131,7 @@ class COCOCaptions(CaptionDataModule):
         held_out = None
         if self._karpathy.is_file():
             held_out = [i for i, image in enumerate(images.values()) if image.split == "val"]
-        return Captioned([image.captions for image in images.values()], held_out)
+        return OfficialCaptions([image.captions for image in images.values()], held_out)
 
     @property
     def _karpathy(self) -> Path:
@@ -202,7 +202,7 @@ class COCOCaptions(CaptionDataModule):
             self._rows[name] = self.rows(name)[readable[indices]]
             self._features[name] = StoredFeatures(stored, indices[readable[indices]])
 
-    def inputs(self, split: Split, training: bool) -> Inputs:
+    def inputs(self, split: Split, training: bool) -> InputSource:
         if self.backbone is not None:
             self._compute_features(split)
             return self._features[split]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from common.ranges import check_range
-from datamodules.captions.caption_batches import Inputs, StoredInputs
-from datamodules.captions.caption_data_module import CaptionDataModule, Captioned, Split
-from datamodules.captions.shape_scenes import COLORS, KINDS, SIDE, SIZES, Layout, lay_out, paint_scenes
+from datamodules.captions.caption_batches import InputSource, StoredInputs
+from datamodules.captions.caption_data_module import CaptionDataModule, OfficialCaptions, Split
+from datamodules.captions.shape_scenes import COLORS, KINDS, SIDE, SIZES, Layout, draw_layout, paint_scenes
 
 
 class ShapeCaptions(CaptionDataModule):
@@ -59,14 +59,14 @@ class ShapeCaptions(CaptionDataModule):
 
     def layout(self, train: bool) -> Layout:
         """Returns the layout of the training or the test scenes."""
-        return lay_out(self.official_sizes[0 if train else 1], self._seed(train))
+        return draw_layout(self.official_sizes[0 if train else 1], self._seed(train))
 
     def _seed(self, train: bool) -> int:
         # Even and odd seeds, so that training and test scenes differ for every draw_seed.
         return 2 * self.draw_seed + (not train)
 
-    def read(self, train: bool) -> Captioned:
-        return Captioned(sentences(self.layout(train)))
+    def read(self, train: bool) -> OfficialCaptions:
+        return OfficialCaptions(sentences(self.layout(train)))
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -75,7 +75,7 @@ class ShapeCaptions(CaptionDataModule):
             scenes = paint_scenes(self.layout(train), self._seed(train))
             self._painted[train] = torch.from_numpy(scenes.images)
 
-    def inputs(self, split: Split, training: bool) -> Inputs:
+    def inputs(self, split: Split, training: bool) -> InputSource:
         return StoredInputs(self._images(split))
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:

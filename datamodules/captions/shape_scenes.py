@@ -55,18 +55,18 @@ class Scenes(NamedTuple):
     boxes: NDArray[np.int64]  # (N, 2, 4), x0, y0, x1, y1 of the pixels that a shape covers by half; x1, y1 just outside
 
 
-def lay_out(num_scenes: int, seed: int) -> Layout:
-    """Lays out scenes; scene i depends only on `seed` and i, so that more scenes begin with the same ones.
+def draw_layout(num_scenes: int, seed: int) -> Layout:
+    """Draws the layout of scenes; scene i depends only on `seed` and i, so that more scenes begin with the same ones.
 
     Args:
         num_scenes: Number of scenes N, ≥ 1.
         seed: Seed of the layout, ≥ 0; different seeds give different scenes.
     """
-    blocks = [_lay_out_block(seed, block) for block in range(-(-num_scenes // BLOCK))]
+    blocks = [_draw_block(seed, block) for block in range(-(-num_scenes // BLOCK))]
     return Layout._make(np.concatenate(parts)[:num_scenes] for parts in zip(*blocks, strict=True))
 
 
-def _lay_out_block(seed: int, block: int) -> Layout:
+def _draw_block(seed: int, block: int) -> Layout:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(block, 0)))
     # With two identical shapes, the order in the sentence would be ambiguous.
     num_sorts = len(KINDS) * len(COLORS) * len(SIZES)
@@ -92,7 +92,7 @@ def _lay_out_block(seed: int, block: int) -> Layout:
 
 
 def paint_scenes(layout: Layout, seed: int) -> Scenes:
-    """Paints the scenes that `lay_out` returned for the same seed."""
+    """Paints the scenes that `draw_layout` returned for the same seed."""
     count = len(layout.upright)
     painted = Scenes(np.empty((count, 3, SIDE, SIDE), np.uint8), np.empty((count, 2, 4), np.int64))
     for start in range(0, count, BLOCK):

@@ -30,7 +30,7 @@ _INSTRUCTIONS: Final = """
 _ALLOWED: Final = frozenset(_INSTRUCTIONS.split())
 
 
-class Refused(Exception):
+class UnsafePickle(Exception):
     """A pickle calls something else than numpy's arrays need; the message is the name of it."""
 
 
@@ -38,7 +38,7 @@ def unpickle(content: bytes) -> Any:
     """Returns the object in a pickle, with byte strings of Python 2 as bytes and arrays as `UnpickledArray`.
 
     Raises:
-        Refused: If the pickle has an instruction or a call that arrays don't need.
+        UnsafePickle: If the pickle has an instruction or a call that arrays don't need.
         Exception: Any other one, if the bytes are not a complete pickle.
     """
     _check_pickle(content)
@@ -54,7 +54,7 @@ def _check_pickle(content: bytes) -> None:
     tuples = calls = end = 0
     for number, (opcode, argument, position) in enumerate(pickletools.genops(content)):
         if opcode.name not in _ALLOWED:
-            raise Refused(f"pickle instruction {opcode.name} {str(argument or '')[:80]}".rstrip())
+            raise UnsafePickle(f"pickle instruction {opcode.name} {str(argument or '')[:80]}".rstrip())
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument is None or not 0 <= argument <= number):
             raise pickle.UnpicklingError(f"it numbers an object {argument} where at most {number} exist")
         tuples += opcode.name.startswith("TUPLE")
@@ -160,4 +160,4 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return _REPLACEMENTS[module_name, global_name]
         except KeyError:
-            raise Refused(f"{module_name}.{global_name}"[:80]) from None
+            raise UnsafePickle(f"{module_name}.{global_name}"[:80]) from None

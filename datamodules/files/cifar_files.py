@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files.array_unpickler import Refused, UnpickledArray, unpickle
+from datamodules.files.array_unpickler import UnpickledArray, UnsafePickle, unpickle
 from datamodules.files.data_files import MAX_BYTES, damaged, require, unreadable
 
 
@@ -57,7 +57,7 @@ def _read_cifar10_batch(path: Path, dataset: str | None) -> tuple[NDArray[np.uin
             raise pickle.UnpicklingError(f"it holds a {type(batch).__name__} instead of a dict")
         images = _images(batch.get(b"data", batch.get("data")))
         labels = _labels(batch.get(b"labels", batch.get("labels")), len(images))
-    except Refused as error:
+    except UnsafePickle as error:
         raise damaged(path, f"is refused, because its pickle would run code ({error})", dataset) from error
     except Exception as error:  # unpickling damaged bytes can raise nearly any exception
         problem = f"is not a complete CIFAR-10 batch ({str(error)[:200] or type(error).__name__})"

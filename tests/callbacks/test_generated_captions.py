@@ -11,7 +11,7 @@ from PIL import Image
 
 from callbacks import GeneratedCaptions
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
-from callbacks.generated_captions import attended
+from callbacks.generated_captions import captions_with_attention
 from datamodules import ShapeCaptions
 from modules import CaptionLSTM, SoftmaxRegression
 
@@ -54,7 +54,8 @@ def test_attention_is_that_before_each_generated_word() -> None:
     torch.manual_seed(0)
     model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=3).eval()
     inputs = torch.randn(2, 4, 6)
-    for one, caption, (words, attention) in zip(inputs, model.caption(inputs), attended(model, inputs), strict=True):
+    shown = captions_with_attention(model, inputs)
+    for one, caption, (words, attention) in zip(inputs, model.caption(inputs), shown, strict=True):
         assert words == [*caption.split(), "(end)"]
         assert attention.shape == (len(words), 4)
         torch.testing.assert_close(attention.sum(1), torch.ones(len(words)))

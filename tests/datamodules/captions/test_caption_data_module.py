@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.vocabulary import decode_caption
 from datamodules import CaptionDataModule, COCOCaptions, ShapeCaptions
-from datamodules.captions.caption_data_module import Captioned
+from datamodules.captions.caption_data_module import OfficialCaptions
 from tests.datamodules.captions.coco_dataset import captions_of, write_coco
 
 
@@ -133,8 +133,8 @@ def test_a_data_set_that_lacks_a_definition_is_named() -> None:
 
 def test_validation_never_shares_an_image_with_training_whatever_the_seed() -> None:
     class Numbered(CaptionDataModule):
-        def read(self, train: bool) -> Captioned:
-            return Captioned([[f"image {i}", f"picture {i}"] for i in range(30)])
+        def read(self, train: bool) -> OfficialCaptions:
+            return OfficialCaptions([[f"image {i}", f"picture {i}"] for i in range(30)])
 
     for seed in range(20):
         data = Numbered(split_seed=seed, val_fraction=0.2)

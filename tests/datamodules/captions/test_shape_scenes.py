@@ -12,14 +12,14 @@ from datamodules.captions.shape_scenes import (
     SIZES,
     Layout,
     Scenes,
-    lay_out,
+    draw_layout,
     paint_scenes,
 )
 
 
 @pytest.fixture(scope="module")
 def layout() -> Layout:
-    return lay_out(600, seed=0)
+    return draw_layout(600, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_background_has_no_color_of_the_palette(scenes: Scenes) -> None:
 
 @pytest.mark.parametrize("count", [1, BLOCK - 1, BLOCK, BLOCK + 1])
 def test_a_longer_draw_begins_with_the_shorter_one(layout: Layout, scenes: Scenes, count: int) -> None:
-    part = lay_out(count, seed=0)
+    part = draw_layout(count, seed=0)
     for ours, whole in zip(part, layout, strict=True):
         np.testing.assert_array_equal(ours, whole[:count])
     painted = paint_scenes(part, seed=0)
@@ -88,9 +88,9 @@ def test_a_longer_draw_begins_with_the_shorter_one(layout: Layout, scenes: Scene
 
 
 def test_another_seed_draws_other_scenes(layout: Layout, scenes: Scenes) -> None:
-    other = paint_scenes(lay_out(64, seed=1), seed=1)
+    other = paint_scenes(draw_layout(64, seed=1), seed=1)
     assert (other.images != scenes.images[:64]).mean() > 0.9
-    assert (lay_out(64, seed=1).kinds != layout.kinds[:64]).mean() > 0.7
+    assert (draw_layout(64, seed=1).kinds != layout.kinds[:64]).mean() > 0.7
 
 
 def test_radii_of_the_sizes_lie_apart() -> None:
