@@ -6,7 +6,7 @@ Shapes: B images, C channels, H×W pixels, T words, L = h × w grid positions, r
 from collections.abc import Sequence
 from math import isqrt
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -47,11 +47,13 @@ def caption_sheet(
         _draw(axis, image)
         exact = caption in known
         text = "\n".join(wrap(caption, _LINE)[:4]) or "(nothing)"
-        axis.text(0, -0.03, text, transform=axis.transAxes, va="top", fontsize=8, color="green" if exact else "black")
+        # parse_math: a "$" in a caption would begin a formula.
+        style: dict[str, Any] = {"transform": axis.transAxes, "va": "top", "fontsize": 8, "parse_math": False}
+        axis.text(0, -0.03, text, color="green" if exact else "black", **style)
         if known and not exact:
             lines = text.count("\n") + 1
             below = "\n".join(wrap(known[0], _LINE)[:3])
-            axis.text(0, -0.05 - 0.075 * lines, below, transform=axis.transAxes, va="top", fontsize=8, color="gray")
+            axis.text(0, -0.05 - 0.075 * lines, below, color="gray", **style)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure_to_array(figure)
@@ -83,7 +85,7 @@ def attention_sheet(image: Tensor, words: Sequence[str], attention: Tensor) -> n
     _draw(axes[0], image)
     for axis, word, weights in zip(axes[1:], words, maps, strict=False):
         _draw(axis, image * (0.15 + 0.85 * weights / weights.max().clamp(min=1e-12)))
-        axis.set_title(word, fontsize=9)
+        axis.set_title(word, fontsize=9, parse_math=False)
     return figure_to_array(figure)
 
 

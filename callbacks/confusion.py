@@ -44,8 +44,8 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) 
     figure = Figure(figsize=(side + 0.6, side), dpi=120, layout="constrained")
     axis = figure.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     for row, column in np.ndindex(*shares.shape) if len(names) <= 20 else ():
         share = shares[row, column]
         color = "white" if share > 0.5 else "black"

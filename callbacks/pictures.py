@@ -84,7 +84,7 @@ def image_grid(
     arrays = images.detach().float().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     for i, (axis, array) in enumerate(zip(axes, arrays, strict=False)):
         axis.imshow(array, interpolation="nearest" if array.shape[0] < 120 * side else "antialiased")
-        axis.set_title(titles[i], fontsize=8, color=colors[i] if colors else "black")
+        axis.set_title(titles[i], fontsize=8, color=colors[i] if colors else "black", parse_math=False)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure_to_array(figure)

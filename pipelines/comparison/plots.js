@@ -221,8 +221,9 @@ function drawScatter() {
   const x = numbers.map((i) => data.runs[i].settings[key]);
   const trace = {
     x, y: numbers.map((i) => data.runs[i].best), type: "scatter", mode: "markers", text: numbers.map((i) => descriptions[i]),
+    meta: [escapeText(data.metric)],  // in the template itself, a name with %{…} would be filled in
     marker: { size: 9, color: numbers.map((i) => page.ranked[i]), opacity: 0.9, line: { width: 1, color: css("--card") } },
-    hovertemplate: `%{text}<br>${escapeText(data.metric)}: <b>%{y:.5~g}</b><extra></extra>`,
+    hovertemplate: "%{text}<br>%{meta[0]}: <b>%{y:.5~g}</b><extra></extra>",
   };
   const kind = !x.every(isNumber) ? { type: "category" } : spansDecades(x) ? logarithmic(x) : { nticks: 8 };
   showMessage(scatterArea, numbers.length ? "" : `None of the runs shown has ${name}.`);

@@ -69,12 +69,12 @@ def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool) -
             table.add_column("at", justify="right", no_wrap=True)
         table.add_column("last", justify="right", no_wrap=True)
     for metric in comparison.tests:
-        table.add_column(metric.replace("test/", "test/\n") if not setting_columns else metric, justify="right")
+        table.add_column(Text(metric.replace("test/", "test/\n") if not setting_columns else metric), justify="right")
     names = comparison.short_names
     if setting_columns:
         for key in comparison.settings:
             numbers = all(isinstance(run.settings.get(key), int | float | None) for run in comparison.runs)
-            table.add_column(names[key], justify="right" if numbers else "left")
+            table.add_column(Text(names[key]), justify="right" if numbers else "left")
     elif comparison.settings:
         table.add_column("settings", min_width=10, overflow="fold")
     table.add_column("took", justify="right", no_wrap=setting_columns)

@@ -44,15 +44,18 @@ def plot_folds(plan: Plan, results: list[Result], file: Path) -> None:
         marker="o",
         linestyle="-" if numbers else "none",
     )
+    # parse_math: a "$" in a name would begin a formula.
     if numbers:
-        axes.set_xlabel(next(iter(plan.grid)))
+        axes.set_xlabel(next(iter(plan.grid)), parse_math=False)
         if min(numbers) > 0 and max(numbers) / min(numbers) >= _LOG_RATIO:
             axes.set_xscale("log")
     else:
-        axes.set_xticks(x, [result.label.replace("  ", "\n") or plan.topic for result in shown], fontsize=8)
+        labels = [result.label.replace("  ", "\n") or plan.topic for result in shown]
+        axes.set_xticks(x, labels, fontsize=8, parse_math=False)
         axes.set_xlim(-0.5, len(shown) - 0.5)
-    axes.set_ylabel(plan.metric)
-    axes.set_title(f"{plan.topic}: {plan.folds} folds, their mean and standard deviation", fontsize=10)
+    axes.set_ylabel(plan.metric, parse_math=False)
+    title = f"{plan.topic}: {plan.folds} folds, their mean and standard deviation"
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(alpha=0.3)
     figure.savefig(file)
 

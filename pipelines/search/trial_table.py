@@ -66,13 +66,13 @@ def _table(search: Search, trials: list[Trial]) -> Table:
     counts = {state: sum(trial.state == state for trial in trials) for state in _COLORS}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     cap = f" of at most {search.run_cap}" if search.run_cap else ""
-    table = Table(
-        title=f"{search.folder.name}: {len(trials)} trials{cap}, {states or 'none yet'}", title_justify="left"
-    )
+    # As Text throughout: rich reads a plain string as markup, and drops a value such as "[hog]".
+    title = Text(f"{search.folder.name}: {len(trials)} trials{cap}, {states or 'none yet'}", "table.title")
+    table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")
-    table.add_column(search.sweep.metric, justify="right")
+    table.add_column(Text(search.sweep.metric), justify="right")
     for name in search.sweep.searched:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     table.add_column("values", justify="right")
     table.add_column("time", justify="right")
     table.add_column("state", overflow="fold")
@@ -81,7 +81,7 @@ def _table(search: Search, trials: list[Trial]) -> Table:
         table.add_row(
             str(trial.number),
             figure(trial.best),
-            *(setting(trial.values[name]) for name in search.sweep.searched),
+            *(Text(setting(trial.values[name])) for name in search.sweep.searched),
             str(len(trial.metric)),
             duration(trial.seconds),
             Text(state, style=_COLORS[trial.state]),

@@ -105,3 +105,10 @@ def test_refusals() -> None:
         GeneratedCaptions(num_images=0)
     with pytest.raises(ValueError, match="SoftmaxRegression writes no captions to show; remove"):
         GeneratedCaptions().setup(L.Trainer(logger=False), SoftmaxRegression((1, 8, 8), 10), "fit")
+
+
+def test_dollars_in_captions_are_no_formulas() -> None:
+    image, attention = torch.zeros(1, 3, 20, 20), torch.full((1, 4), 0.25)
+    plain = caption_sheet(image, [r"costs 5 or 6"], [["a red square"]])
+    assert (caption_sheet(image, [r"costs $5 \or $6"], [[r"a $\red$ square"]]) != plain).any()
+    assert attention_sheet(image[0], [r"$\one$"], attention).ndim == 3

@@ -355,6 +355,18 @@ def test_the_table_fits_the_screen(tmp_path: Path, width: int) -> None:
     assert ("settings" in table) == (width < 160)
 
 
+def test_metrics_settings_and_values_in_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    for i, value in enumerate(["[hog]", "[/hog]"]):
+        run = write_run(tmp_path / "softmax" / f"[red]{i}", [0.5])
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["model"]["init_args"]["z[/y]"] = value
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        metrics = (run / "metrics.csv").read_text().replace("train/loss", "test/[bold]loss")
+        (run / "metrics.csv").write_text(metrics)
+    table = _table(compared(tmp_path / "softmax"))
+    assert all(text in table for text in ("[red]0", "[red]1", "z[/y]", "[hog]", "[/hog]", "test/[bold]loss")), table
+
+
 def test_numbers_durations_and_settings_are_formatted() -> None:
     assert [figure(value) for value in (0.97224, 12.5, 1e-7, 3e30, 0.0, None)] == [
         "0.9722", "12.5000", "1.000e-07", "3.000e+30", "0.0000", "–",

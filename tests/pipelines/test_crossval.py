@@ -364,6 +364,7 @@ def results(plan: Plan) -> list[Result]:
         ({"model.reg": [0, 1e-4, 1e-1]}, "linear", None),
         ({"data.flip": [True, False]}, "linear", ["data.flip=true", "data.flip=false"]),
         ({"a": [1, 2], "b": ["x"]}, "linear", ["a=1\nb=x", "a=2\nb=x"]),
+        ({"$b$": ["$x_{$", "y"]}, "linear", ["$b$=$x_{$", "$b$=y"]),
         ({}, "linear", ["softmax"]),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from pipelines.search.sampling import propose
 from pipelines.search.search import Search
 from pipelines.search.sweep_file import SweepFile, read_sweep
+from pipelines.search.trial_table import print_trials
 
 
 def _sweep(folder: Path, method: str = "random") -> SweepFile:
@@ -65,3 +66,19 @@ def test_the_next_point_depends_on_the_past_and_the_seed_alone(tmp_path: Path) -
     sweep = _sweep(tmp_path)
     points = [propose(sweep, [], "tpe", seed) for seed in (0, 0, 1)]
     assert points[0] == points[1] != points[2]
+
+
+def test_names_and_values_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["z[/y]", "[bold]reg", ":smile:"]
+    parameters = {name: {"values": ["[hog]", "[/hog]"]} for name in names}
+    metric = {"name": "val/[red]loss", "goal": "minimize"}
+    content = {"method": "grid", "metric": metric, "command": ["true", "${args}"], "parameters": parameters}
+    (tmp_path / "[blue]x.yaml").write_text(json.dumps(content))
+    search = Search.create(read_sweep(tmp_path / "[blue]x.yaml"), tmp_path / "logs")
+    search.join()
+    trial = search.next_trial()
+    assert trial is not None
+    search.finish(trial.number, "failed", "[/red] is no tag", 0.0)
+    print_trials(search)
+    out = capsys.readouterr().out
+    assert all(name in out for name in [*names, "val/[red]loss", "[hog]", "[/red] is no tag"])
