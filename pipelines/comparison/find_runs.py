@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,11 @@ def _candidates(target: str) -> list[Path]:
         ValueError: If there are none.
     """
     path = Path(target)
-    named = [LOGS / "sweeps" / target, LOGS / target, *sorted(LOGS.glob(f"*/{target}/"))] if _is_name(target) else []
+    named = (
+        [LOGS / "sweeps" / target, LOGS / target, *sorted(LOGS.glob(f"*/{escape(target)}/"))]
+        if _is_name(target)
+        else []
+    )
     for folder in (path, *named):
         if folder.is_dir() and ((folder / "sweep.yaml").is_file() or is_run(folder)):
             return [folder]

@@ -5,6 +5,7 @@ from typing import Any
 
 from common.errors import UserError
 from pipelines.comparison.ranking import Comparison
+from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_login import PROJECT, logged_in
 
 _MAX_TITLE_LENGTH = 128  # accepted by W&B
@@ -63,7 +64,7 @@ def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
         order.append(wr.OrderBy(wr.SummaryMetric(headline.metric), ascending=headline.goal == "minimize"))
     columns += [f"summary:{metric}" for metric in comparison.tests]
     columns += [f"config:{key}.value" for key in comparison.settings]
-    ids = ", ".join(repr(run.run_id) for run in comparison.runs)
+    ids = ", ".join(repr(wandb_run_id(run.run_id)) for run in comparison.runs)
     runset = wr.Runset(
         entity=entity, project=project, name=comparison.title, filters=f"ID in [{ids}]", order=order,
         visible_columns=columns, column_order=columns,

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import UserError
+from pipelines.tracking.run_id import check_run_id
 
 _RUN_ID = "LIGHTNING_231N_RUN_ID"  # passes the id to the processes that Lightning starts for the other devices
 
@@ -54,10 +55,16 @@ class RunFolder:
 
         W&B's agent sets the id of a sweep's run, and SLURM the id of a run started by `srun`; otherwise it is the time
         and four random digits.
+
+        Raises:
+            ValueError: If WANDB_RUN_ID can't be the name of a folder, or W&B refuses it.
         """
+        chosen = os.environ.get("WANDB_RUN_ID")
+        if chosen:
+            check_run_id(chosen, "WANDB_RUN_ID")
         fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
-        run_id = os.environ.get("WANDB_RUN_ID") or inherited or _srun_id() or fresh
+        run_id = chosen or inherited or _srun_id() or fresh
         os.environ[_RUN_ID] = run_id
         return cls(Path("logs") / topic / run_id)
 

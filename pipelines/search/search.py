@@ -10,6 +10,7 @@ import math
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,6 +23,7 @@ from pipelines.search.journal import check_journal, open_journal
 from pipelines.search.locks import FileLock, LauncherLock, is_alive
 from pipelines.search.sampling import SamplerName, point_values, propose
 from pipelines.search.sweep_file import SweepFile, read_sweep
+from pipelines.tracking.run_id import id_stem
 
 _MAX_ADOPTIONS = 5  # of one trial; after that it counts as the cause of its launchers' deaths, and fails
 
@@ -104,7 +106,7 @@ class Search:
             run_cap: Largest number of trials; None for the sweep file's.
             time_limit: Seconds after which a trial is stopped and fails; None for no limit.
         """
-        folder = logs / "sweeps" / f"{sweep.path.stem}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = logs / "sweeps" / f"{id_stem(sweep.path.stem)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         (folder / "trials").mkdir(parents=True)
         (folder / "launchers").mkdir()
         study = optuna.create_study(storage=open_journal(folder), study_name=folder.name, direction=sweep.goal)
@@ -121,7 +123,7 @@ class Search:
 
     def run_folder(self, trial: Trial) -> Path | None:
         """Returns the folder of a trial's run; None if the run has not made it yet."""
-        return next(self.folder.parents[1].glob(f"*/{trial.run_id}/"), None)
+        return next(self.folder.parents[1].glob(f"*/{escape(trial.run_id)}/"), None)
 
     def join(self) -> LauncherLock:
         """Registers this process as a launcher of the sweep.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -136,7 +137,7 @@ class TrialProcess:
 
     def _read_metrics(self) -> None:
         run = self.job.environment["WANDB_RUN_ID"]
-        file = next(self.job.root.glob(f"logs/*/{run}/metrics.csv"), None)
+        file = next(self.job.root.glob(f"logs/*/{escape(run)}/metrics.csv"), None)
         if file is None or file.stat().st_size == self._size:
             return
         self._size = file.stat().st_size

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
+from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_run import start_wandb
 
 
@@ -27,6 +28,6 @@ def run_loggers(
     if configured not in (None, True, False):
         loggers += configured if isinstance(configured, list) else [configured]
     elif configured is not False and getattr(rank_zero_only, "rank", 0) == 0:
-        wandb_logger = start_wandb(folder, folder.name, folder.parent.name, flat_settings(config()))
+        wandb_logger = start_wandb(folder, wandb_run_id(folder.name), folder.parent.name, flat_settings(config()))
         loggers += [wandb_logger] if wandb_logger else []
     return loggers

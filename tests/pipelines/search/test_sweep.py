@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wandb import Settings
 
 from tests.command_line import PROJECT
 from tests.fake_sweep import (
@@ -217,3 +218,14 @@ def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path
         assert done.returncode == code, done.stderr
         assert ("run `wandb login` first" in done.stderr) == (engine == "wandb")
         assert ("takes no --seed; add --engine local" in done.stderr) == ("seed" in engine)
+
+
+@pytest.mark.parametrize("name", ["lr,reg [0.1] bob's #1: a;b?", "größe 日本"])
+def test_a_sweep_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}}).rename(tmp_path / f"{name}.yaml")
+    code, out, err = run_sweep(tmp_path, "run", str(file), "--parallel", "1")
+    assert (code, err) == (0, "")
+    for trial in the_trials(tmp_path):
+        assert trial.state == "finished" and Settings(run_id=trial.run_id).run_id == trial.run_id
+    assert f"python -m pipelines.sweep show logs/sweeps/{the_folder(tmp_path).name}\n" in out
+    assert not set(the_folder(tmp_path).name) & set(" '[]#")
