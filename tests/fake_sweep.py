@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from pipelines.search.search import Search, Trial
-from pipelines.search.watchdog import MARK
+from pipelines.trials.watchdog import MARK
 from tests.command_line import PROJECT
 
 DEADLINE = 120.0

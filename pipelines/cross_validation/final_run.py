@@ -15,11 +15,11 @@ from pipelines.cross_validation.plan import Plan
 from pipelines.cross_validation.results import Result
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import read_status
-from pipelines.search.local_machine import LocalMachine, trial_environments
 from pipelines.search.search import Search
-from pipelines.search.trial_command import trial_command
-from pipelines.search.trial_process import Job, Outcome
 from pipelines.tracking.curves import read_curves
+from pipelines.trials.local_machine import LocalMachine, trial_environments
+from pipelines.trials.trial_command import trial_command
+from pipelines.trials.trial_process import Job, Outcome
 
 _ALL_IMAGES = {"data.val_fraction": 0, "data.num_folds": None, "data.fold": None}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.run.status import give_reason
-from pipelines.search.local_machine import LocalMachine, trial_environments
 from pipelines.search.search import EndState, Search, Trial
-from pipelines.search.trial_command import train_arguments, trial_command
-from pipelines.search.trial_process import Job, Outcome, TrialProcess
+from pipelines.trials.local_machine import LocalMachine, trial_environments
+from pipelines.trials.trial_command import train_arguments, trial_command
+from pipelines.trials.trial_process import Job, Outcome, TrialProcess
 
 
 def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:

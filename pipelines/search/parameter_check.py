@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from common.errors import UserError
 from pipelines.search.sweep_file import SweepFile
-from pipelines.search.trial_command import train_arguments, trial_command
+from pipelines.trials.trial_command import train_arguments, trial_command
 
 
 def check_parameters(sweep: SweepFile) -> None:

@@ -19,9 +19,9 @@ import yaml
 
 from common.errors import UserError
 from pipelines.console.formatting import setting
-from pipelines.search.local_machine import trial_environments, visible_gpus
-from pipelines.search.watchdog import MARK, Watchdog
 from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
+from pipelines.trials.local_machine import trial_environments, visible_gpus
+from pipelines.trials.watchdog import MARK, Watchdog
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 15.0  # that agents have to end their runs after each signal; a run takes a few to end cleanly

@@ -10,8 +10,8 @@ import pytest
 from pipelines.__main__ import COMMANDS, main
 from pipelines.search.parameter_check import check_parameters
 from pipelines.search.sweep_file import read_sweep
-from pipelines.search.trial_command import train_arguments
 from pipelines.train import SUBCOMMANDS
+from pipelines.trials.trial_command import train_arguments
 from tests.command_line import PROJECT
 
 SWEEP = """

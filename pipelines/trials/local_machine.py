@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserError
-from pipelines.search.trial_process import Job, Outcome, TrialProcess
-from pipelines.search.watchdog import MARK, Watchdog, kill_marked
+from pipelines.trials.trial_process import Job, Outcome, TrialProcess
+from pipelines.trials.watchdog import MARK, Watchdog, kill_marked
 
 _POLL_SECONDS = 0.02
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from pipelines.search.trial_command import trial_command
+from pipelines.trials.trial_command import trial_command
 
 _VALUES = {"model.reg": 0.1, "data.flip": False, "x": None, "name": "a b", "on": True, "optimizer": {"lr": 0.1}}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.search.local_machine import LocalMachine, trial_environments
-from pipelines.search.trial_process import Job
-from pipelines.search.watchdog import marked
+from pipelines.trials.local_machine import LocalMachine, trial_environments
+from pipelines.trials.trial_process import Job
+from pipelines.trials.watchdog import marked
 from tests.command_line import PROJECT
 
 

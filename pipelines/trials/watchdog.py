@@ -1,4 +1,4 @@
-"""Kills the trials of a launcher that has ended: `python -m pipelines.search.watchdog MARK`.
+"""Kills the trials of a launcher that has ended: `python -m pipelines.trials.watchdog MARK`.
 
 The watchdog waits until its standard input is closed, which happens when the launcher ends, however it ends. Then it
 kills every process with the launcher's mark in its environment: trials and their descendants, also those in process
@@ -27,7 +27,7 @@ class Watchdog:
 
     def __init__(self, mark: str, keep_open: tuple[int, ...] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.search.watchdog", mark],
+            [sys.executable, "-m", "pipelines.trials.watchdog", mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=keep_open,
