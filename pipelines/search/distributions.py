@@ -38,8 +38,12 @@ _KEYS: dict[str, tuple[str, ...]] = {  # required by each distribution
     "beta": (),
     "q_beta": (),
 }
-_DEFAULTS = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1.0}
+_DEFAULTS: dict[str, float] = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1}  # an integer q gives integers
 _LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
+_LARGEST_INTEGER = 2**63 - 1  # of a range that Optuna samples from
+_PLAUSIBLE_EXPONENT = 20.0  # e^20 is half a billion: who writes a larger one means a value
+_TAIL = 1e-12  # quantiles closer to 0 or 1 are those at this distance: a normal distribution has no ends
+_MAX_GRID = 10_000  # values of one parameter, each of which is in the record of each trial
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Distribution:
                     if sampled < cumulative:
                         return value
                 return self.settings["values"][-1]
-        x = self._from_quantile(min(max(sampled, 1e-12), 1 - 1e-12))
+        x = self._from_quantile(min(max(sampled, _TAIL), 1 - _TAIL))
         if not self.name.startswith("q_"):
             return x
         q = self.settings.get("q", _DEFAULTS["q"])
@@ -117,12 +121,42 @@ class Distribution:
                 return float(betaincinv(setting["a"], setting["b"], u))
         raise AssertionError(self.name)
 
+    @property
+    def size(self) -> float:
+        """Number of distinct values, without listing them; infinite for a continuous distribution."""
+        match self.name:
+            case "constant":
+                return 1
+            case "categorical" | "categorical_w_probabilities":
+                return len(self.settings["values"])
+            case "int_uniform":
+                return int(self.settings["max"] - self.settings["min"] + 1)
+        if not self.name.startswith("q_"):
+            return math.inf
+        q = self.settings.get("q", _DEFAULTS["q"])
+        return 1 + abs(round(self._from_quantile(1 - _TAIL) / q) - round(self._from_quantile(_TAIL) / q))
+
+    def representatives(self) -> list[Any]:
+        """Returns a sample as from `optuna` for each value; values of a probability below 1e-4 may be missing."""
+        match self.optuna:
+            case CategoricalDistribution() as categorical:
+                return list(categorical.choices)
+            case IntDistribution() as integers:
+                return list(range(integers.low, integers.high + 1))
+        quantiles = [(k + 0.5) / 10_000 for k in range(10_000)]
+        return list({json.dumps(self.value(u)): u for u in quantiles}.values())
+
     def grid(self) -> list[Any]:
         """Returns all values in order, for a grid search.
 
         Raises:
-            ValueError: If the distribution is continuous.
+            ValueError: If the distribution is continuous, or has too many values.
         """
+        if math.isfinite(self.size) and self.size > _MAX_GRID:
+            raise UserError(
+                f"has {self.size:,} values, more than the {_MAX_GRID:,} that a grid covers; give fewer, or use the "
+                "method random."
+            )
         low: Any = self.settings.get("min")
         high: Any = self.settings.get("max")
         match self.name:
@@ -181,9 +215,15 @@ def read_distribution(settings: dict[str, Any]) -> Distribution:
     unknown = [key for key in rest if key not in known]
     if unknown:
         accepted = ", ".join(known)
-        raise UserError(f"has the key {unknown[0]!r}, unknown for the distribution {name}; give only {accepted}.")
+        quantized = f"q_{name.removeprefix('int_')}" if unknown[0] == "q" else ""
+        hint = f", or the distribution {quantized}" if quantized in _KEYS else ""
+        raise UserError(f"has the key {unknown[0]!r}, unknown for the distribution {name}; give only {accepted}{hint}.")
     _check_settings(name, rest)
-    return Distribution(name, rest)
+    distribution = Distribution(name, rest)
+    if name.startswith("q_") and distribution.size < 2:
+        value = distribution.value(0.5)
+        raise UserError(f"has q {rest.get('q', 1)}, by which every value is rounded to {value}; give a smaller q.")
+    return distribution
 
 
 def _implied_name(settings: dict[str, Any]) -> str:
@@ -210,30 +250,73 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
         if not isinstance(values, list) or not values:
             raise UserError(f"has values {values!r}; it must be a list with at least one value.")
         for value in values:
+            _check_value(value)
             if isinstance(value, str) and _yaml_hint(value):
                 raise UserError(f"has the value {value!r}, which is text{_yaml_hint(value)}.")
-        if len({json.dumps(value) for value in values}) < len(values):
+        if len({_identity(value) for value in values}) < len(values):
             raise UserError(f"has values {values}, with duplicates; give each value once.")
+    if "value" in settings:
+        _check_value(settings["value"])
     if "probabilities" in settings:
         probabilities = settings["probabilities"]
         valid = isinstance(probabilities, list) and all(isinstance(p, int | float) and p >= 0 for p in probabilities)
-        if not valid or len(probabilities) != len(settings["values"]) or abs(sum(probabilities) - 1) > 1e-6:
+        if not valid or len(probabilities) != len(settings["values"]) or not abs(sum(probabilities) - 1) <= 1e-6:
             raise UserError(f"has probabilities {probabilities}; give one for each value, and let them sum to 1.")
+        if 0 in probabilities:
+            never = settings["values"][probabilities.index(0)]
+            raise UserError(f"has the value {never!r} with probability 0; remove both.")
     low, high = settings.get("min"), settings.get("max")
     if low is not None and high is not None:
-        if low >= high:
-            raise UserError(f"has min {low} and max {high}; min must be smaller than max.")
-        if name == "int_uniform" and not (isinstance(low, int) and isinstance(high, int)):
-            raise UserError(f"has min {low} and max {high}; both must be whole numbers for int_uniform.")
-        if name.endswith("_values") and low <= 0:
-            raise UserError(f"has min {low}; it must be greater than 0 for {name}.")
-        if "log_uniform" in name and not name.endswith("_values") and max(abs(low), abs(high)) > _LARGEST_EXPONENT:
-            raise UserError(
-                f"has min {low} and max {high}, which are exponents of e; use log_uniform_values to give values."
-            )
+        _check_bounds(name, low, high)
     for key in ("sigma", "a", "b", "q"):
         if key in settings and settings[key] <= 0:
             raise UserError(f"has {key} {settings[key]}; it must be greater than 0.")
+    if name.endswith("log_normal") and abs(settings.get("mu", 0.0)) > _PLAUSIBLE_EXPONENT:
+        raise UserError(
+            f"has mu {settings['mu']}, the mean of the value's natural logarithm; give the logarithm of the value "
+            "that you mean."
+        )
+
+
+def _check_value(value: Any) -> None:
+    """Refuses what YAML reads as a date or another type that a command line can't carry."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"has the value {value}, which YAML reads as a {type(value).__name__}; write it in quotes, or as a "
+            "number, text or list."
+        ) from None
+
+
+def _identity(value: Any) -> str:
+    """Returns a text that is equal for equal values: 1 and 1.0 are, 1 and true are not."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, sort_keys=True)
+
+
+def _check_bounds(name: str, low: float, high: float) -> None:
+    if low >= high:
+        raise UserError(f"has min {low} and max {high}; min must be smaller than max.")
+    if name == "int_uniform":
+        if not (isinstance(low, int) and isinstance(high, int)):
+            raise UserError(f"has min {low} and max {high}; both must be whole numbers for int_uniform.")
+        if max(abs(low), abs(high)) > _LARGEST_INTEGER:
+            raise UserError(f"has min {low} and max {high}; they must be within ±(2^63 − 1).")
+    if name.endswith("_values"):
+        if low <= 0:
+            exponents = f" ({name.removesuffix('_values')} takes exponents of e)" if low < 0 else ""
+            raise UserError(f"has min {low}; it must be greater than 0 for {name}{exponents}.")
+        return
+    if "log_uniform" not in name:
+        return
+    first, last = (-high, -low) if name.startswith("inv_") else (low, high)  # exponents of the values
+    if (low >= 0 and high <= 1) or last > _PLAUSIBLE_EXPONENT or abs(first) > _LARGEST_EXPONENT:
+        ends = " to ".join(f"{math.exp(min(x, _LARGEST_EXPONENT)):.4g}" for x in (first, last))
+        raise UserError(
+            f"has min {low} and max {high}, which are exponents of e: {name} draws values from {ends}; use "
+            f"{name}_values, whose min and max are the values."
+        )
 
 
 def _yaml_hint(text: Any) -> str:
@@ -242,7 +325,7 @@ def _yaml_hint(text: Any) -> str:
         number = float(text) if isinstance(text, str) else math.nan
     except ValueError:
         return ""
-    if math.isnan(number):
+    if not math.isfinite(number):
         return ""
     mantissa, _, exponent = f"{number:g}".partition("e")
     if exponent:

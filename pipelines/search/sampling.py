@@ -18,12 +18,14 @@ from pipelines.search.sweep_file import SweepFile
 
 SamplerName = Literal["tpe", "gp"]
 _MAX_ATTEMPTS = 20  # of a sampler that proposes points already tried; then one is drawn at random
+_MAX_DRAWS = 1000  # at random; then it is chosen among those not tried
+_MAX_LISTED = 100_000  # points
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def propose(sweep: SweepFile, trials: Sequence[FrozenTrial], sampler: SamplerName, seed: int) -> dict[str, Any] | None:
-    """Returns the next point as Optuna's parameters, or None if every point was tried.
+    """Returns the next point as Optuna's parameters, or None if every point was tried that has a chance to be drawn.
 
     Args:
         sweep: The sweep file.
@@ -49,10 +51,11 @@ def propose(sweep: SweepFile, trials: Sequence[FrozenTrial], sampler: SamplerNam
             return trial.params
         _tell_known_value(study, trial, trials)
     study.sampler = random
-    while True:  # terminates: an untried point exists
+    for _ in range(_MAX_DRAWS):
         trial = study.ask(space)
         if point_key(sweep, trial.params) not in tried:
             return trial.params
+    return _untried(sweep, tried, int(seeds[0]))
 
 
 def point_key(sweep: SweepFile, params: dict[str, Any]) -> str:
@@ -80,6 +83,19 @@ def _grid(sweep: SweepFile) -> Iterator[dict[str, Any]]:
     axes = [[json.dumps(value) for value in distribution.grid()] for distribution in sweep.searched.values()]
     for point in itertools.product(*axes):
         yield dict(zip(sweep.searched, point, strict=True))
+
+
+def _untried(sweep: SweepFile, tried: set[str], seed: int) -> dict[str, Any] | None:
+    """Chooses among all points that were not tried; None if there are none, or more points than can be listed.
+
+    A sweep of many points whose draws were all tried has distributions with nearly all their mass on few values.
+    """
+    if sweep.size > _MAX_LISTED:
+        return None
+    axes = [distribution.representatives() for distribution in sweep.searched.values()]
+    points = [dict(zip(sweep.searched, point, strict=True)) for point in itertools.product(*axes)]
+    left = [point for point in points if point_key(sweep, point) not in tried]
+    return left[int(np.random.default_rng(seed).integers(len(left)))] if left else None
 
 
 def _tell_known_value(study: optuna.Study, trial: optuna.Trial, trials: Sequence[FrozenTrial]) -> None:

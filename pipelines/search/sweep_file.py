@@ -71,10 +71,7 @@ class SweepFile:
     @property
     def size(self) -> float:
         """Number of distinct points; infinite with a continuous parameter."""
-        try:
-            return math.prod(len(distribution.grid()) for distribution in self.searched.values())
-        except ValueError:
-            return math.inf
+        return math.prod(distribution.size for distribution in self.searched.values())
 
     def nested(self, values: dict[str, Any]) -> dict[str, Any]:
         """Converts values by dotted name to the form that W&B passes to a run: nested where the file is nested."""

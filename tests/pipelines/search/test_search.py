@@ -1,7 +1,9 @@
 """The state of a sweep as two processes see it at once."""
 
 import json
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,8 @@ from pipelines.search.sweep_file import SweepFile, read_sweep
 from pipelines.search.trial_table import print_trials
 
 
-def _sweep(folder: Path, method: str = "random") -> SweepFile:
-    parameters = {"lr": {"min": 0.0, "max": 1.0}, "flip": {"values": [True, False]}}
+def _sweep(folder: Path, method: str = "random", parameters: dict[str, Any] | None = None) -> SweepFile:
+    parameters = parameters or {"lr": {"min": 0.0, "max": 1.0}, "flip": {"values": [True, False]}}
     content = {"method": method, "metric": {"name": "val/loss"}, "command": ["true"], "parameters": parameters}
     (folder / "sweep.yaml").write_text(json.dumps(content))
     return read_sweep(folder / "sweep.yaml")
@@ -66,6 +68,39 @@ def test_the_next_point_depends_on_the_past_and_the_seed_alone(tmp_path: Path) -
     sweep = _sweep(tmp_path)
     points = [propose(sweep, [], "tpe", seed) for seed in (0, 0, 1)]
     assert points[0] == points[1] != points[2]
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+@pytest.mark.parametrize("largest", [2**32 - 1, 2**31 - 1, 2**63 - 1])
+def test_a_seed_among_the_parameters_is_drawn_at_once(tmp_path: Path, method: str, largest: int) -> None:
+    search = Search.create(_sweep(tmp_path, method, {"seed_everything": {"min": 0, "max": largest}}), tmp_path / "logs")
+    search.join()
+    tracemalloc.start()
+    trials = [search.next_trial() for _ in range(3)]
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert len({trial.values["seed_everything"] for trial in trials if trial}) == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({"x": {"values": [1, 2, 3], "probabilities": [0.999, 0.0005, 0.0005]}}, 3),
+        ({"x": {"distribution": "q_log_uniform_values", "min": 1, "max": 30, "q": 10}}, 4),
+        ({"x": {"min": 1, "max": 3}, "y": {"values": [True, False]}}, 6),
+        ({"x": {"distribution": "q_normal", "sigma": 0.1}}, 1),  # 1 has a chance of 3e-7
+        ({"x": {"distribution": "normal", "mu": 0.5, "sigma": 1.5e-300}}, 1),  # no double lies between
+    ],
+)
+def test_a_search_ends_when_no_other_point_can_be_drawn(tmp_path: Path, parameters: dict[str, Any], count: int) -> None:
+    search = Search.create(_sweep(tmp_path, "random", parameters), tmp_path / "logs", run_cap=20)
+    search.join()
+    keys = []
+    while (trial := search.next_trial()) is not None:
+        keys.append(json.dumps(trial.values))
+        search.report(trial.number, [0.5])
+        search.finish(trial.number, "finished", None, 0.0)
+    assert len(keys) == len(set(keys)) == count
 
 
 def test_names_and_values_in_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
