@@ -254,8 +254,10 @@ class CaptionDataModule(L.LightningDataModule):
         self.image_files = find_images(self.images or [])
         return self._loader(self.predict_inputs(), len(self.image_files))
 
-    def on_after_batch_transfer(self, batch: tuple[Any, ...], dataloader_idx: int) -> tuple[Any, ...]:
-        """Preprocesses on the device."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Preprocesses on the device; a tensor alone is a model's `example_input_array` and stays as it is."""
+        if isinstance(batch, Tensor):
+            return to_input_dtype(self.trainer, batch)
         return to_input_dtype(self.trainer, self.preprocess(batch[0])), *batch[1:]
 
     def _loader(self, fetch: Any, num_samples: int, num_workers: int = 0, lengths: Tensor | None = None) -> BatchLoader:

@@ -212,8 +212,13 @@ class ImageDataModule(L.LightningDataModule):
             len(self.image_files),
         )
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Preprocesses on the device, so that images are transferred as uint8, a quarter of the bytes."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Preprocesses on the device, so that images are transferred as uint8, a quarter of the bytes.
+
+        Returns images and labels; a tensor alone is a model's `example_input_array`, which is preprocessed already.
+        """
+        if isinstance(batch, Tensor):
+            return to_input_dtype(self.trainer, batch)
         images, labels = batch
         return to_input_dtype(self.trainer, self.preprocessing(images)), labels
 

@@ -4,19 +4,23 @@
 and logging now and then avoids that, and a plot shows the mean since its last point instead of the noise of one batch.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from modules.base.earlier_checkpoints import EarlierCheckpoints
+from modules.base.preprocessed_inputs import before_forward, refuse_unprocessed
 
 
 class BufferedMetrics(EarlierCheckpoints):
     """A LightningModule that logs `train/…` metrics as means over all batches since the last log."""
 
+    takes_pixels: ClassVar[bool] = False  # whether inputs may be uint8, as a loader returns them
+
     def __init__(self) -> None:
         super().__init__()
+        self.register_forward_pre_hook(before_forward)
         self._sums: dict[str, Tensor] = {}  # of each metric since the last log, on the device
         self._number: int | Tensor = 0  # images or words in these sums
         self._logged_step = 0  # the step of the last log
@@ -38,6 +42,9 @@ class BufferedMetrics(EarlierCheckpoints):
 
     def on_train_start(self) -> None:
         self._logged_step = self.global_step
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        refuse_unprocessed(self, batch[0] if isinstance(batch, list | tuple) else batch)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer  # some of its attributes are unknown to mypy

@@ -84,6 +84,7 @@ class KNearestNeighbors(Classifier):
         ValueError: If a value is out of its range.
     """
 
+    takes_pixels: ClassVar[bool] = True
     one_pass_settings: ClassVar[dict[str, str]] = {"k": "report_k"}  # read by pipelines.crossval
 
     images: Tensor  # (N, *input_shape)
