@@ -1,6 +1,7 @@
 """Runs trials as processes of this machine, several at a time, each with its share of the cores or GPUs."""
 
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +11,40 @@ from pipelines.trials.trial_process import Job, Outcome, TrialProcess
 from pipelines.trials.watchdog import MARK, Watchdog, kill_marked
 
 _POLL_SECONDS = 0.02
+_UUIDS = ("GPU-", "MIG-")
+_NUMBER = re.compile(r"\+?[0-9]+")
 
 
 def visible_gpus() -> list[str]:
     """Returns the GPUs that trials may use, as named in CUDA_VISIBLE_DEVICES."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+        return named_gpus(os.environ["CUDA_VISIBLE_DEVICES"])
     if not Path("/dev/nvidia0").exists() and not Path("/dev/kfd").exists():
         return []  # importing torch takes two seconds
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def named_gpus(text: str) -> list[str]:
+    """Returns the GPUs of a value of CUDA_VISIBLE_DEVICES, which CUDA reads up to the first name that is not valid.
+
+    So "-1" and "NoDevFiles" are no GPU, and "0,-1,1" is one. If a GPU is named twice, there is none.
+    https://docs.nvidia.com/cuda/cuda-c-programming-guide/#cuda-environment-variables
+    """
+    names = [name.strip() for name in text.split(",")]
+    uuid = next((kind for kind in _UUIDS if names[0].startswith(kind)), None)
+    gpus: list[str] = []
+    for name in names:
+        number = _NUMBER.match(name)
+        valid = number is not None if uuid is None else name.startswith(uuid)
+        if not valid:
+            break
+        gpu = str(int(number[0])) if number else name
+        if gpu in gpus:
+            return []
+        gpus.append(gpu)
+    return gpus
 
 
 def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[str, str]]:
@@ -44,12 +68,19 @@ def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[s
     count = parallel or groups or cores
     environments = []
     for index in range(count):
-        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
+        environment = {"OMP_NUM_THREADS": _threads(max(1, cores // count))}
         if groups:
             first = (index % groups) * gpus_per_trial  # trials beyond the number of groups share GPUs
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + gpus_per_trial])
         environments.append(environment)
     return environments
+
+
+def _threads(share: int) -> str:
+    """Returns OMP_NUM_THREADS of each trial: its share of the cores, or the given number if that is smaller."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    smaller = given.isascii() and given.isdigit() and 1 <= int(given) < share
+    return given if smaller else str(share)
 
 
 class LocalMachine:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from pipelines.trials.local_machine import LocalMachine, trial_environments
+from pipelines.trials.local_machine import LocalMachine, named_gpus, trial_environments
 from pipelines.trials.trial_process import Job
 from pipelines.trials.watchdog import marked
 from tests.command_line import PROJECT
@@ -46,3 +47,66 @@ def test_without_gpus_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> N
     cores = len(os.sched_getaffinity(0))
     assert trial_environments(None, 1) == [{"OMP_NUM_THREADS": "1"}] * cores
     assert trial_environments(1, 1) == [{"OMP_NUM_THREADS": str(cores)}]
+
+
+_MIG = "MIG-GPU-b1c2/1/0,MIG-GPU-b1c2/2/0"
+
+
+@pytest.mark.parametrize(
+    ("value", "gpus"),
+    [
+        ("-1", []),
+        ("", []),
+        (" ", []),
+        ("NoDevFiles", []),
+        ("none", []),
+        ("void", []),
+        ("0,-1,1", ["0"]),
+        ("-1,0", []),
+        ("0, 1 ,\t2", ["0", "1", "2"]),
+        ("0,1,", ["0", "1"]),
+        (",0", []),
+        ("0,,1", ["0"]),
+        ("0,a,1", ["0"]),
+        ("+1", ["1"]),
+        ("03", ["3"]),
+        ("0 1", ["0"]),
+        ("0,0", []),
+        ("0,00", []),
+        ("1,0,1", []),
+        ("10,2", ["10", "2"]),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]),
+        ("GPU-89, GPU-9a", ["GPU-89", "GPU-9a"]),
+        ("GPU-89,1", ["GPU-89"]),
+        ("1,GPU-89", ["1"]),
+        ("GPU-89,GPU-89", []),
+        (_MIG, _MIG.split(",")),
+        ("MIG-a,GPU-b", ["MIG-a"]),
+    ],
+)
+def test_the_gpus_of_cuda_visible_devices_are_those_that_torch_sees(value: str, gpus: list[str]) -> None:
+    assert named_gpus(value) == gpus
+
+
+def test_the_same_values_are_read_by_torch_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("-1", "", "NoDevFiles", "0,-1,1", "-1,0", "0, 1 ,2", "0,1,", "0,a,1", "0,0", "1,0,1", "GPU-8,GPU-9"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert named_gpus(value) == [str(gpu) for gpu in torch.cuda._parse_visible_devices()], value
+
+
+@pytest.mark.parametrize("value", ["-1", "NoDevFiles", " "])
+def test_hidden_gpus_are_no_gpus(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    environments = trial_environments(None, 2)
+    assert len(environments) == len(os.sched_getaffinity(0))
+    assert not any("CUDA_VISIBLE_DEVICES" in environment for environment in environments)
+
+
+@pytest.mark.parametrize("given", ["64", "0", "", "4,2", "many"])
+def test_threads_of_the_shell_never_exceed_the_share_of_a_trial(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert trial_environments(2, 1) == [{"OMP_NUM_THREADS": "4"}] * 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert trial_environments(2, 1) == [{"OMP_NUM_THREADS": "3"}] * 2
