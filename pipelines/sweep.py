@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--cpus-per-trial", type=_positive, metavar="N", help="ray: number of cores of each trial (default: 1)"
         )
+    resume.add_argument(
+        "--run-cap", type=_positive, metavar="N", help="new largest number of trials, for more after the sweep's end"
+    )
     show = commands.add_parser("show", help="print the trials, best first, updated while the sweep runs")
     best = commands.add_parser("best", help="print the best trial's settings and command")
     for command in (resume, show, best):
@@ -154,8 +157,12 @@ def _open(options: argparse.Namespace) -> None:
     from pipelines.search.search import Search
     from pipelines.search.trial_table import best_trial, print_trials
 
-    search = Search(options.folder)
+    folder: Path = options.folder
+    if not folder.exists() and len(folder.parts) == 1:  # a sweep's name alone
+        folder = Path("logs") / "sweeps" / folder
+    search = Search(folder if folder.exists() else options.folder)
     if options.command == "resume":
+        search.extend(options.run_cap)
         _launch(search, options)
     elif options.command == "show":
         print_trials(search)
@@ -182,9 +189,16 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
         address = f" --address {options.address}" if options.address else ""
         print(f"continue with      python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)
         raise
-    trials = [trial for trial in search.trials() if trial.best is not None and trial.state != "failed"]
-    if trials:
-        print(f"best: {trial_line(search, trials[0])}")
+    trials = search.trials()
+    best = next((trial for trial in trials if trial.best is not None and trial.state != "failed"), None)
+    if best is not None:
+        print(f"best: {trial_line(search, best)}")
+    if search.reached_target:
+        print(f"target reached     {search.sweep.metric} {search.sweep.target:g}")
+    elif search.run_cap is None or len(trials) < search.run_cap:
+        print(f"all points tried   {len(trials)}: no other can be drawn")
+    elif len(trials) < search.sweep.size:
+        print(f"more trials        python -m pipelines.sweep resume {folder} --run-cap {2 * len(trials)}")
     print(f"all trials         python -m pipelines.sweep show {folder}")
     print(f"the best trial     python -m pipelines.sweep best {folder}")
     print(f"compare them       python -m pipelines.compare {folder}")

@@ -45,13 +45,15 @@ class Sweep:
 
     def runs(self) -> list[Path]:
         """Returns the folders of its runs, by number of the trial."""
-        logs = as_typed(self.folder.resolve().parent.parent)
-        numbered = [
-            (number, folder)
-            for folder in logs.glob("*/*/")
-            if (number := self.number(folder.name)) is not None and is_run(folder)
-        ]
-        return [folder for _, folder in sorted(numbered)]
+        for folder in dict.fromkeys([self.folder.absolute(), self.folder.resolve()]):  # `sweeps` may be a link
+            numbered = [
+                (number, run)
+                for run in as_typed(folder.parent.parent).glob("*/*/")
+                if (number := self.number(run.name)) is not None and is_run(run)
+            ]
+            if numbered:
+                return [run for _, run in sorted(numbered)]
+        return []
 
 
 @dataclass(frozen=True)

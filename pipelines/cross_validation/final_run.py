@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 from pipelines.cross_validation.plan import Plan
@@ -95,7 +94,7 @@ def _run(search: Search, run_id: str, command: list[str], metric: str) -> Outcom
 
 
 def _find(search: Search, run_id: str) -> RunFolder | None:
-    folder = next(search.folder.parents[1].glob(f"*/{escape(run_id)}/"), None)
+    folder = search.find_run(run_id)
     return None if folder is None else RunFolder(folder)
 
 

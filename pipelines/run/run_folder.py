@@ -123,6 +123,9 @@ def find_run(path: str) -> tuple[RunFolder, Path]:
 
 
 def as_typed(path: Path) -> Path:
-    """Returns a path relative to the working directory if it is in it, otherwise absolute."""
-    path = path.resolve()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """Returns a path relative to the working directory if it is in it, possibly through a link; otherwise absolute."""
+    here = Path.cwd()
+    for whole in (path.absolute(), path.resolve()):
+        if whole.is_relative_to(here):
+            return whole.relative_to(here)
+    return path.resolve()

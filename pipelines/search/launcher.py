@@ -1,5 +1,6 @@
 """Runs a sweep: starts its trials, reads their metrics, stops the poor ones early and records how each ended."""
 
+import json
 import os
 import shutil
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
+from pipelines.run.run_folder import as_typed
 from pipelines.run.status import give_reason
 from pipelines.search.search import EndState, Search, Trial
 from pipelines.trials.local_machine import LocalMachine, trial_environments
@@ -62,18 +64,23 @@ def _run_trials(search: Search, machine: LocalMachine) -> None:
 
 def _job(search: Search, trial: Trial) -> Job:
     """The process to start for a trial; an interrupted one continues from its last checkpoint if it has one."""
-    command = trial_command(
-        search.sweep.command,
-        search.sweep.nested(trial.values),
-        search.folder / "trials" / f"{trial.number:04d}.json",
-    )
+    values = search.sweep.nested(trial.values)
+    file = search.folder / "trials" / f"{trial.number:04d}.json"
     earlier = search.run_folder(trial)
+    if earlier is not None and file.is_file() and file.read_text() not in (json.dumps(values), ""):
+        raise UserError(
+            f"{as_typed(earlier)} is a run with other values than trial {trial.number} of the journal, which must lack "
+            "its end; restore journal.log from a copy, or move the run elsewhere."
+        )
+    file.write_text(json.dumps(values))  # also for a command that takes the values otherwise: what the run was
+    command = trial_command(search.sweep.command, values, file)
     if earlier is not None:
         if (earlier / "checkpoints" / "last.ckpt").is_file() and train_arguments(command) is not None:
             command += ["--ckpt_path", str(earlier.relative_to(search.root))]
         else:
             shutil.rmtree(earlier)  # no checkpoint to continue from
     environment = {
+        **{name: value for name, value in search.sweep.tracking.items() if name not in os.environ},
         "WANDB_RUN_ID": trial.run_id,
         "WANDB_RUN_GROUP": search.folder.name,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from common.errors import UserError
+from pipelines.search.sweep_command import check_command
 from pipelines.search.sweep_file import SweepFile
 from pipelines.trials.trial_command import train_arguments, trial_command
 
@@ -19,11 +20,16 @@ from pipelines.trials.trial_command import train_arguments, trial_command
 def check_parameters(sweep: SweepFile) -> None:
     """Parses command lines that together contain every category and both ends of every range.
 
-    A command that starts another program than `pipelines.train` is not checked.
+    Of a command that starts another program than `pipelines.train` only its own words are checked.
 
     Raises:
-        ValueError: If the command line has no such parameter, or does not accept one of its values.
+        ValueError: If the command can't be started or does not pass the values on, or the command line has no such
+            parameter, or does not accept one of its values.
     """
+    try:
+        check_command(sweep.command, sweep.parameters)
+    except ValueError as problem:
+        raise UserError(f"{sweep.path}: {problem}") from None
     if train_arguments(sweep.command) is None:
         return
     with TemporaryDirectory() as folder:

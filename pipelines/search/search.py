@@ -15,16 +15,27 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import optuna
-from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from common.atomic_files import atomic_write
 from common.errors import UserError
-from pipelines.search.journal import check_journal, open_journal
+from pipelines.search.early_termination import pruner
+from pipelines.search.journal import open_journal
 from pipelines.search.locks import FileLock, LauncherLock, is_alive
 from pipelines.search.sampling import SamplerName, point_values, propose
-from pipelines.search.sweep_file import SweepFile, read_sweep
+from pipelines.search.sweep_file import SweepFile, parse_sweep, read_sweep
 from pipelines.tracking.run_id import id_stem
 
+# What a resumed sweep must have in common with its beginning: fields of the sweep file, and their keys there.
+_FIXED = {
+    "method": "method",
+    "metric": "metric",
+    "goal": "metric.goal",
+    "target": "metric.target",
+    "parameters": "parameters",
+    "command": "command",
+    "early_terminate": "early_terminate",
+}
 _MAX_ADOPTIONS = 5  # of one trial; after that it counts as the cause of its launchers' deaths, and fails
 
 State = Literal["running", "finished", "pruned", "failed", "interrupted"]
@@ -67,23 +78,26 @@ class Search:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
         if not (folder / "sweep.yaml").is_file() or not (folder / "journal.log").is_file():
             raise UserError(
                 f"{folder} is not a sweep folder; give one under logs/sweeps/, where `sweep run` makes them."
             )
-        self.sweep: SweepFile = read_sweep(folder / "sweep.yaml")
-        check_journal(folder)
         try:
             self._storage = open_journal(folder)
-            self._study = optuna.load_study(study_name=None, storage=self._storage, pruner=_pruner(self.sweep))
+            self._study = optuna.load_study(study_name=None, storage=self._storage)
+            attributes = self._study.user_attrs
+            self._sampler: SamplerName = attributes["sampler"]
+            self._seed: int = attributes["seed"]
+            self.time_limit: float | None = attributes["time_limit"]
+        except (UserError, OSError):
+            raise
         except Exception as error:  # any that Optuna raises for lines that are JSON, but not its own
             raise UserError(f"{folder / 'journal.log'} is not a sweep's journal ({error}); restore the file.") from None
-        attributes = self._study.user_attrs
-        self._sampler: SamplerName = attributes["sampler"]
-        self._seed: int = attributes["seed"]
-        self.run_cap: int | None = attributes["run_cap"]
-        self.time_limit: float | None = attributes["time_limit"]
+        self.folder, self.root = _unresolved(folder, attributes.get("root"))
+        text = attributes.get("sweep_file")  # sweeps of earlier versions have the copy alone
+        file = self.folder / "sweep.yaml"
+        self.sweep: SweepFile = read_sweep(file) if text is None else parse_sweep(file, text)
+        self._study.pruner = pruner(self.sweep.early_terminate)
         self._lock: LauncherLock | None = None
 
     @classmethod
@@ -110,20 +124,60 @@ class Search:
         (folder / "trials").mkdir(parents=True)
         (folder / "launchers").mkdir()
         study = optuna.create_study(storage=open_journal(folder), study_name=folder.name, direction=sweep.goal)
-        options = {"sampler": sampler, "seed": seed, "run_cap": run_cap or sweep.run_cap, "time_limit": time_limit}
-        for name, value in options.items():
+        attributes = {
+            "sampler": sampler,
+            "seed": seed,
+            "run_cap": run_cap or sweep.run_cap,
+            "time_limit": time_limit,
+            "sweep_file": sweep.text,
+            "root": str(logs.absolute().parent),
+        }
+        for name, value in attributes.items():
             study.set_user_attr(name, value)
-        (folder / "sweep.yaml").write_text(sweep.text)  # last: a folder without it is not a sweep folder
+        with atomic_write(folder / "sweep.yaml") as temporary:  # last: a folder without it is not a sweep folder
+            temporary.write_text(sweep.text, encoding="utf-8")
         return cls(folder)
 
     @property
-    def root(self) -> Path:
-        """The parent folder of `logs`, in which the trials are started."""
-        return self.folder.parents[2]
+    def run_cap(self) -> int | None:
+        """Largest number of trials; None for no limit."""
+        cap: int | None = self._study.user_attrs["run_cap"]
+        return cap
+
+    def extend(self, run_cap: int | None) -> None:
+        """Changes the largest number of trials, also for launchers that run already, before a sweep is resumed.
+
+        Args:
+            run_cap: The new number; None for that of the sweep.yaml in the folder if it was edited there.
+
+        Raises:
+            ValueError: If the sweep has more trials already, or something else was edited in its sweep.yaml.
+        """
+        edited = read_sweep(self.folder / "sweep.yaml")
+        for field, name in _FIXED.items():
+            if getattr(edited, field) != getattr(self.sweep, field):
+                raise UserError(
+                    f"{edited.path}: {name} was edited since the sweep began, and its trials would not be comparable; "
+                    "undo that (run_cap alone may change), or start a new sweep with `sweep run`."
+                )
+        source = "--run-cap"
+        if run_cap is None:
+            if edited.run_cap == self.sweep.run_cap:
+                return
+            run_cap, source = edited.run_cap, "run_cap"
+        count = len(self._optuna_trials())
+        if run_cap is not None and run_cap < count:
+            raise UserError(f"{source} is {run_cap}, but the sweep has {count} trials already; give more.")
+        self._study.set_user_attr("run_cap", run_cap)
+        self._study.set_user_attr("sweep_file", edited.text)
 
     def run_folder(self, trial: Trial) -> Path | None:
         """Returns the folder of a trial's run; None if the run has not made it yet."""
-        return next(self.folder.parents[1].glob(f"*/{escape(trial.run_id)}/"), None)
+        return self.find_run(trial.run_id)
+
+    def find_run(self, run_id: str) -> Path | None:
+        """Returns the folder of the run with that id; None if there is none."""
+        return next((self.root / "logs").glob(f"*/{escape(run_id)}/"), None)
 
     def join(self) -> LauncherLock:
         """Registers this process as a launcher of the sweep.
@@ -160,6 +214,8 @@ class Search:
                     self.finish(trial.number, "failed", reason, 0.0)
             if self.run_cap is not None and len(optuna_trials) >= self.run_cap:
                 return None
+            if self.reached_target:
+                return None
             params = propose(self.sweep, optuna_trials, self._sampler, self._seed)
             if params is None:
                 return None
@@ -169,6 +225,16 @@ class Search:
             )
             trial_id = self._storage.create_new_trial(self._study._study_id, template)
             return self._trial(self._storage.get_trial(trial_id))
+
+    @property
+    def reached_target(self) -> bool:
+        """Whether a trial has reached the target of the sweep file's metric."""
+        target = self.sweep.target
+        if target is None:
+            return False
+        sign = -1 if self.sweep.goal == "maximize" else 1
+        values = (value for trial in self._optuna_trials() for value in trial.intermediate_values.values())
+        return any(sign * value <= sign * target for value in values)
 
     def report(self, number: int, metric: list[float]) -> bool:
         """Records the metric of a running trial.
@@ -184,7 +250,12 @@ class Search:
         recorded = len(self._storage.get_trial(trial_id).intermediate_values)
         for step, value in enumerate(metric[recorded:], recorded + 1):
             self._storage.set_trial_intermediate_value(trial_id, step, value)
-            if self._study.pruner.prune(self._study, self._storage.get_trial(trial_id)):
+            early = self.sweep.early_terminate
+            if (
+                early
+                and early.compares(step)
+                and self._study.pruner.prune(self._study, self._storage.get_trial(trial_id))
+            ):
                 return True
         return False
 
@@ -221,7 +292,7 @@ class Search:
             seconds = (datetime.now() - trial.datetime_start).total_seconds()
         return Trial(
             number=trial.number,
-            run_id=f"{self.folder.name}-{trial.number:04d}",
+            run_id=f"{self._study.study_name}-{trial.number:04d}",
             values=point_values(self.sweep, trial.params),
             state=cast(State, state),
             metric=metric,
@@ -245,8 +316,21 @@ class Search:
         return launcher == own or is_alive(self.folder / "launchers", launcher)
 
 
-def _pruner(sweep: SweepFile) -> optuna.pruners.BasePruner:
-    """Hyperband as in W&B: one bracket, asynchronous (Li et al., "ASHA", MLSys 2020, arXiv 1810.05934)."""
-    if sweep.early_terminate is None:
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=sweep.early_terminate.first, reduction_factor=sweep.early_terminate.eta)
+def _unresolved(folder: Path, root: str | None) -> tuple[Path, Path]:
+    """Returns a sweep's folder, and the folder in which its trials are started, the parent folder of `logs`.
+
+    `logs` or a folder in it may be a link to another disk. Links are not followed: relative paths of the sweep's
+    command begin where the sweep was started.
+
+    Args:
+        folder: The sweep's folder, as given.
+        root: Where the sweep was started; None if that is not known.
+    """
+    absolute = folder.absolute()
+    if ".." in absolute.parts or absolute.name == "":
+        absolute = folder.resolve()
+    if root is not None:
+        usual = Path(root) / "logs" / "sweeps" / absolute.resolve().name
+        if usual.exists() and usual.samefile(absolute):
+            return usual, Path(root)
+    return absolute, absolute.parents[2]  # another machine's path, or moved with its logs

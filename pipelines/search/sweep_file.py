@@ -13,6 +13,8 @@ import yaml
 
 from common.errors import UserError
 from pipelines.search.distributions import Distribution, read_distribution
+from pipelines.search.early_termination import EarlyTermination, read_early_termination
+from pipelines.search.sweep_command import read_command
 from pipelines.tracking.curves import Goal
 
 METHODS = ("grid", "random", "bayes")
@@ -20,19 +22,8 @@ _KEYS = (
     *("name", "description", "project", "entity", "program", "command", "method", "metric", "metrics", "parameters"),
     *("early_terminate", "run_cap", "apiVersion", "kind", "controller", "job", "image_uri", "scheduler"),
 )
-
-
-@dataclass(frozen=True)
-class EarlyTermination:
-    """Hyperband: a run is stopped after first, first × eta, first × eta², … values unless it is among the best 1/eta.
-
-    Attributes:
-        first: Number of values of the metric after which a run is compared for the first time, ≥ 1.
-        eta: Reduction factor: the best 1/eta of the runs continue, ≥ 2.
-    """
-
-    first: int
-    eta: int
+_METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
+_MINIMIZED = ("loss", "error", "perplexity", "fid")
 
 
 @dataclass(frozen=True)
@@ -46,10 +37,12 @@ class SweepFile:
         method: "grid", "random" or "bayes".
         metric: Name of the metric that the search optimizes, such as "val/accuracy".
         goal: "maximize" or "minimize".
+        target: Value of the metric at which the search starts no more runs; None for none.
         parameters: Distribution of each parameter by dotted name, in the file's order, constants included.
         command: Words of the command, with macros such as ${args_json_file} not yet replaced.
         run_cap: Largest number of runs; None for no limit.
         early_terminate: When a poor run is stopped early; None for never.
+        tracking: Environment variables of W&B that name the file's project and entity.
     """
 
     path: Path
@@ -58,10 +51,12 @@ class SweepFile:
     method: str
     metric: str
     goal: Goal
+    target: float | None
     parameters: dict[str, Distribution]
     command: tuple[str, ...]
     run_cap: int | None
     early_terminate: EarlyTermination | None
+    tracking: dict[str, str]
 
     @property
     def searched(self) -> dict[str, Distribution]:
@@ -91,6 +86,15 @@ def read_sweep(path: Path) -> SweepFile:
         known = sorted(str(file) for file in Path("sweeps").glob("*.yaml"))
         hint = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
         raise UserError(f"There is no sweep file {path}; {hint}.") from None
+    return parse_sweep(path, text)
+
+
+def parse_sweep(path: Path, text: str) -> SweepFile:
+    """Checks the content of a sweep file; `path` is for messages.
+
+    Raises:
+        ValueError: If it is not YAML, or a key or value is not valid.
+    """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -114,11 +118,8 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
             raise UserError(
                 f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"give one of {', '.join(_KEYS)}.")
             )
-    method = content.get("method")
-    if method not in METHODS:
-        problem = f"the method {method!r} is unknown" if method else "there is no method"
-        raise UserError(f"{problem}; give one of {', '.join(METHODS)}.")
-    metric, goal = _read_metric(content.get("metric"))
+    method = _read_method(content.get("method"))
+    metric, goal, target = _read_metric(content.get("metric"))
     parameters = _read_parameters(content.get("parameters"))
     if method == "grid":
         for name, distribution in parameters.items():
@@ -136,31 +137,72 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
         method=method,
         metric=metric,
         goal=goal,
+        target=target,
         parameters=parameters,
-        command=_read_command(content),
+        command=read_command(content),
         run_cap=run_cap,
-        early_terminate=_read_early_termination(content.get("early_terminate")),
+        early_terminate=read_early_termination(content.get("early_terminate")),
+        tracking={f"WANDB_{key.upper()}": str(content[key]) for key in ("project", "entity") if content.get(key)},
     )
 
 
-def _read_metric(metric: Any) -> tuple[str, Goal]:
-    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+def _read_method(method: Any) -> str:
+    if method in METHODS:
+        return str(method)
+    if method is None:
+        raise UserError(f"there is no method; give one of {', '.join(METHODS)}.")
+    near = get_close_matches(str(method).lower(), METHODS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(METHODS)}."
+    raise UserError(f"the method {method!r} is unknown; {hint}")
+
+
+def _read_metric(metric: Any) -> tuple[str, Goal, float | None]:
+    if metric is None:
         raise UserError("there is no metric; give one such as metric: {name: val/accuracy, goal: maximize}.")
-    goal = metric.get("goal", "minimize")
+    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+        name = metric if isinstance(metric, str) else "val/accuracy"
+        raise UserError(f"the metric is {metric!r}; write metric: {{name: {name}, goal: maximize}}, or minimize.")
+    for key in metric:
+        if key not in _METRIC_KEYS:
+            near = get_close_matches(str(key), _METRIC_KEYS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"give only {', '.join(_METRIC_KEYS)}."
+            raise UserError(f"the metric has the unknown key {key!r}; {hint}")
+    name, goal, target = metric["name"], metric.get("goal"), metric.get("target")
+    if goal is None:
+        if not any(word in name.lower() for word in _MINIMIZED):
+            raise UserError(
+                f"the metric {name} has no goal, and W&B would minimize it; give goal: maximize or minimize."
+            )
+        goal = "minimize"
     if goal not in ("maximize", "minimize"):
-        raise UserError(f"the metric's goal is {goal!r}; it must be maximize or minimize.")
-    return metric["name"], cast(Goal, goal)
+        near = get_close_matches(str(goal).lower().replace("is", "iz"), ("maximize", "minimize"), 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else "it must be maximize or minimize."
+        raise UserError(f"the metric's goal is {goal!r}; {hint}")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, int | float)):
+        raise UserError(f"the metric's target is {target!r}; it must be a number.")
+    return name, cast(Goal, goal), target
 
 
 def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{prefix or 'the file has no parameters'}; give at least one parameter.")
+        where = f"parameter {prefix.removesuffix('.')} has no parameters" if prefix else "the file has no parameters"
+        raise UserError(f"{where}; give at least one by its name, such as optimizer.lr: {{values: [0.1, 0.01]}}.")
     parameters: dict[str, Distribution] = {}
     for key, settings in content.items():
         name = f"{prefix}{key}"
+        if not isinstance(key, str):
+            raise UserError(
+                f"parameter {name} has a name that YAML reads as a {type(key).__name__}; write it in quotes."
+            )
+        if key.startswith("-"):
+            raise UserError(f"parameter {name} begins with a hyphen; write {key.lstrip('-')}, without.")
         if not isinstance(settings, dict):
-            raise UserError(f"parameter {name} is {settings!r}; write a constant as value: {settings}.")
+            form = "values" if isinstance(settings, list) else "value"
+            raise UserError(f"parameter {name} is {settings!r}; write {form}: {settings}.")
         if "parameters" in settings:
+            if len(settings) > 1:
+                other = next(key for key in settings if key != "parameters")
+                raise UserError(f"parameter {name} has parameters and {other}; give only one of them.")
             inner = _read_parameters(settings["parameters"], f"{name}.")
         else:
             try:
@@ -172,36 +214,6 @@ def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
             raise UserError(f"parameter {duplicates[0]} is defined twice; keep one of them.")
         parameters |= inner
     return parameters
-
-
-def _read_command(content: dict[str, Any]) -> tuple[str, ...]:
-    command = content.get("command")
-    if command is None:
-        if not isinstance(content.get("program"), str):
-            raise UserError("there is neither a command nor a program; give the command that starts a run.")
-        command = ["${env}", "${interpreter}", "${program}", "${args}"]
-    if not isinstance(command, list) or not command:
-        raise UserError(f"the command is {command!r}; give a list of words.")
-    return tuple(str(content["program"]) if word == "${program}" else str(word) for word in command)
-
-
-def _read_early_termination(content: Any) -> EarlyTermination | None:
-    if content is None:
-        return None
-    if not isinstance(content, dict) or content.get("type") != "hyperband":
-        raise UserError("early_terminate is not of type hyperband, the only type; give type: hyperband.")
-    numbers = {key: content[key] for key in ("min_iter", "max_iter", "s", "eta") if key in content}
-    for key, number in numbers.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise UserError(f"early_terminate has {key} {number!r}; it must be a whole number, at least 1.")
-    eta = numbers.get("eta", 3)
-    if eta < 2:
-        raise UserError(f"early_terminate has eta {eta}; it must be at least 2.")
-    if "min_iter" in numbers:
-        return EarlyTermination(numbers["min_iter"], eta)
-    if "max_iter" in numbers and "s" in numbers:
-        return EarlyTermination(max(1, round(numbers["max_iter"] / eta ** numbers["s"])), eta)
-    raise UserError("early_terminate has neither min_iter nor both max_iter and s; give one of these.")
 
 
 def _nest(content: dict[str, Any], values: dict[str, Any], prefix: str) -> dict[str, Any]:

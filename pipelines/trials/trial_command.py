@@ -12,6 +12,19 @@ from typing import Any
 
 from common.errors import UserError
 
+MACROS = (
+    "env",
+    "interpreter",
+    "program",
+    "args",
+    "args_no_hyphens",
+    "args_no_equals",
+    "args_no_boolean_flags",
+    "args_json",
+    "args_json_file",
+    "args_append_hydra",
+    "args_override_hydra",
+)
 _VARIABLE = re.compile(r"\$\{envvar:(\w+)\}")
 
 

@@ -1,6 +1,8 @@
 """Whole sweeps started from the command line, with trials that need no torch and fail in every possible way."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,9 @@ from typing import Any
 import pytest
 from wandb import Settings
 
+from pipelines.comparison.find_runs import find_runs
+from pipelines.search.search import Search
+from pipelines.search.sweep_file import read_sweep
 from tests.command_line import PROJECT
 from tests.fake_sweep import (
     DEADLINE,
@@ -229,3 +234,112 @@ def test_a_sweep_file_may_have_any_name(tmp_path: Path, name: str) -> None:
         assert trial.state == "finished" and Settings(run_id=trial.run_id).run_id == trial.run_id
     assert f"python -m pipelines.sweep show logs/sweeps/{the_folder(tmp_path).name}\n" in out
     assert not set(the_folder(tmp_path).name) & set(" '[]#")
+
+
+def test_logs_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    """Trials start where the command was given, and all commands find them there."""
+    here, store = tmp_path / "here", tmp_path / "big" / "store"
+    here.mkdir()
+    store.mkdir(parents=True)
+    (here / "logs").symlink_to(store)
+    (here / "relative.txt").write_text("found")
+    trial = (PROJECT / "tests" / "fake_trial.py").read_text() + "\nPath('relative.txt').read_text()\n"
+    (here / "trial.py").write_text(trial)
+    command = ["python", "trial.py", "${args_json_file}"]
+    file = write_sweep(here, command=command, parameters={"x": {"values": [1, 2, 3]}, "pause": {"value": 0.2}})
+    process = start_sweep(here, "run", file.name, "--parallel", "1")
+    wait_for_starts(here, 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE)
+    sweep = f"logs/sweeps/{the_folder(here).name}"
+    assert f"python -m pipelines.sweep resume {sweep}\n" in err
+    assert run_sweep(here, "resume", sweep)[0] == 0
+    assert [trial.state for trial in the_trials(here)] == ["finished"] * 3
+    assert sorted(path.name for path in (tmp_path / "big").iterdir()) == ["store"]
+    assert len(list((here / "logs" / "fake").iterdir())) == 3
+    (run,) = [line for line in run_sweep(here, "best", sweep)[1].splitlines() if "train test" in line]
+    assert (here / run.split()[-1]).is_dir() and run.split()[-1].startswith("logs/fake/")
+    (run_folders,) = find_runs([str(here / sweep)]).folders[:1]
+    assert run_folders.name.startswith(the_folder(here).name)
+    moved = Search(store / "sweeps" / the_folder(here).name)  # as another program names it
+    assert moved.root == here and moved.folder == here / sweep
+
+
+def test_a_finished_sweep_is_given_more_trials(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, run_cap=2, method="random", parameters={"x": {"min": 1, "max": 90}})
+    _, out, _ = run_sweep(tmp_path, "run", str(file), "--parallel", "1", "--seed", "3")
+    name = the_folder(tmp_path).name
+    assert f"more trials        python -m pipelines.sweep resume logs/sweeps/{name} --run-cap 4" in out
+    code, out, err = run_sweep(tmp_path, "resume", name, "--run-cap", "4", "--parallel", "1")
+    assert (code, err) == (0, "") and len(tried(tmp_path)) == len(set(tried(tmp_path))) == 4
+    copy = the_folder(tmp_path) / "sweep.yaml"
+    copy.write_text(copy.read_text().replace('"run_cap": 2', '"run_cap": 5'))
+    assert run_sweep(tmp_path, "resume", name)[0] == 0 and len(tried(tmp_path)) == 5
+    assert run_sweep(tmp_path, "resume", name)[0] == 0 and len(tried(tmp_path)) == 5
+    code, _, err = run_sweep(tmp_path, "resume", name, "--run-cap", "3")
+    assert code == 2 and "--run-cap is 3, but the sweep has 5 trials already; give more" in err
+    assert len(the_trials(tmp_path)) == 5
+    # The same points as a sweep that had the larger number from the start.
+    (tmp_path / "whole").mkdir()
+    whole = write_sweep(tmp_path / "whole", run_cap=5, method="random", parameters={"x": {"min": 1, "max": 90}})
+    assert run_sweep(tmp_path / "whole", "run", str(whole), "--parallel", "1", "--seed", "3")[0] == 0
+    assert tried(tmp_path / "whole") == tried(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('"values": [1, 2]', '"values": [1, 2, 3]', "parameters"),
+        ('"x":', '"y": {"value": 1}, "x":', "parameters"),
+        ('"grid"', '"random"', "method"),
+        ('"maximize"', '"minimize"', "metric.goal"),
+        ('"val/accuracy"', '"val/loss"', "metric"),
+        ('"python"', '"python3"', "command"),
+    ],
+)
+def test_an_edited_sweep_is_shown_but_not_resumed(tmp_path: Path, old: str, new: str, key: str) -> None:
+    content = {"method": "grid", "metric": {"name": "val/accuracy", "goal": "maximize"}}
+    content |= {"command": ["python", "${args}"], "parameters": {"x": {"values": [1, 2]}}}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(content))
+    folder = Search.create(read_sweep(tmp_path / "sweep.yaml"), tmp_path / "logs").folder
+    search = Search(folder)
+    search.join()
+    assert search.next_trial() is not None
+    copy = folder / "sweep.yaml"
+    assert old in copy.read_text()
+    copy.write_text(copy.read_text().replace(old, new))
+    reader = Search(folder)
+    assert [trial.values for trial in reader.trials()] == [{"x": 1}]
+    with pytest.raises(ValueError, match=rf"sweep\.yaml: {re.escape(key)} was edited since .*start a new sweep"):
+        reader.extend(None)
+
+
+def test_a_run_whose_trial_the_journal_does_not_know_is_kept(tmp_path: Path) -> None:
+    """A journal restored from an older copy proposes other points under the numbers of runs that exist."""
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}})
+    assert run_sweep(tmp_path, "run", str(file), "--parallel", "1", "--run-cap", "1")[0] == 0
+    folder = the_folder(tmp_path)
+    run = next((tmp_path / "logs" / "fake").iterdir())
+    other = run.rename(run.with_name(run.name[:-1] + "1"))
+    (folder / "trials" / "0001.json").write_text('{"x": 7}')
+    code, _, err = run_sweep(tmp_path, "resume", str(folder), "--run-cap", "2")
+    assert code == 2 and "is a run with other values than trial 1 of the journal" in err and err.count("\n") == 1
+    assert (other / "metrics.csv").is_file()
+
+
+def test_no_trial_starts_after_the_target_is_reached(tmp_path: Path) -> None:
+    metric = {"name": "val/accuracy", "goal": "maximize", "target": 0.2}
+    file = write_sweep(tmp_path, metric=metric, parameters={"x": {"values": [10, 30, 20, 40]}})
+    code, out, _ = run_sweep(tmp_path, "run", str(file), "--parallel", "1")
+    assert code == 0 and tried(tmp_path) == [10, 30]
+    assert "target reached     val/accuracy 0.2" in out
+
+
+def test_the_project_and_entity_of_the_file_reach_the_trials(tmp_path: Path) -> None:
+    write = (
+        "import os, pathlib; pathlib.Path('said').write_text(os.environ['WANDB_PROJECT'] + os.environ['WANDB_ENTITY'])"
+    )
+    content = {"command": ["python", "-c", write, "${args}"], "project": "mine", "entity": "team"}
+    file = write_sweep(tmp_path, parameters={"x": {"value": 1}}, **content)
+    run_sweep(tmp_path, "run", str(file), environment={"WANDB_ENTITY": "other"})
+    assert (tmp_path / "said").read_text() == "mineother"
