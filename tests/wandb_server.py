@@ -10,6 +10,7 @@ import math
 import random
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,7 @@ class Run:
         files: the files sent, by name.
         history: the rows of its metrics.
         summary: its metrics' last values.
+        lines: the number of lines that each log has.
         exit_code: None until it has ended.
         sweep: the sweep that it belongs to.
     """
@@ -39,6 +41,7 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    lines: Counter[str] = field(default_factory=Counter)
     exit_code: int | None = None
     sweep: str | None = None
 
@@ -106,7 +109,7 @@ class WandbServer:
         if name == "UpsertBucket":
             return self._upsert_run(variables)
         if name == "RunResumeStatus":
-            return {"model": {**_PROJECT, "bucket": None}}
+            return {"model": {**_PROJECT, "bucket": self._resume_status(variables["name"])}}
         if name == "Viewer":
             return {"viewer": _VIEWER}
         if name == "GetDefaultEntity":
@@ -145,6 +148,20 @@ class WandbServer:
         bucket = {"id": "r", "name": name, "displayName": name, "config": "{}", "historyLineCount": 0}
         return {"upsertBucket": {"bucket": {**bucket, "sweepName": run.sweep, "project": _PROJECT}, "inserted": True}}
 
+    def _resume_status(self, run_id: str) -> dict[str, Any] | None:
+        """What a client that resumes a run is told of what has arrived; None if there is no such run."""
+        run = self.runs.get(run_id)
+        if run is None:
+            return None
+        last = [json.dumps(row) for row in run.history[-1:]]
+        return {
+            "id": "r", "name": run_id, "displayName": run_id, "notes": None, "tags": [],
+            "config": json.dumps(run.config), "summaryMetrics": json.dumps(run.summary),
+            "historyLineCount": len(run.history), "historyTail": json.dumps(last),
+            "logLineCount": run.lines["output.log"],
+            "eventsLineCount": run.lines["wandb-events.jsonl"], "eventsTail": "[]", "wandbConfig": json.dumps({"t": 1}),
+        }  # fmt: skip
+
     def _commands(self, sweep: Sweep, running: dict[str, bool]) -> list[dict[str, Any]]:
         """What an agent is to do that has these runs."""
         if running:
@@ -160,8 +177,10 @@ class WandbServer:
         self.streaming.set()
         run = self.runs.setdefault(run_id, Run())
         for name, chunk in (content.get("files") or {}).items():
-            if name == "wandb-history.jsonl":
-                run.history += [json.loads(line) for line in chunk["content"]]
+            offset, lines = chunk.get("offset", 0), chunk["content"]
+            run.lines[name] = offset + len(lines)
+            if name == "wandb-history.jsonl":  # lines with the numbers of earlier ones replace them
+                run.history[offset : offset + len(lines)] = [json.loads(line) for line in lines]
             elif name == "wandb-summary.json":
                 run.summary = json.loads(chunk["content"][-1])
         if content.get("complete"):

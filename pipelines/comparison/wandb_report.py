@@ -1,12 +1,13 @@
 """Makes a W&B report of the comparison, from the runs with the same ids in the user's project."""
 
-import os
 from typing import Any
 
 from common.errors import UserError
 from pipelines.comparison.ranking import Comparison
+from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.run_id import wandb_run_id
-from pipelines.tracking.wandb_login import PROJECT, logged_in
+from pipelines.tracking.wandb_login import logged_in, wandb_project
+from pipelines.tracking.wandb_settings import wandb_setting, without_passwords
 
 _MAX_TITLE_LENGTH = 128  # accepted by W&B
 
@@ -28,9 +29,10 @@ def make_report(comparison: Comparison) -> str:
         raise UserError("A W&B report needs wandb-workspaces; run `pip install wandb-workspaces`.") from error
     import wandb
 
-    project = os.environ.get("WANDB_PROJECT", PROJECT)
+    pass_on_all_proxy()
+    project = wandb_project()
     try:
-        entity = os.environ.get("WANDB_ENTITY") or wandb.Api().default_entity or ""
+        entity = wandb_setting("entity") or wandb.Api().default_entity or ""
         report = wr.Report(
             project=project,
             entity=entity,
@@ -41,12 +43,12 @@ def make_report(comparison: Comparison) -> str:
         )
         report.save()
     except Exception as error:  # any exception of the layers under wandb-workspaces
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = without_passwords((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
         raise UserError(
             f"W&B refused the report ({reason}); send runs that were tracked offline with "
             "`python -m pipelines.compare upload`, then try again."
         ) from error
-    return report.url
+    return without_passwords(report.url)
 
 
 def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:

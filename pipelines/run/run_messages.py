@@ -1,5 +1,6 @@
 """Messages of a run when it starts, stops or ends, printed by rank 0."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pipelines.console.formatting import count
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.run_folder import RunFolder, as_typed
 from pipelines.run.stop_signals import Stopped
+from pipelines.tracking.wandb_files import unsent_files
 
 
 @rank_zero_only
@@ -68,8 +70,8 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
     if best.best_model_score is not None:
         print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(Path(best.best_model_path))})")
     print(f"run folder         {as_typed(run_folder.path)}")
-    for unsent in sorted((run_folder.path / "wandb").glob("offline-run-*"))[-1:]:
-        print(f"send it to W&B     wandb sync {as_typed(unsent)}")
+    if unsent := unsent_files(run_folder.path):  # each start of the run has its own
+        print(f"send it to W&B     wandb sync {shlex.join(str(as_typed(folder)) for folder in unsent)}")
     print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
     if not any(p.requires_grad for p in model.parameters()):
         return  # a model that memorizes has nothing more to learn

@@ -19,7 +19,10 @@ import yaml
 
 from common.errors import UserError
 from pipelines.console.formatting import setting
-from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
+from pipelines.tracking.proxy import pass_on_all_proxy
+from pipelines.tracking.wandb_files import AGENT_DIR
+from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_settings import wandb_setting, without_passwords
 from pipelines.trials.local_machine import trial_environments, visible_gpus
 from pipelines.trials.watchdog import MARK, Watchdog
 
@@ -49,6 +52,7 @@ def run_on_wandb(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when all agents and their runs have ended.
     """
     _check_login()
+    pass_on_all_proxy()
     environments = trial_environments(parallel or (None if visible_gpus() else 1), gpus_per_trial)
     path = _create(sweep) if isinstance(sweep, Path) else sweep
     if not re.fullmatch(r"[^/\s]+/[^/\s]+/[^/\s]+", path):
@@ -79,7 +83,12 @@ def run_on_wandb(
 
 def _check_login() -> None:
     instead = "or search without W&B: --engine local"
-    if wandb_mode() != "online":
+    if logged_in() and wandb_mode() != "online":
+        raise UserError(
+            f"W&B is switched to {wandb_mode()}, but would control the sweep; run `wandb online` or set "
+            f"WANDB_MODE=online, {instead}."
+        )
+    if not logged_in():
         raise UserError(
             f"You are not logged in to W&B, which would control the sweep; run `wandb login` first, {instead}."
         )
@@ -93,18 +102,18 @@ def _create(file: Path) -> str:
     from wandb.errors import Error
 
     content: dict[str, Any] = yaml.safe_load(file.read_text())
-    project = os.environ.get("WANDB_PROJECT") or content.get("project") or PROJECT
-    entity = os.environ.get("WANDB_ENTITY") or content.get("entity")
+    project = os.environ.get("WANDB_PROJECT") or content.get("project") or wandb_project()
+    entity = os.environ.get("WANDB_ENTITY") or content.get("entity") or wandb_setting("entity")
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             sweep_id = wandb.sweep(content, entity=entity, project=project)
     except (Error, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = without_passwords(" ".join(str(error).split())).rstrip(".")
         raise UserError(f"W&B refused {file} ({reason}); correct it, or search with --engine local.") from error
     for violation in re.findall(r"Violation \d+\. (.*)", output.getvalue()):
         print(f"W&B's warning about {file}: {violation}", file=sys.stderr)
-    print(f"sweep: {output.getvalue().rpartition('URL:')[2].split()[0]}")
+    print(f"sweep: {without_passwords(output.getvalue().rpartition('URL:')[2].split()[0])}")
     # W&B's client stores the server's answer in these environment variables.
     return f"{os.environ['WANDB_ENTITY']}/{os.environ['WANDB_PROJECT']}/{sweep_id}"
 
@@ -118,7 +127,8 @@ def _start(path: str, folder: Path, index: int, count: int | None, environment: 
             [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, path],
             env={
                 **{name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
-                "WANDB_DIR": str(folder.resolve()),
+                "WANDB_DIR": str(folder.resolve()),  # for the files of the agent; not for those of its runs
+                AGENT_DIR: os.environ.get("WANDB_DIR", ""),
                 # `python` in the sweep's command is this interpreter, whether or not its environment is active.
                 "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
                 **environment,
@@ -150,7 +160,9 @@ def _follow(agents: list[Agent], folder: Path) -> None:
                 _end(agents)
                 lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
                 reason = (lines or ["no output"])[-1].removeprefix("wandb: ").removeprefix("ERROR ").rstrip(".")
-                raise UserError(f"A W&B agent ended with status {agent.returncode} ({reason}); see {log}.")
+                raise UserError(
+                    f"A W&B agent ended with status {agent.returncode} ({without_passwords(reason)}); see {log}."
+                )
         time.sleep(_POLL_SECONDS)
 
 

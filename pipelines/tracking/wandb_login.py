@@ -1,56 +1,86 @@
-"""W&B server and login state, read without importing wandb, which is slow."""
+"""Mode, server and login state of W&B, found without importing wandb, which is slow."""
 
 import netrc
 import os
 import socket
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
+
+from common.errors import UserError
+from pipelines.tracking.proxy import address, proxy_of
+from pipelines.tracking.wandb_settings import base_url, wandb_setting
 
 PROJECT = "lightning-231n"
 
 _PROBE_SECONDS = 3.0  # for a TCP connection to the server
 
-Mode = Literal["online", "offline", "disabled"]
+Mode = Literal["online", "offline", "disabled", "shared"]
+# W&B's words for each mode; dryrun and run are its former names.
+_MODES: dict[str, Mode] = {
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+    "shared": "shared",
+}
 
 
 def wandb_mode() -> Mode:
-    """Returns WANDB_MODE if it is set; otherwise online with an API key for the server, offline without."""
-    mode = os.environ.get("WANDB_MODE", "")
-    if mode in ("online", "offline", "disabled"):
-        return cast(Mode, mode)
-    if mode == "dryrun":  # wandb's former name
-        return "offline"
-    return "online" if logged_in() else "offline"
+    """Returns the mode that W&B is set to; otherwise online with an API key for the server, offline without.
+
+    WANDB_MODE sets it, or `wandb offline`, `wandb online`, `wandb disabled` and `wandb enabled` for one folder.
+
+    Raises:
+        UserError: If W&B has no such mode.
+    """
+    given = wandb_setting("mode")
+    if given is None:
+        return "online" if logged_in() else "offline"
+    if given not in _MODES:
+        source = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "The mode in W&B's settings file"
+        raise UserError(f"{source} is {given!r}; use online, offline or disabled.")
+    return _MODES[given]
+
+
+def wandb_project() -> str:
+    """Returns the project of W&B's own settings (WANDB_PROJECT, `wandb init`), or this project's name."""
+    return wandb_setting("project") or PROJECT
 
 
 def logged_in() -> bool:
-    """Returns whether there is an API key for the server, in WANDB_API_KEY or where `wandb login` stores it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(_server().hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
+    """Returns whether there are credentials for the server, where W&B's client looks for them.
+
+    They are WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE, a line in .netrc, which `wandb login` writes, or a settings file.
+    """
+    return any(wandb_setting(name) for name in ("api_key", "identity_token_file")) or _in_netrc()
+
+
+def _in_netrc() -> bool:
+    """Returns whether .netrc has a password for the server and its port, as `wandb login` writes it."""
+    given = os.environ.get("NETRC")
+    files = [Path(given)] if given else [Path("~/.netrc"), Path("~/_netrc")]
+    file = next((path for path in map(Path.expanduser, files) if path.exists()), None)
+    if file is None:
         return False
+    try:
+        found = netrc.netrc(file).authenticators(urlsplit(base_url()).netloc)
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
+        return False
+    return found is not None and bool(found[2])
 
 
 def server_name() -> str:
-    """Returns the host of W&B or of a self-hosted server."""
-    return str(_server().netloc)
+    """Returns host and port of W&B or of a self-hosted server, without a user name and password."""
+    return base_url().partition("://")[2].rpartition("@")[2].partition("/")[0]
 
 
 def reachable() -> bool:
     """Returns whether the server, or the proxy in front of it, accepts a connection."""
-    server = _server()
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    if proxy:
-        server = urlsplit(proxy)
     try:
-        port = server.port or (80 if server.scheme == "http" else 443)
-        socket.create_connection((server.hostname, port), timeout=_PROBE_SECONDS).close()
+        server = proxy_of(base_url()) or base_url()
+        socket.create_connection(address(urlsplit(server)), timeout=_PROBE_SECONDS).close()
     except (OSError, ValueError):
         return False
     return True
-
-
-def _server() -> Any:
-    return urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")

@@ -11,11 +11,15 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.loggers import WandbLogger
 
-from pipelines.tracking.wandb_login import PROJECT, reachable, server_name, wandb_mode
+from common.errors import UserError
+from pipelines.tracking.proxy import pass_on_all_proxy
+from pipelines.tracking.wandb_files import link_files, wandb_dir
+from pipelines.tracking.wandb_login import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_settings import wandb_setting, without_passwords
 
 _INIT_SECONDS = 10.0  # for the server to register the run
 _FINISH_SECONDS = 60  # for the last uploads
@@ -24,51 +28,83 @@ _FINISH_SECONDS = 60  # for the last uploads
 def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -> WandbLogger | None:
     """Starts or resumes the W&B run `run_id` with its files in `folder`; returns None if W&B is off.
 
+    W&B's own settings, in its files and environment variables, precede the project's defaults.
+
     Args:
         folder: Folder of the run.
         run_id: Id of the run, the same on W&B and on disk.
         group: Topic, by which the dashboard groups runs.
         config: Flat settings, such as {"model.reg": 0.001}.
+
+    Raises:
+        UserError: If W&B refuses its settings, such as the project's name.
     """
     mode = wandb_mode()
     if mode == "disabled":
         return None
-    if mode == "online" and not reachable():
+    if mode != "offline" and not logged_in():
+        _print(f"W&B has no API key for {server_name()}: this run is tracked offline; run `wandb login` for the next.")
+        mode = "offline"
+    elif mode != "offline" and not reachable():
         _print(f"W&B at {server_name()} can't be reached: this run is tracked offline.")
         mode = "offline"
+    silent = wandb_setting("silent")
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own summary says what matters
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # wandb's own telemetry, when the server fails
+    pass_on_all_proxy()
+    for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+        del os.environ[name]  # empty is unset; wandb refuses an empty WANDB_MODE
     import wandb  # takes half a second
 
-    settings = wandb.Settings(
-        silent=True,
-        init_timeout=_INIT_SECONDS,
-        finish_timeout=float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_SECONDS)),
-        finish_timeout_raises=True,
-        stop_fn=_stop,
-    )
-    arguments: dict[str, Any] = {
-        "project": os.environ.get("WANDB_PROJECT", PROJECT),
-        "group": os.environ.get("WANDB_RUN_GROUP", group),
-        "id": run_id,
-        "name": os.environ.get("WANDB_NAME", run_id),
-        "dir": str(folder.resolve()),  # a W&B service shared with a parent process has another working folder
-        "resume": "allow",
-        "settings": settings,
-    }
+    def start(mode: Mode) -> Any:
+        settings: dict[str, Any] = {"silent": silent or True, "finish_timeout_raises": True, "stop_fn": _stop}
+        for name, default in (("init_timeout", _INIT_SECONDS), ("finish_timeout", _FINISH_SECONDS)):
+            settings[name] = wandb_setting(name) or default
+        return wandb.init(
+            mode=mode,
+            project=wandb_project(),
+            group=wandb_setting("run_group") or group,
+            id=run_id,
+            name=wandb_setting("run_name") or run_id,
+            # absolute: a W&B service shared with a parent process has another working folder
+            dir=str((wandb_dir() or folder).resolve()),
+            resume=cast(Any, wandb_setting("resume") or "allow"),
+            settings=wandb.Settings(**settings),
+        )
+
     try:
-        run = wandb.init(mode=mode, **arguments)
-    except Exception as error:  # whatever the server does, the training continues
-        _print(f"W&B did not register the run ({str(error).splitlines()[0]}): it is tracked offline.")
-        wandb.teardown()
-        os.environ.pop("WANDB_SERVICE", None)  # a service shared with a parent process would still hold the run's id
-        run = wandb.init(mode="offline", **arguments)
+        try:
+            run = start(mode)
+        except (wandb.errors.UsageError, ValueError) as error:
+            reason = without_passwords(_reason(error))
+            raise UserError(f"W&B refuses its settings ({reason}); correct them, or set WANDB_MODE=disabled.") from None
+        except Exception as error:  # whatever the server does, the training continues
+            if mode == "offline":
+                raise
+            _print(f"W&B did not register the run ({_reason(error)}): it is tracked offline.")
+            wandb.teardown()
+            os.environ.pop("WANDB_SERVICE", None)  # a service shared with a parent process would still hold the id
+            run = start("offline")
+    except UserError:
+        raise
+    except Exception as error:  # its service could not start, or its files could not be written
+        _print(f"W&B can't track this run ({_reason(error)}): its metrics are in metrics.csv alone.")
+        return None
+    link_files(folder, Path(run.settings.sync_dir))
     if run.url:
         _print(f"W&B: {run.url}")
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")
     run.config.update(config, allow_val_change=True)
     return _Logger(experiment=run)
+
+
+def _reason(error: Exception) -> str:
+    """Returns what W&B refuses in one line; its pydantic models say it on several."""
+    problems = getattr(error, "errors", None)
+    if callable(problems):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems()).rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def finish_wandb(exit_code: int) -> None:
@@ -108,4 +144,4 @@ def _stop() -> None:
 
 
 def _print(message: str) -> None:
-    print(message, file=sys.stderr)
+    print(without_passwords(message), file=sys.stderr)

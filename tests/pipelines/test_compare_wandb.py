@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.compare import main
-from pipelines.comparison.wandb_upload import unsent_runs
+from pipelines.tracking.wandb_files import unsent_files
 from tests.command_line import run_pipeline
 from tests.pipelines.test_compare import refused, write_run, write_sweep
 from tests.wandb_server import WandbServer
@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_PROJECT", "WANDB_ENTITY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -40,7 +41,10 @@ def track_offline(run: Path, *names: str) -> list[Path]:
 
 
 def fake_wandb(here: Path) -> None:
-    """A `python -m wandb` that records its arguments, refuses folders that end with 7 and fails for those with 8."""
+    """A `python -m wandb` that records its arguments.
+
+    It refuses folders that end with 7, fails for those with 8 and finds no whole record in those with 6.
+    """
     (here / "wandb").mkdir()
     (here / "wandb" / "__init__.py").touch()
     (here / "wandb" / "__main__.py").write_text(
@@ -48,6 +52,9 @@ def fake_wandb(here: Path) -> None:
         "folder = Path(sys.argv[-1])\n"
         "with open('arguments', 'a') as file: print(*sys.argv[1:], file=file)\n"
         "if folder.name.endswith('7'): print('wandb: ERROR 403 forbidden', file=sys.stderr); sys.exit(0)\n"
+        "if folder.name.endswith('6'):\n"
+        "    print('wandb: ERROR Failed to read: transactionlog: error getting next record: EOF', file=sys.stderr)\n"
+        "    sys.exit(0)\n"
         "if folder.name.endswith('8'): sys.exit(3)\n"
         "for file in folder.glob('*.wandb'): file.with_name(file.name + '.synced').touch()\n"
     )
@@ -77,7 +84,7 @@ def test_what_was_not_sent_yet_is_sent_once(
     (sent / "run-1.wandb.synced").touch()
     (a / "wandb" / "offline-run-empty").mkdir()
     (a / "wandb" / "run-online").mkdir()
-    assert unsent_runs(Path("logs/softmax/a")) == [unsent]
+    assert unsent_files(Path("logs/softmax/a")) == [unsent]
     with (b / "status.json").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         main(["upload"])
@@ -96,17 +103,45 @@ def test_failures_are_reported_and_end_with_status_1(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", _KEY)
     fake_wandb(here)
-    write_run(here / "logs" / "softmax" / "a")
-    refusals = track_offline(Path("logs/softmax/a"), "7", "8", "9")
+    refused = []
+    for name, files in (("a", "79"), ("b", "8"), ("c", "69")):
+        write_run(here / "logs" / "softmax" / name)
+        refused += track_offline(Path("logs/softmax") / name, *files)
     with pytest.raises(SystemExit) as ended:
         main(["upload", "softmax"])
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"1/3  {refusals[0]}  failed: ERROR 403 forbidden",
-        f"2/3  {refusals[1]}  failed: wandb sync ended with status 3",
-        f"3/3  {refusals[2]}  sent",
-        "1 sent, 2 failed",
+        f"1/5  {refused[0]}  failed: ERROR 403 forbidden",
+        f"2/5  {refused[1]}  failed: an earlier part of this run was not sent",
+        f"3/5  {refused[2]}  failed: wandb sync ended with status 3",
+        f"4/5  {refused[3]}  sent",  # killed before its first record: there is nothing in it
+        f"5/5  {refused[4]}  sent",
+        "2 sent, 3 failed",
     ]
+
+
+def test_a_run_stopped_and_resumed_offline_arrives_whole_and_once(here: Path) -> None:
+    """A killed start's file ends within a record; sent again, its rows would stand on the server twice."""
+    settings = ["--trainer.log_every_n_steps", "1", "--trainer.callbacks", "null"]
+    assert run_pipeline("train", [*_FIT, *settings], here, WANDB_MODE="offline").code == 0
+    (run,) = (here / "logs" / "softmax").iterdir()
+    for epochs in ("2", "3"):
+        again = ["fit", "--ckpt_path", str(run), "--trainer.max_epochs", epochs]
+        resumed = run_pipeline("train", again, here, WANDB_MODE="offline")
+        assert resumed.code == 0, resumed.err
+    (line,) = (line for line in resumed.out.splitlines() if line.startswith("send it to W&B"))
+    parts = unsent_files(run)
+    assert line.split()[-5:] == ["wandb", "sync", *(str(part.relative_to(here)) for part in parts)]
+    (log,) = parts[-1].glob("*.wandb")
+    log.write_bytes(log.read_bytes()[:-100])  # as a kill leaves it
+    server = WandbServer()
+    account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url}
+    for last in ("3 sent, 0 failed", "Nothing to send: no run has offline W&B files that were not sent yet."):
+        sent = run_pipeline("compare", ["upload"], here, **account)
+        assert (sent.code, sent.out.splitlines()[-1]) == (0, last), sent.out + sent.err
+    server.die()
+    assert [row["trainer/global_step"] for row in server.history if "train/loss" in row] == [0, 1, 2, 3, 4, 5]
+    assert [row["trainer/global_step"] for row in server.history if "val/loss" in row] == [1, 3, 5]
 
 
 def test_a_run_tracked_offline_arrives(here: Path) -> None:
@@ -117,7 +152,7 @@ def test_a_run_tracked_offline_arrives(here: Path) -> None:
     sent = run_pipeline("compare", ["upload"], here, **account)
     assert (sent.code, sent.out.splitlines()[-1]) == (0, "1 sent, 0 failed"), sent.out + sent.err
     assert any("val/accuracy" in row for row in server.history) and server.config["model.reg"]["value"] == 0.01
-    assert unsent_runs(run) == []
+    assert unsent_files(run) == []
     server.die()
 
 

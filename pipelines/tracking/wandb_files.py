@@ -1,0 +1,53 @@
+"""W&B's files of a run: where they are, and which of them W&B's server does not have yet."""
+
+import contextlib
+import os
+from pathlib import Path
+
+AGENT_DIR = "LIGHTNING_231N_WANDB_DIR"  # the user's WANDB_DIR, where a W&B agent's own replaces it
+
+
+def wandb_dir() -> Path | None:
+    """Returns the folder that WANDB_DIR sets for the files of all runs; None for each run's own folder."""
+    folder = os.environ.get(AGENT_DIR, os.environ.get("WANDB_DIR"))
+    return Path(folder).expanduser() if folder else None
+
+
+def link_files(folder: Path, files: Path) -> None:
+    """Links the run's `wandb/` to files that W&B keeps elsewhere, so that they are found and sent from there.
+
+    Args:
+        folder: Folder of the run.
+        files: Folder in which W&B keeps this run's files.
+    """
+    if not files.resolve().is_relative_to(folder.resolve()):
+        with contextlib.suppress(OSError):  # a file system without links
+            (folder / "wandb").mkdir(parents=True, exist_ok=True)
+            (folder / "wandb" / files.name).symlink_to(files.resolve(), target_is_directory=True)
+
+
+def unsent_files(folder: Path) -> list[Path]:
+    """Returns the `wandb/offline-run-*` folders of a run that are not empty and have not been sent, oldest first.
+
+    Each start of a run that is tracked offline has its own folder.
+    """
+    unsent = []
+    for offline in sorted((folder / "wandb").glob("offline-run-*/")):
+        files = list(offline.glob("*.wandb"))
+        if files and not all(is_sent(file) for file in files):
+            unsent.append(offline)
+    return unsent
+
+
+def is_sent(file: Path) -> bool:
+    """Returns whether a file is marked as sent, by `x.wandb.synced` next to `x.wandb`, as W&B marks it."""
+    return _marker(file).exists()
+
+
+def mark_sent(file: Path) -> None:
+    """Marks a file as sent, so that neither `wandb sync` nor `unsent_files` sends it again."""
+    _marker(file).touch()
+
+
+def _marker(file: Path) -> Path:
+    return file.with_name(f"{file.name}.synced")
