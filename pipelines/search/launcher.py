@@ -39,7 +39,7 @@ def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int 
 
 
 def _run_trials(search: Search, machine: LocalMachine) -> None:
-    running = 0
+    running: dict[int, Trial] = {}
     exhausted = False
     stopped: set[int] = set()  # numbers of poor trials that were asked to end
     while True:
@@ -48,17 +48,20 @@ def _run_trials(search: Search, machine: LocalMachine) -> None:
             exhausted = trial is None
             if trial is not None:
                 machine.start(_job(search, trial))
-                running += 1
+                running[trial.number] = trial
         if not running:
             return
         for process, outcome in machine.poll():
             number = process.job.number
+            if outcome is not None and outcome.state == "lost":
+                machine.start(_job(search, running[number]))  # from its last checkpoint
+                continue
             is_poor = search.report(number, process.metric)
             if is_poor and outcome is None and number not in stopped:
                 stopped.add(number)
                 process.stop()
             if outcome is not None:
-                running -= 1
+                del running[number]
                 _finish(search, process, outcome)
 
 
@@ -97,7 +100,8 @@ def _job(search: Search, trial: Trial) -> Job:
 
 
 def _finish(search: Search, process: TrialProcess, outcome: Outcome) -> None:
-    state: EndState = "pruned" if outcome.state == "stopped" else outcome.state
+    states: dict[str, EndState] = {"stopped": "pruned", "finished": "finished"}
+    state = states.get(outcome.state, "failed")
     number = process.job.number
     search.finish(number, state, outcome.reason, outcome.seconds)
     trials = search.trials()

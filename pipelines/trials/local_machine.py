@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from pipelines.trials.trial_process import Job, Outcome, TrialProcess
+from pipelines.trials.warm_server import WarmServer, train_command
 from pipelines.trials.watchdog import MARK, Watchdog, kill_marked
 
 _POLL_SECONDS = 0.02
@@ -97,6 +98,7 @@ class LocalMachine:
         self._running: list[tuple[TrialProcess, dict[str, str]]] = []
         self._mark = mark
         self._watchdog = Watchdog(mark, (lock,))
+        self._server: WarmServer | None = None  # started with the first trial that it can fork
 
     @property
     def has_room(self) -> bool:
@@ -106,7 +108,9 @@ class LocalMachine:
         """Starts a trial with the next free environment."""
         environment = self._free.pop(0)
         marked = {**job.environment, **environment, MARK: f"{self._mark}/{job.number}"}
-        self._running.append((TrialProcess(replace(job, environment=marked)), environment))
+        if self._server is None and train_command(job.command) is not None:
+            self._server = WarmServer(job.root, {**os.environ, **marked, MARK: self._mark})
+        self._running.append((TrialProcess(replace(job, environment=marked), self._server), environment))
 
     def poll(self) -> list[tuple[TrialProcess, Outcome | None]]:
         """Returns each running trial with its outcome, None if it still runs; those with one are not returned again."""
@@ -123,3 +127,5 @@ class LocalMachine:
     def close(self) -> None:
         """Kills all running trials and waits until they have ended."""
         self._watchdog.close()
+        if self._server is not None:
+            self._server.close()

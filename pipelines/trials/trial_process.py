@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.tracking.curves import read_curves
+from pipelines.trials.warm_server import WarmProcess, WarmServer, train_command
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
 _READ_SECONDS = 0.5  # between two readings of a trial's metrics
@@ -45,13 +46,13 @@ class Outcome:
     """How a trial's process ended.
 
     Attributes:
-        state: "stopped" if the launcher stopped it early.
+        state: "stopped" if the launcher stopped it early, "lost" if the warm server ended; the trial may start again.
         reason: Why it failed; None if it did not.
         seconds: Duration.
         exit_code: Exit status; a negative one is the signal that ended it.
     """
 
-    state: Literal["finished", "failed", "stopped"]
+    state: Literal["finished", "failed", "stopped", "lost"]
     reason: str | None
     seconds: float
     exit_code: int
@@ -62,28 +63,20 @@ class TrialProcess:
 
     Args:
         job: The command to start.
+        server: Process from which a run of `pipelines.train` is forked; None to start a new one.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, server: WarmServer | None = None) -> None:
         self.job = job
         self.metric: list[float] = []
         self.logged: list[str] = []  # names of all metrics that the run logs
-        self._started = self._last_read = time.monotonic()
         self._stopping: tuple[str, float] | None = None  # the reason, and the time at which it is killed
         self._not_finite: str | None = None
         self._size = -1
         # Inside a SLURM job Lightning would take the job's tasks for processes of the trial, and wait for them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        with job.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                job.command,
-                cwd=job.root,
-                env={**inherited, **job.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = _start(job, {**inherited, **job.environment}, server)
+        self._started = self._last_read = time.monotonic()
 
     def poll(self) -> Outcome | None:
         """Reads the metrics and returns the outcome, None while the trial runs.
@@ -120,6 +113,9 @@ class TrialProcess:
 
     def _outcome(self, seconds: float) -> Outcome:
         code = self._process.returncode
+        assert code is not None
+        if isinstance(self._process, WarmProcess) and self._process.lost and self._stopping is None:
+            return Outcome("lost", "the process that it was forked from was killed", seconds, code)
         if self._not_finite is not None:
             return Outcome("failed", self._not_finite, seconds, code)
         if self._stopping is not None:
@@ -151,6 +147,23 @@ class TrialProcess:
                     self._not_finite = f"{name} became {first.value} at step {first.step}"
             metric = curves[self.job.metric].points if self.job.metric in curves else ()
             self.metric = [point.value for point in metric if math.isfinite(point.value)]
+
+
+def _start(job: Job, environment: dict[str, str], server: WarmServer | None) -> "subprocess.Popen[bytes] | WarmProcess":
+    arguments = train_command(job.command)
+    if server is not None and arguments is not None:
+        with contextlib.suppress(ConnectionError):  # a new process takes longer, and does as well
+            return server.start(arguments, job.root, environment, job.log)
+    with job.log.open("ab") as log:
+        return subprocess.Popen(
+            job.command,
+            cwd=job.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def _error_message(log: Path) -> str:

@@ -1,0 +1,220 @@
+"""Starts trials of `pipelines.train` as forks of one process that has imported torch, Lightning and the project.
+
+A new Python process imports them for seconds, longer than a small trial trains. The server imports them once, touches
+no device and starts no thread. Each trial is a fork of it with the arguments, environment variables, working folder,
+session, output file and exit status that a new process would have.
+"""
+
+import atexit
+import contextlib
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any
+
+# What the run of a small topic imports. Libraries that one can do without are imported if they are installed.
+_PRELOADED = ("pipelines.run.cli", "matplotlib.figure", "sklearn.datasets", "wandb")
+
+
+def train_command(command: Sequence[str]) -> list[str] | None:
+    """Returns the arguments that a command passes to `pipelines.train`, if a fork can take its place.
+
+    Returns:
+        None for other programs and interpreters, options of the interpreter, and launchers such as torchrun.
+    """
+    words = list(command[1:] if command[:1] == ["/usr/bin/env"] else command)
+    if words[:1] not in (["python"], [sys.executable]) or not hasattr(os, "fork"):
+        return None
+    if words[1:3] == ["-m", "pipelines.train"]:
+        return words[3:]
+    if len(words) > 1 and Path(words[1]).resolve() == Path(__file__).parents[1] / "train.py":
+        return words[2:]
+    return None
+
+
+class WarmServer:
+    """A process that imports what trials need, in the background, and then forks them.
+
+    Args:
+        folder: Working folder, from which modules of the user are imported.
+        environment: All environment variables. They must hold what libraries read when they are imported, such as
+            OMP_NUM_THREADS.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._connection, theirs = Pipe()
+        self._processes: dict[int, WarmProcess] = {}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.trials.warm_server", str(theirs.fileno())],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def start(self, arguments: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> "WarmProcess":
+        """Runs `pipelines.train` with these arguments; waits for the imports if they have not ended.
+
+        Args:
+            arguments: Arguments of `pipelines.train`.
+            folder: Working folder.
+            environment: All environment variables.
+            log: File that the output is appended to.
+
+        Raises:
+            ConnectionError: If the server has ended.
+        """
+        try:
+            self._connection.send((arguments, folder, dict(environment), log))
+            while True:
+                pid, status = self._connection.recv()
+                if status is None:
+                    self._processes[pid] = WarmProcess(pid, self)
+                    return self._processes[pid]
+                self._processes.pop(pid).returncode = status
+        except (EOFError, OSError) as error:
+            raise ConnectionError("The process that starts trials has ended.") from error
+
+    def receive(self) -> None:
+        """Updates the exit status of processes that have ended.
+
+        Raises:
+            ConnectionError: If the server has ended.
+        """
+        try:
+            while self._connection.poll():
+                pid, status = self._connection.recv()
+                self._processes.pop(pid).returncode = status
+        except (EOFError, OSError) as error:
+            raise ConnectionError("The process that starts trials has ended.") from error
+
+    def close(self) -> None:
+        """Ends the server; processes that it has started go on."""
+        self._connection.close()
+        self._server.wait()
+
+
+class WarmProcess:
+    """A forked trial, with the part of `subprocess.Popen` that a trial needs.
+
+    Attributes:
+        pid: Id of the process and of its group.
+        returncode: Exit status; a negative one is the signal that ended the process; None while it runs.
+        lost: Whether the server has ended while the process ran; it is killed then, since nobody learns how it ends.
+    """
+
+    def __init__(self, pid: int, server: WarmServer) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.lost = False
+        self._server = server
+
+    def poll(self) -> int | None:
+        """Returns the exit status, None while the process runs."""
+        if self.returncode is None:
+            try:
+                self._server.receive()
+            except ConnectionError:
+                self.lost = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+                self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def _serve(connection: Connection) -> tuple[list[str], Path, dict[str, str], Path] | None:
+    """Forks a process for each request, and reports how each ends.
+
+    Returns:
+        The request, in a forked process; None in the server, when its client has ended.
+    """
+    children: set[int] = set()
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    ended = signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer)  # ends the wait below when a process ends
+    while True:
+        ready = wait([connection, reader])
+        if reader in ready:
+            os.read(reader, 65536)
+            for pid in list(children):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    children.remove(pid)
+                    connection.send((pid, os.waitstatus_to_exitcode(status)))
+        if connection in ready:
+            try:
+                request: Any = connection.recv()
+            except EOFError:
+                return None
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, ended)
+                for descriptor in (reader, writer, connection.fileno()):
+                    os.close(descriptor)
+                return request
+            children.add(pid)
+            connection.send((pid, None))
+
+
+def _become(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    """Gives this forked process what a new one gets when it starts, and what libraries read when they are imported."""
+    import numpy as np
+    import torch
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
+    # The server's temporary folders are not this process's to remove, and W&B's is the one that it writes pictures to.
+    if media := sys.modules.get("wandb.sdk.data_types._private"):
+        atexit.unregister(media.MEDIA_TMP.cleanup)
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()
+    np.random.seed()
+    if environment.get("OMP_NUM_THREADS", "").isdigit():
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]
+    program = importlib.import_module("pipelines.train")
+    sys.modules["__main__"] = program  # Lightning starts the processes of the other devices by its name
+    sys.argv = [str(program.__file__), *arguments]
+
+
+def main(descriptor: int) -> None:
+    """Serves the client at the other end of a socket, and runs `pipelines.train` in each forked process."""
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    from pipelines import train
+
+    request = _serve(Connection(descriptor))
+    if request is not None:
+        _become(*request)
+        train.main(request[0])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
