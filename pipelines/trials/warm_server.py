@@ -5,7 +5,6 @@ no device and starts no thread. Each trial is a fork of it with the arguments, e
 session, output file and exit status that a new process would have.
 """
 
-import atexit
 import contextlib
 import importlib
 import os
@@ -13,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import weakref
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -178,13 +176,9 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], log
     """Gives this forked process what a new one gets when it starts, and what libraries read when they are imported."""
     import numpy as np
     import torch
-    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
-    # The server's temporary folders are not this process's to remove, and W&B's is the one that it writes pictures to.
     if media := sys.modules.get("wandb.sdk.data_types._private"):
-        atexit.unregister(media.MEDIA_TMP.cleanup)
-    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        finalizer.atexit = False
+        media.MEDIA_TMP.__init__("wandb-media")  # the first process to end removes the folder that all would share
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -197,7 +191,6 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], log
     np.random.seed()
     if environment.get("OMP_NUM_THREADS", "").isdigit():
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]
     program = importlib.import_module("pipelines.train")
     sys.modules["__main__"] = program  # Lightning starts the processes of the other devices by its name
     sys.argv = [str(program.__file__), *arguments]
