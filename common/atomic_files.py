@@ -5,15 +5,23 @@
 
 The temporary file lies beside the target, as `.NAME.0.tmp`, since a rename is atomic only within a file system. Its
 writer holds a lock on it, which the system releases when a process dies, however it dies: the next writer of the same
-target removes what a killed one left, and writers at the same time use `.NAME.1.tmp` and so on; the last one to finish
-decides the content. On a file system without locks, files left by killed processes stay.
+target removes what a killed one left, `remove_abandoned` what killed ones left in a whole folder. Writers at the same
+time use `.NAME.1.tmp` and so on; the last one to finish decides the content. On a file system without locks, files left
+by killed processes stay.
 """
 
-import fcntl
+import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from common.file_locks import close_locked, is_at, lock
+
+# A write to an open file reports these without the file's name.
+_UNNAMED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # earlier versions had a process id where the number is
 
 
 @contextmanager
@@ -25,7 +33,7 @@ def atomic_write(target: Path, sync: bool = False) -> Iterator[Path]:
         sync: Whether to flush the content to the disk before the rename, so that a power cut can't leave an empty file.
 
     Raises:
-        OSError: If the folder or the file can't be written.
+        OSError: If the folder or the file can't be written; names the target, not the temporary file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _create(target)
@@ -34,13 +42,29 @@ def atomic_write(target: Path, sync: bool = False) -> Iterator[Path]:
         if sync:
             os.fsync(descriptor)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (named := _named(error, target, temporary)) is not None:
+            raise named from error
         raise
     finally:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing would not unlock it while a forked process has it open
-        os.close(descriptor)
+        close_locked(descriptor)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files that killed writers left in a folder, whatever their targets; others stay."""
+    for temporary in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(temporary.name):
+            _remove_abandoned(temporary)
+
+
+def _named(error: OSError, target: Path, temporary: Path) -> OSError | None:
+    """Returns an error that names the target; None for one that already names another file."""
+    if error.filename is None and error.errno in _UNNAMED:
+        return OSError(error.errno, os.strerror(error.errno), str(target))
+    if error.filename is not None and os.fspath(error.filename) == str(temporary):
+        return OSError(error.errno, error.strerror, str(target))
+    return None
 
 
 def _create(target: Path) -> tuple[Path, int]:
@@ -54,8 +78,10 @@ def _create(target: Path) -> tuple[Path, int]:
             if not _remove_abandoned(temporary):
                 number += 1
             continue
+        except OSError as error:
+            raise _named(error, target, temporary) or error from None
         try:
-            if _lock(descriptor, if_unsupported=True) and _is_at(descriptor, temporary):
+            if lock(descriptor, wait=False, if_unsupported=True) and is_at(descriptor, temporary):
                 return temporary, descriptor
         except BaseException:
             os.close(descriptor)
@@ -72,31 +98,12 @@ def _remove_abandoned(temporary: Path) -> bool:
     except OSError:
         return False  # another user's
     try:
-        if not _lock(descriptor, if_unsupported=False):
+        if not lock(descriptor, wait=False, if_unsupported=False):
             return False
-        if _is_at(descriptor, temporary):
+        if is_at(descriptor, temporary):
             temporary.unlink(missing_ok=True)
         return True
     except OSError:
         return False
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, if_unsupported: bool) -> bool:
-    """Locks an open file without waiting; false if another process holds the lock."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return if_unsupported
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether a path still leads to an open file: a writer may have renamed it since."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

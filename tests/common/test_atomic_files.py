@@ -1,5 +1,6 @@
 """A file appears complete or not at all, whatever kills its writer and however many write it at once."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -11,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from common.atomic_files import atomic_write
+from common.atomic_files import atomic_write, remove_abandoned
 
 KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
-from common.atomic_files import atomic_write
+from common.atomic_files import atomic_write, remove_abandoned
 with atomic_write(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -175,3 +176,41 @@ def test_it_imports_the_standard_library_alone() -> None:
     code = "import sys; import common.atomic_files; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"filelock", "torch", "numpy"} & set(loaded)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_a_full_disk_is_reported_with_the_name_of_the_target(tmp_path: Path, number: int) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(OSError) as raised, atomic_write(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))  # as Python reports a failed write to an open file
+    assert (raised.value.errno, raised.value.filename) == (number, str(target))
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, atomic_write(tmp_path / "file.txt"):
+        (tmp_path / "missing").read_text()
+    assert raised.value.filename == str(tmp_path / "missing")
+
+
+def test_a_folder_in_place_of_the_file_is_reported_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError) as raised, atomic_write(tmp_path / "taken") as temporary:
+        temporary.write_text("content")
+    assert raised.value.filename == str(tmp_path / "taken")
+    assert names(tmp_path) == ["taken"]
+
+
+def test_what_killed_writers_left_is_removed_from_a_folder_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path / "best.ckpt")], check=False)
+    (tmp_path / ".last.ckpt.31337.tmp").write_text("half")  # as version 0.1 named them
+    for kept in (".hidden", ".notes.tmp", "plain.0.tmp"):
+        (tmp_path / kept).write_text("mine")
+    with atomic_write(tmp_path / "written.txt") as temporary:
+        remove_abandoned(tmp_path)
+        assert names(tmp_path) == [".hidden", ".notes.tmp", temporary.name, "plain.0.tmp"]
+        temporary.write_text("content")
+    assert (tmp_path / "written.txt").read_text() == "content"
