@@ -1,7 +1,7 @@
 """Locks on files by `flock`, which the system releases when the process that holds one ends, however it ends.
 
-A file may be replaced by a rename while another process waits for its lock; a lock counts only on the file that the path
-leads to.
+A file may be replaced by a rename while another process waits for its lock; a lock counts only on the file that the
+path leads to.
 """
 
 import fcntl

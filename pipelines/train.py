@@ -11,7 +11,7 @@ import sys
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.run.allocator import keep_freed_memory
-from pipelines.run.run_folder import RunFolder, find_checkpoint
+from pipelines.run.run_folder import RunFolder, find_checkpoint, topic_of
 from pipelines.run.topics import find_config, topic_list, topics
 
 SUBCOMMANDS = {
@@ -54,7 +54,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
         if option in ("--config", "-c"):
             config = find_config(argument)
             if topic is None:  # the first names the topic; others, such as a sweep's values, change its settings
-                topic = RunFolder(config.resolve().parent).topic if config.name == "config.yaml" else config.stem
+                topic = topic_of(config)
             argument = str(config)
         elif option == "--ckpt_path":
             checkpoint = find_checkpoint(argument, command)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from common.atomic_files import remove_abandoned
 from pipelines.console.errors import sentence
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import print_stopped
@@ -50,6 +51,9 @@ class RunLifetime:
     def start(self, folder: RunFolder) -> None:
         """Creates the folder of a `fit` and its status on rank 0, so that a folder that can't be written fails here.
 
+        From now on this process alone writes checkpoints and configuration of the run, and what killed writers left is
+        removed.
+
         Raises:
             ValueError: If the run in the folder is still running.
             OSError: If the folder can't be written.
@@ -58,7 +62,19 @@ class RunLifetime:
         if getattr(rank_zero_only, "rank", 0) == 0:
             self._created_folder = not folder.path.exists()
             folder.path.mkdir(parents=True, exist_ok=True)
-            self._status = StatusFile(folder.path)
+            try:
+                self._status = StatusFile(folder.path)
+            except OSError:
+                if self._created_folder:
+                    shutil.rmtree(folder.path, ignore_errors=True)
+                raise
+            for written in (folder.path, folder.checkpoints):
+                remove_abandoned(written)
+
+    def begin(self) -> None:
+        """Records after the first step that the run goes on; until then a finished run stays finished."""
+        if self._status is not None:
+            self._status.begin()
 
     @property
     def _begun(self) -> bool:
@@ -80,9 +96,10 @@ class RunLifetime:
                 isinstance(error, SystemExit) and not error.code
             )
             reason = error.reason if isinstance(error, Stopped) else f"{type(error).__name__}: {sentence(error)}"
+            if self._folder is not None and self._created_folder and not self._begun:
+                # Nothing in it to keep; before its lock is released, or another run might have started in it.
+                shutil.rmtree(self._folder.path, ignore_errors=True)
             self._status.end("stopped" if stopped else "failed", reason)
-        if self._folder is not None and self._created_folder and not self._begun:  # nothing in it to keep
-            shutil.rmtree(self._folder.path, ignore_errors=True)
         end_processes(processes, _PATIENCE_SECONDS)
 
     def _end_now(self, stopped: Stopped, patient: bool) -> None:

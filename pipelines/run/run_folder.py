@@ -7,9 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import UserError
+from pipelines.run.status import read_status
 from pipelines.tracking.run_id import check_run_id
 
 _RUN_ID = "LIGHTNING_231N_RUN_ID"  # passes the id to the processes that Lightning starts for the other devices
+_LOGS = Path("logs")
+_SWEEPS = "sweeps"  # the folder of all sweeps in `logs`
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class RunFolder:
         """Latest checkpoint, from which `fit` resumes."""
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def has_results(self) -> bool:
+        """Whether a run has left figures or checkpoints here that must not be replaced unasked."""
+        if any(self.path.rglob("*.ckpt")):
+            return True
+        state = read_status(self.path).state
+        return state == "finished" or (state == "unknown" and (self.path / "metrics.csv").is_file())
+
     @classmethod
     def new(cls, topic: str) -> "RunFolder":
         """Returns the folder of a new run, in `logs/` of the working directory; it is not created.
@@ -57,22 +68,71 @@ class RunFolder:
         and four random digits.
 
         Raises:
-            ValueError: If WANDB_RUN_ID can't be the name of a folder, or W&B refuses it.
+            ValueError: If a given id can't be the name of a folder, W&B refuses it, or a run of any topic has results
+                under it.
         """
-        chosen = os.environ.get("WANDB_RUN_ID")
-        if chosen:
-            check_run_id(chosen, "WANDB_RUN_ID")
-        fresh = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        inherited = os.environ.get(_RUN_ID) if "LOCAL_RANK" in os.environ else None
-        run_id = chosen or inherited or _srun_id() or fresh
+        source, run_id = _given_id()
+        if source:
+            check_run_id(run_id, source)
+            _check_results(run_id, source)
         os.environ[_RUN_ID] = run_id
-        return cls(Path("logs") / topic / run_id)
+        return cls(_LOGS / topic / run_id)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
         """Returns the folder of the run that wrote a checkpoint; None if the checkpoint is not in such a folder."""
-        run = cls(checkpoint.resolve().parent.parent)
-        return run if run.config.is_file() else None
+        # As it was typed, first: the folder of the checkpoints may be a link to a larger disk.
+        for path in (Path(os.path.normpath(checkpoint.absolute())), checkpoint.resolve()):
+            run = cls(path.parent.parent)
+            if run.config.is_file():
+                return run
+        return None
+
+
+def topic_of(config: Path) -> str:
+    """Returns the topic that a configuration gives its runs: its name, or the topic of the run that wrote it.
+
+    Raises:
+        ValueError: If the name can't be that of a folder of runs.
+    """
+    folder = Path(os.path.normpath(config.absolute())).parent
+    if config.name == "config.yaml" and ((folder / "status.json").is_file() or (folder / "checkpoints").is_dir()):
+        return RunFolder(folder).topic
+    if config.stem.startswith(".") or config.stem == _SWEEPS:
+        raise UserError(
+            f"{config} gives its runs the topic {config.stem!r}, which can't be a folder of runs in logs; rename the "
+            "file."
+        )
+    return config.stem
+
+
+def _given_id() -> tuple[str, str]:
+    """Returns what sets the id of a new run, and the id; nothing sets a fresh one."""
+    if os.environ.get("WANDB_RUN_ID"):
+        return "WANDB_RUN_ID", os.environ["WANDB_RUN_ID"]
+    if "LOCAL_RANK" in os.environ and os.environ.get(_RUN_ID):
+        return _RUN_ID, os.environ[_RUN_ID]
+    if (run_id := _srun_id()) is not None:
+        return "SLURM's job step", run_id
+    return "", f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _check_results(run_id: str, source: str) -> None:
+    """Checks that no run of any topic has results under an id that was given.
+
+    All ranks may call it: until they have met, none of them has left any results.
+
+    Raises:
+        ValueError: If one has.
+    """
+    for topic in sorted(_LOGS.iterdir()) if _LOGS.is_dir() else []:
+        run = RunFolder(topic / run_id)
+        if topic.name != _SWEEPS and run.path.is_dir() and run.has_results:
+            unset = "unset WANDB_RUN_ID" if source == "WANDB_RUN_ID" else "set WANDB_RUN_ID to another id"
+            raise UserError(
+                f"{source} is {run_id!r}, but {run.path} has the results of a run with this id; continue that run with "
+                f"--ckpt_path {run.path}, or {unset} for a new one."
+            )
 
 
 def _srun_id() -> str | None:

@@ -182,9 +182,14 @@ def test_it_imports_the_standard_library_alone() -> None:
 def test_a_full_disk_is_reported_with_the_name_of_the_target(tmp_path: Path, number: int) -> None:
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(OSError) as raised, atomic_write(target) as temporary:
-        temporary.write_text("half")
-        raise OSError(number, os.strerror(number))  # as Python reports a failed write to an open file
+
+    def fail() -> None:
+        with atomic_write(target) as temporary:
+            temporary.write_text("half")
+            raise OSError(number, os.strerror(number))  # as Python reports a failed write to an open file
+
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        fail()
     assert (raised.value.errno, raised.value.filename) == (number, str(target))
     assert target.read_text() == "old"
     assert names(tmp_path) == ["file.txt"]

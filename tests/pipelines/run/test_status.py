@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -5,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from pipelines.run.status import StatusFile, give_reason, read_status
 from tests.command_line import PROJECT, run_pipeline, start_pipeline
@@ -80,12 +83,69 @@ def test_a_damaged_checkpoint_deletes_no_other_file_of_its_run(tmp_path: Path) -
     assert {path for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_restarted_in_its_folder_drops_the_rows_of_its_first_attempt(tmp_path: Path) -> None:
-    assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
-    metrics = only_run(tmp_path) / "metrics.csv"
-    first = metrics.read_text()
-    assert run_pipeline("train", _FIT, tmp_path, WANDB_RUN_ID="mine").code == 0
-    assert metrics.read_text() == first
+def test_a_finished_run_stays_finished_until_its_resume_makes_a_step(tmp_path: Path) -> None:
+    first = StatusFile(tmp_path)
+    first.end("finished")
+    finished = read_status(tmp_path)
+    failing = StatusFile(tmp_path)
+    assert read_status(tmp_path).state == "running"
+    failing.end("failed", "ValueError: no")
+    assert read_status(tmp_path) == finished
+    longer = StatusFile(tmp_path)
+    longer.begin()
+    longer.end("stopped", "Ctrl-C")
+    assert (read_status(tmp_path).state, read_status(tmp_path).reason) == ("stopped", "Ctrl-C")
+    failing = StatusFile(tmp_path)  # what was not finished takes the reason of the failure
+    failing.end("failed", "ValueError: no")
+    assert (read_status(tmp_path).state, read_status(tmp_path).reason) == ("failed", "ValueError: no")
+
+
+def test_a_finished_run_whose_resume_was_killed_before_its_first_step_is_still_finished(tmp_path: Path) -> None:
+    StatusFile(tmp_path).end("finished")
+    finished = read_status(tmp_path)
+    for begin, state in ((False, "finished"), (True, "killed")):
+        script = f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from pathlib import Path\n"
+        script += "from pipelines.run.status import StatusFile\n"
+        script += f"s = StatusFile(Path('.')); {begin} and s.begin(); os.kill(os.getpid(), 9)"
+        assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == -9
+        assert read_status(tmp_path).state == state
+        assert begin or read_status(tmp_path) == finished
+
+
+def test_the_status_is_written_in_place_so_that_no_reader_and_no_full_disk_loses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, file = StatusFile(tmp_path), tmp_path / "status.json"
+    identity, seen, pwrite = file.stat().st_ino, [], os.pwrite
+
+    def observed(descriptor: int, content: bytes, at: int) -> int:
+        written = pwrite(descriptor, content, at)
+        seen.append(json.loads(file.read_text())["state"])  # before what is longer is cut off
+        return written
+
+    monkeypatch.setattr(os, "pwrite", observed)
+    status.end("failed", "x" * 1_000_000)
+    assert len(read_status(tmp_path).reason or "") == 2000  # within one block of the disk
+    again = StatusFile(tmp_path)
+    again.end("finished")
+    give_reason(tmp_path, "too late")
+    assert seen == ["failed", "running", "finished"]
+    assert file.stat().st_ino == identity
+
+
+def test_an_end_that_cannot_be_written_is_reported_and_raises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = StatusFile(tmp_path)
+
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    status.end("failed", "the first error")
+    assert capsys.readouterr().err == f"warning: {tmp_path}/status.json can't be written (No space left on device).\n"
+    monkeypatch.undo()
+    assert read_status(tmp_path).state == "killed"
 
 
 def test_a_reason_can_be_recorded_after_a_run_was_stopped(tmp_path: Path) -> None:

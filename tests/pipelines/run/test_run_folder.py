@@ -1,0 +1,114 @@
+"""The folder of a run: what names it, and that no new run replaces the results of another one."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from pipelines.run.run_folder import RunFolder, topic_of
+from pipelines.run.status import StatusFile, read_status
+from tests.command_line import run_pipeline
+
+FIT = [
+    "fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.callbacks", "null",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_RUN_ID", "LIGHTNING_231N_RUN_ID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_id_left_in_the_environment_replaces_no_results(tmp_path: Path) -> None:
+    assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
+    before = contents(tmp_path)
+    for arguments in (FIT, [*FIT, "--trainer.fast_dev_run", "true"]):
+        again = run_pipeline("train", arguments, tmp_path, WANDB_RUN_ID="abc")
+        assert again.code == 2, again.out
+        assert again.err == (
+            "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc has the results of a run with this id; continue that "
+            "run with --ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
+        )
+        assert contents(tmp_path) == before
+    resumed = run_pipeline("train", ["fit", "--ckpt_path", "logs/softmax/abc"], tmp_path, WANDB_RUN_ID="abc")
+    assert resumed.code == 0, resumed.err
+
+
+def test_a_run_that_came_to_no_checkpoint_is_started_anew_in_its_folder(tmp_path: Path) -> None:
+    assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
+    run = tmp_path / "logs" / "softmax" / "abc"
+    complete = (run / "metrics.csv").read_text()
+    shutil.rmtree(run / "checkpoints")
+    (run / "status.json").write_text('{"state": "running"}')
+    assert read_status(run).state == "killed"
+    with (run / "metrics.csv").open("a") as file:
+        file.write("7,0.5")
+    assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
+    assert (run / "metrics.csv").read_text() == complete
+
+
+@pytest.mark.parametrize("left", ["checkpoints/best.ckpt", "checkpoints/epoch=3.ckpt", "own/x.ckpt", "metrics.csv"])
+def test_results_are_checkpoints_or_what_a_run_without_them_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    file = Path("logs", "gan", "abc", left)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
+    with pytest.raises(UserError, match="logs/gan/abc has the results of a run with this id"):
+        RunFolder.new("svm")
+    monkeypatch.setenv("WANDB_RUN_ID", "other")
+    assert RunFolder.new("svm").path == Path("logs/svm/other")
+
+
+def test_a_finished_run_without_checkpoints_is_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("logs", "svm", "abc")
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
+    status = StatusFile(folder)
+    assert RunFolder.new("svm").path == folder
+    status.end("finished")
+    with pytest.raises(UserError, match="has the results"):
+        RunFolder.new("svm")
+
+
+def test_the_topic_of_a_configuration_is_its_name() -> None:
+    for config, topic in {
+        "pipelines/configs/svm.yaml": "svm", "my.v2.yaml": "my.v2", "a/b/config.yaml": "config",
+        "/config.yaml": "config",
+    }.items():  # fmt: skip
+        assert topic_of(Path(config)) == topic
+    for config in ("...yaml", ".yaml", "..yaml", "a/.hidden.yaml", "sweeps.yaml"):
+        with pytest.raises(UserError, match="can't be a folder of runs in logs; rename the file"):
+            topic_of(Path(config))
+
+
+def test_the_configuration_of_a_run_gives_the_topic_of_the_run() -> None:
+    for left in ("status.json", "checkpoints/last.ckpt"):
+        run = RunFolder(Path(left[:2], "softmax", "mine"))
+        (run.path / left).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / left).touch()
+        run.config.touch()
+        assert topic_of(run.config) == "softmax"
+
+
+def test_a_folder_of_checkpoints_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
+    run = tmp_path / "logs" / "softmax" / "abc"
+    (tmp_path / "large").mkdir()
+    shutil.move(run / "checkpoints", tmp_path / "large" / "here")
+    (run / "checkpoints").symlink_to(tmp_path / "large" / "here")
+    for given in (run, run / "checkpoints" / "last.ckpt"):
+        found = RunFolder.of_checkpoint(given / "checkpoints" / "last.ckpt" if given.is_dir() else given)
+        assert found is not None and found.path == run
+    longer = ["fit", "--ckpt_path", "logs/softmax/abc", "--trainer.max_epochs", "2"]
+    resumed = run_pipeline("train", longer, tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert [path.name for path in (tmp_path / "logs" / "softmax").iterdir()] == ["abc"]
