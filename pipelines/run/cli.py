@@ -24,6 +24,7 @@ from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
 from pipelines.run.config_file import Parser, SaveConfig
+from pipelines.run.first_step import FirstStep
 from pipelines.run.lifetime import RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
@@ -32,6 +33,7 @@ from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import print_fitted, print_metrics, print_precision, print_predicted, print_started
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.tracking.loggers import run_loggers
+from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
 
 _LINKED = ("input_shape", "num_classes", "vocabulary")  # attributes of the data set that models take as arguments
@@ -186,6 +188,7 @@ class TopicCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
         precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
         trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
+        trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
         if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
             self.lifetime.signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:
@@ -195,6 +198,16 @@ class TopicCLI(LightningCLI):
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.lifetime.trainer = trainer
         return trainer
+
+    def _begin(self, trainer: Trainer) -> None:
+        """Replaces what the previous attempt at the run left by what this one does, after its first step."""
+        self.lifetime.begin()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.write(trainer)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.begin()
 
     def _loggers(self) -> list[Logger]:
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():

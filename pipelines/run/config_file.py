@@ -38,13 +38,21 @@ def with_current_names(content: str) -> str:
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration to config.yaml in the run's folder, again when a run is resumed."""
+    """Writes the resolved configuration to config.yaml in the run's folder.
+
+    A run that goes on keeps the file of its previous attempt until `write` is called after the first step: with
+    settings that fail before it, the run could not be resumed any more.
+    """
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
+        if stage == "fit" and not (Path(trainer.default_root_dir) / "config.yaml").exists():
+            self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Writes the file, on rank 0."""
+        if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir)
         config = self.config.clone()
         config.pop("ckpt_path", None)  # a resumed run names its checkpoint itself
-        with atomic_write(folder / "config.yaml") as temporary:
+        with atomic_write(Path(trainer.default_root_dir) / "config.yaml") as temporary:
             temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -59,41 +60,60 @@ class Curve:
 
 
 def read_curves(file: Path) -> dict[str, Curve]:
-    """Reads every column except step and epoch; skips lines truncated by a kill.
+    """Reads every column except step and epoch; skips lines that are truncated or damaged.
+
+    Columns are only ever added at the end, so that a shorter line lacks the last ones. A single line of its length is
+    rather one that a kill has cut.
 
     Raises:
         OSError: If there is no such file, or it can't be read.
         ValueError: If it is not a metrics.csv.
     """
     text = file.read_text(encoding="utf-8", errors="replace")
-    lines = text.splitlines()
-    if lines and not text.endswith("\n"):
-        del lines[-1]  # its last number may be truncated
-    try:
-        header, *rows = csv.reader(lines)
-    except (ValueError, csv.Error):  # no header
-        raise UserError(f"{file.name} is empty") from None
-    if "step" not in header:
+    header, *lines = text.removeprefix("\ufeff").split("\n")
+    if not header:
+        raise UserError(f"{file.name} is empty")
+    names = cells_of(header)
+    if "step" not in names:
         raise UserError(f"{file.name} has no column step")
-    points: dict[str, list[Point]] = {name: [] for name in header if name not in ("step", "epoch", "")}
+    rows = [cells_of(line) for line in lines[:-1]]  # without its end, the last number of a line may be truncated
+    lengths = Counter(map(len, rows))
+    columns: dict[str, tuple[int, list[Point]]] = {
+        name: (index, []) for index, name in enumerate(names) if name not in ("step", "epoch", "")
+    }
+    step_at = names.index("step")
+    epoch_at = names.index("epoch") if "epoch" in names else len(names)
     for row in rows:
-        _read_row(header, row, points)
-    return {name: Curve(tuple(sorted(found, key=lambda point: point.step))) for name, found in points.items() if found}
+        step = step_of(row, step_at)
+        if step is None or len(row) > len(names) or (len(row) < len(names) and lengths[len(row)] == 1):
+            continue
+        epoch = _number(row[epoch_at]) if epoch_at < len(row) else None
+        epoch = epoch if epoch is not None and math.isfinite(epoch) else None
+        for index, points in columns.values():
+            if index < len(row) and row[index] and (value := _number(row[index])) is not None:
+                points.append(Point(step, epoch, value))
+    return {
+        name: Curve(tuple(sorted(points, key=lambda point: point.step)))
+        for name, (_, points) in columns.items()
+        if points
+    }
 
 
-def _read_row(header: Sequence[str], row: Sequence[str], points: dict[str, list[Point]]) -> None:
-    if len(row) != len(header):
-        return
-    cells = dict(zip(header, row, strict=True))
-    step = _number(cells["step"])
-    if step is None or not math.isfinite(step):
-        return
-    epoch = _number(cells.get("epoch", ""))
-    epoch = epoch if epoch is not None and math.isfinite(epoch) else None
-    for name, found in points.items():
-        value = _number(cells[name]) if cells[name] else None
-        if value is not None:
-            found.append(Point(int(step), epoch, value))
+def cells_of(line: str) -> list[str]:
+    """Splits a line of a metrics.csv; one that is damaged beyond that gives no cells."""
+    line = line.rstrip("\r\n").removeprefix("\ufeff")
+    if '"' not in line:
+        return line.split(",") if line else []
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def step_of(cells: Sequence[str], index: int) -> int | None:
+    """Returns the step of a line, whose cell has the given index; None if there is none."""
+    number = _number(cells[index]) if index < len(cells) else None
+    return int(number) if number is not None and math.isfinite(number) else None
 
 
 def _number(text: str) -> float | None:
