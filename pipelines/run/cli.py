@@ -24,8 +24,7 @@ from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
 from pipelines.run.config_file import Parser, SaveConfig
-from pipelines.run.first_step import FirstStep
-from pipelines.run.lifetime import RunLifetime
+from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.resume import LastCheckpoint, RandomState

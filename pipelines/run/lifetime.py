@@ -1,11 +1,12 @@
-"""Folder, status and processes of a run, from its start to its end: finished, failed or stopped by a signal."""
+"""Folder, status and processes of a run, from its start and first step to its end: finished, failed or stopped."""
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.atomic_files import remove_abandoned
@@ -112,6 +113,31 @@ class RunLifetime:
         if self._status is not None:
             self._status.end("stopped", stopped.reason)
         end_processes(processes, 0)
+
+
+class FirstStep(Callback):
+    """Calls a function after the first optimizer step, or the first batch of a model without optimizers.
+
+    Until then, nothing that the previous attempt at the run left is replaced: many settings fail only there, such as an
+    optimizer with another one's restored state, or a batch that needs too much memory.
+
+    Args:
+        begin: The function, called with the trainer on all ranks.
+    """
+
+    def __init__(self, begin: Callable[[Trainer], None]) -> None:
+        self._begin: Callable[[Trainer], None] | None = begin
+        self._start = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._begin is not None and (trainer.global_step > self._start or not trainer.optimizers):
+            begin, self._begin = self._begin, None
+            begin(trainer)
 
 
 def _wandb_exit_code(error: BaseException) -> int:
