@@ -24,12 +24,15 @@ class BufferedMetrics(EarlierCheckpoints):
         self._sums: dict[str, Tensor] = {}  # of each metric since the last log, on the device
         self._number: int | Tensor = 0  # images or words in these sums
         self._logged_step = 0  # the step of the last log
+        self._restored: dict[str, Any] = {}  # what a checkpoint from between two logs holds of them
 
     def count_training_batch(self, number: int | Tensor, **sums: Tensor) -> None:
         """Adds the metrics of a batch, each summed over `number` images or words, without synchronizing with a GPU."""
         for name, total in sums.items():
-            if name not in self._sums or self._sums[name].device != total.device:
+            if name not in self._sums:
                 self._sums[name] = torch.zeros((), device=total.device)
+            elif self._sums[name].device != total.device:  # restored from a checkpoint
+                self._sums[name] = self._sums[name].to(total.device)
             self._sums[name].add_(total.detach())
         self._number = self._number + number
 
@@ -42,6 +45,11 @@ class BufferedMetrics(EarlierCheckpoints):
 
     def on_train_start(self) -> None:
         self._logged_step = self.global_step
+        restored, self._restored = self._restored, {}
+        if restored and restored["step"] == self.global_step:  # training goes on from that checkpoint
+            first = self.trainer.global_rank == 0  # the sums over all ranks
+            self._sums = {name: total if first else torch.zeros(()) for name, total in restored["sums"].items()}
+            self._number = restored["number"] if first else 0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         refuse_unprocessed(self, batch[0] if isinstance(batch, list | tuple) else batch)
@@ -58,3 +66,20 @@ class BufferedMetrics(EarlierCheckpoints):
         means = {f"train/{name}": total / number for name, total in zip(self._sums, totals, strict=True)}
         self.log_dict(means, prog_bar=True)
         self._sums, self._number, self._logged_step = {}, 0, self.global_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the sums since the last log, so that a resumed run logs the mean over the whole window."""
+        if not self._sums:
+            return
+        trainer: Any = self.trainer
+        every = trainer.log_every_n_steps
+        if every and self.global_step % every == 0 and self.global_step != self._logged_step:
+            return  # they are logged as soon as the checkpoint is written
+        totals = {name: trainer.strategy.reduce(total, reduce_op="sum").cpu() for name, total in self._sums.items()}
+        number = torch.as_tensor(self._number, dtype=torch.float64, device=self.device)
+        number = trainer.strategy.reduce(number, reduce_op="sum")
+        checkpoint["training_metrics"] = {"step": self.global_step, "sums": totals, "number": float(number)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the sums of a checkpoint until training goes on from it."""
+        self._restored = checkpoint.get("training_metrics", {})

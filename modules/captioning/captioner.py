@@ -239,10 +239,12 @@ class Captioner(BufferedMetrics):
         check_same_vocabulary(getattr(data, "vocabulary", self.vocabulary), self.vocabulary, "The data's vocabulary")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         # In addition to the hyperparameters, in which an argument of `load_from_checkpoint` overrides the vocabulary.
         checkpoint["vocabulary"] = self.vocabulary
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         check_same_vocabulary(checkpoint["vocabulary"], self.vocabulary, "The checkpoint's vocabulary")
 
 

@@ -164,6 +164,7 @@ class SimCLR(BufferedMetrics):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.nt_xent.check_lengths()  # before the last good checkpoint is overwritten
+        super().on_save_checkpoint(checkpoint)
 
     def on_validation_epoch_start(self) -> None:
         self.nt_xent.check_lengths()

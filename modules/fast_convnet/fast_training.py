@@ -108,9 +108,11 @@ class FastTraining(Classifier):
         self.finish_step(self.global_step + 1, int(self._total_steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         if self.slow_weights is not None:
             checkpoint["slow_weights"] = self.slow_weights.slow
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         if self.slow_weights is not None:
             self.slow_weights.slow = list(checkpoint.get("slow_weights", []))

@@ -192,6 +192,7 @@ class GAN(MultiOptimizerModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._stop_if_diverged()  # before the last good checkpoint is overwritten
+        super().on_save_checkpoint(checkpoint)
 
     def _stop_if_diverged(self) -> None:
         self._finite_losses.stop(self.trainer, {"generator": self.generator, "discriminator": self.discriminator})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import Tensor
@@ -216,3 +217,36 @@ def test_the_command_lines_optimizer_takes_its_place_without_a_warning(
     assert isinstance(trainer.optimizers[0], torch.optim.RMSprop)
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0.0123
     assert [str(w.message) for w in caught if "overridden" in str(w.message)] == []
+
+
+@pytest.mark.parametrize("step", range(1, 11))
+def test_a_resumed_run_logs_means_over_the_whole_window(tmp_path: Path, step: int) -> None:
+    """Windows of 3 steps, interrupted in, at the end of and between them; a DataLoader repeats an epoch's batches."""
+
+    def train(memory: Memory, steps: int, ckpt_path: Path | None = None) -> Any:
+        torch.manual_seed(0)
+        model = SoftmaxRegression((3,), CLASSES)
+        checkpoint = ModelCheckpoint(tmp_path / str(steps), "{step}", every_n_train_steps=1, save_top_k=-1)
+        settings: dict[str, Any] = {"enable_checkpointing": True, "log_every_n_steps": 3, "logger": memory}
+        trainer = trainer_of(tmp_path, checkpoint, max_steps=steps, **settings)
+        trainer.fit(model, random_batches(4, 4), ckpt_path=ckpt_path, weights_only=True)
+        return trainer
+
+    whole, first, second = Memory(), Memory(), Memory()
+    train(whole, 11)
+    train(first, step)
+    train(second, 11, tmp_path / str(step) / f"step={step}.ckpt")
+    for name in ("train/loss", "train/accuracy"):
+        assert {**first.of(name), **second.of(name)} == whole.of(name)
+        assert list(whole.of(name)) == [2, 5, 8]
+
+
+def test_a_checkpoint_that_is_only_tested_changes_no_window(tmp_path: Path) -> None:
+    model, memory = SoftmaxRegression((3,), CLASSES), Memory()
+    checkpoint = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    settings: dict[str, Any] = {"enable_checkpointing": True, "log_every_n_steps": 3}
+    trainer_of(tmp_path, checkpoint, max_steps=2, **settings).fit(model, random_batches(18, 4))
+    fresh = Recording((3,), CLASSES)
+    trainer_of(tmp_path).test(fresh, random_batches(18, 4), ckpt_path=tmp_path / "step=2.ckpt", verbose=False)
+    trainer_of(tmp_path, max_steps=3, logger=memory, log_every_n_steps=3).fit(fresh, random_batches(18, 4))
+    assert memory.of("train/loss") == {2: pytest.approx(np.mean(fresh.losses))}

@@ -48,12 +48,8 @@ def test_killed_and_resumed(uninterrupted: Path, tmp_path: Path, every: int | No
     assert expected.keys() == got.keys()
     for name in expected:
         assert torch.equal(expected[name], got[name]), (name, kill)
-    # Every row once, at the right step; running means over the kill may miss the steps since the last log.
-    assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(uninterrupted)]
-    last, expected_last = rows(run)[-1], rows(uninterrupted)[-1]
-    assert {name: last[name] for name in last if name.startswith("val/")} == {
-        name: expected_last[name] for name in expected_last if name.startswith("val/")
-    }
+    # Every row once, with the means over the whole window between two logs, whichever process saw its steps.
+    assert rows(run) == rows(uninterrupted)
 
 
 @pytest.mark.slow
