@@ -14,11 +14,11 @@ from pipelines.comparison.runs import Run, read_run
 from pipelines.console.formatting import count, setting
 from pipelines.run.status import State
 from pipelines.tracking.curves import Goal, Point
+from pipelines.tracking.metric_goals import known_mode
 
 _IGNORED = {  # settings that differ between runs without being hyperparameters
     "trainer.default_root_dir", "trainer.logger", "checkpoint.filename", "ckpt_path", "config", "data.root",
 }  # fmt: skip
-_SMALLER_IS_BETTER = ("loss", "error", "perplexity", "fid", "seconds")
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ def _headline(runs: Sequence[Run], sweeps: Sequence[Sweep], sort: str | None) ->
             known = f"give one of {', '.join(metrics)}." if metrics else "no run has logged a metric yet."
             hint = f"did you mean {near[0]}?" if near else known
             raise UserError(f"No run has the metric {sort!r}; {hint}")
-        minimized = any(word in sort.lower() for word in _SMALLER_IS_BETTER)
-        return Headline(sort, goals.get(sort, "minimize" if minimized else "maximize"))
+        return Headline(sort, goals.get(sort, "minimize" if known_mode(sort) == "min" else "maximize"))
     if len(searched) == 1 and len(sweeps) == 1:
         return searched.pop()
     ranked = [Headline(*monitor) for monitor, _ in monitors.most_common()]

@@ -7,11 +7,11 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 
@@ -19,6 +19,8 @@ import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
+from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.checkpoints.own_checkpoints import place_own_checkpoints
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
@@ -99,7 +101,7 @@ class TopicCLI(LightningCLI):
             # Linked to the whole data module: a link to a missing attribute would build and print all its loaders.
             attribute = partial(self._attribute_of_data, name)
             parser.link_arguments("data", f"model.init_args.{name}", attribute, apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         defaults = {"filename": "best", "monitor": "val/accuracy", "mode": "max", "enable_version_counter": False}
         parser.set_defaults({f"checkpoint.{name}": value for name, value in defaults.items()})
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
@@ -183,12 +185,21 @@ class TopicCLI(LightningCLI):
                 callback.config = configured[self.subcommand]
         self.config = configured
 
+    def _instantiate_trainer(self, config: dict[str, Any], checkpoints: list[Callback]) -> Trainer:
+        trainer: Any = super()._instantiate_trainer(
+            config, checkpoints if config.get("enable_checkpointing", True) in (True, None) else []
+        )
+        if self.run_folder is not None:
+            place_own_checkpoints(trainer.callbacks, self.run_folder.checkpoints)
+        return cast(Trainer, trainer)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
         precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
         trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
-        if self.subcommand == "fit" and self.run_folder is not None and not self._fast_dev_run():
+        writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
+        if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
         if trainer.progress_bar_callback is not None:
             trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()

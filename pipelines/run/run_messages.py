@@ -2,13 +2,12 @@
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.console.formatting import count
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.run_folder import RunFolder, as_typed
@@ -65,13 +64,17 @@ def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | No
 @rank_zero_only
 def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder) -> None:
     """Prints the best metric, the folder and the commands that come next."""
-    best = trainer.checkpoint_callback
-    assert isinstance(best, ModelCheckpoint)
-    if best.best_model_score is not None:
-        print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(Path(best.best_model_path))})")
+    best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)), None)
+    if best is not None and best.best_model_score is not None:
+        print(f"best {best.monitor}  {float(best.best_model_score):.4f}  ({as_typed(run_folder.best)})")
+    elif best is not None and best.save_top_k != 0 and not run_folder.best.is_file():
+        print("best.ckpt          none: no epoch was validated and met the conditions of --checkpoint")
     print(f"run folder         {as_typed(run_folder.path)}")
     if unsent := unsent_files(run_folder.path):  # each start of the run has its own
         print(f"send it to W&B     wandb sync {shlex.join(str(as_typed(folder)) for folder in unsent)}")
+    if best is None:
+        print("checkpoints        none, as --trainer.enable_checkpointing is false")
+        return
     print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
     if not any(p.requires_grad for p in model.parameters()):
         return  # a model that memorizes has nothing more to learn
