@@ -20,7 +20,17 @@ import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.checkpoints.optimizer_settings import OptimizerSettings, ended_epoch
 from pipelines.checkpoints.own_checkpoints import place_own_checkpoints
+from pipelines.checkpoints.recorded_settings import (
+    Changes,
+    RecordedSettings,
+    changes,
+    check_changes,
+    check_complete,
+    recorded_settings,
+    settings_of,
+)
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
@@ -31,7 +41,14 @@ from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
-from pipelines.run.run_messages import print_fitted, print_metrics, print_precision, print_predicted, print_started
+from pipelines.run.run_messages import (
+    print_changes,
+    print_fitted,
+    print_metrics,
+    print_precision,
+    print_predicted,
+    print_started,
+)
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
@@ -75,7 +92,9 @@ class TopicCLI(LightningCLI):
         self.topic = topic
         self.run_folder: RunFolder | None = None
         self.subcommand: str | None = None
+        self.arguments = arguments
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
+        self.changes: Changes | None = None  # settings that differ from those of that checkpoint, if it tells
         self.trainer: Any = None
         self.lifetime = RunLifetime()
         with self.lifetime.ended_properly():
@@ -148,22 +167,46 @@ class TopicCLI(LightningCLI):
         config = self._get(self.config, "ckpt_path")
         checkpoint = Path(config) if config else None
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
-        if self.subcommand == "fit":
-            self.run_folder = existing or RunFolder.new(self.topic)
-            self.lifetime.start(self.run_folder)
-            self.resumed = read_checkpoint(checkpoint) if checkpoint else None
-        else:
-            self.run_folder = existing
+        self.run_folder = existing or (RunFolder.new(self.topic) if self.subcommand == "fit" else None)
         settings: Namespace = self.config[self.subcommand]
         if self.run_folder is not None:
             settings["trainer.default_root_dir"] = str(self.run_folder.path)
             for name in ("checkpoint", "last_checkpoint"):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
+        if self.subcommand == "fit":
+            assert self.run_folder is not None
+            if checkpoint:
+                self.resumed = read_checkpoint(checkpoint)
+                self.changes = self._check_resumed(self.resumed, existing)
+            self.lifetime.start(self.run_folder)
         if self.subcommand == "predict":
             if not settings["images"]:
                 raise UserError("No images were given; set --images to image files or folders.")
             settings["data.init_args.images"] = settings.pop("images")
             self.predictions = PredictionsCSV(Path(settings.pop("out")))
+
+    def _check_resumed(self, checkpoint: dict[str, Any], run: RunFolder | None) -> Changes | None:
+        """Returns the settings that have changed since the checkpoint, None if it does not tell.
+
+        Raises:
+            ValueError: If a resumed run can't follow one of them, or its config.yaml is incomplete.
+        """
+        recorded = recorded_settings(checkpoint, run)
+        if recorded is None:
+            return None
+        current = settings_of(self._resolved_config())
+        if run is not None and str(run.config) in self.arguments:
+            given = [argument.partition("=")[0].removeprefix("--") for argument in self.arguments]
+            check_complete(run.config, recorded, current, given)
+        changed = changes(recorded, current)
+        check_changes(changed, mid_epoch=not ended_epoch(checkpoint))
+        return changed
+
+    def _resolved_config(self) -> str:
+        config: Namespace = self.config[self.subcommand].clone()
+        config.pop("ckpt_path", None)
+        parser = self._subcommand_parsers[str(self.subcommand)]
+        return str(parser.dump(config, skip_none=False, skip_validation=True))
 
     def instantiate_classes(self) -> None:
         configured, settings = self.config, self.config[self.subcommand]
@@ -198,6 +241,8 @@ class TopicCLI(LightningCLI):
         precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
         trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
+        if self.subcommand == "fit":
+            trainer.callbacks += [RecordedSettings(self._resolved_config()), OptimizerSettings(self.changes)]
         writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
@@ -244,6 +289,7 @@ class TopicCLI(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)
+        print_changes(self.changes)
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.checkpoints.recorded_settings import Changes
 from pipelines.console.formatting import count
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.run_folder import RunFolder, as_typed
@@ -40,6 +41,13 @@ def print_precision(changed: str | None) -> None:
     """Prints that the run uses another precision than its configuration, if it does."""
     if changed is not None:
         print(f"precision: {changed}")
+
+
+@rank_zero_only
+def print_changes(changes: Changes | None) -> None:
+    """Prints the settings that a resumed run changes, if there are any."""
+    if changes:
+        print("changed: " + ", ".join(f"{key} {old} → {new}" for key, (old, new) in changes.items()))
 
 
 @rank_zero_only

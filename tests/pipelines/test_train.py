@@ -294,7 +294,7 @@ def test_a_checkpoint_of_another_topic_or_other_shapes(
     said = fails(["test", "--config", "softmax", "--data", "Shapes", "--ckpt_path", checkpoint], capsys)
     assert "linear.weight has shape (10, 64) in it and (10, 3072) in this SoftmaxRegression" in said
     said = fails(["fit", *DIGITS[1:], "--data.preprocessing", "scale", "--ckpt_path", checkpoint], capsys)
-    assert "trained with preprocessing standardize, not scale" in said
+    assert "data.preprocessing is scale, but the run was trained with standardize" in said
 
 
 def test_a_folder_that_is_not_writable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,158 @@
+"""Settings of optimizers and schedules that are given on resume: used, where Lightning would restore the old ones.
+
+A checkpoint has the optimizer's state (momentum and the like) and, beside it, the settings of its parameter groups and
+of its schedule. Restoring puts the old settings back over new ones. Here the stored settings are replaced by the new
+ones before Lightning restores them:
+
+    state            kept if the new optimizer keeps the same tensors; otherwise the optimizer starts anew
+    settings         those of the new optimizer
+    learning rate    that of the new schedule at the step of the checkpoint; without a schedule the new one
+"""
+
+import warnings
+from collections.abc import Collection
+from inspect import signature
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from common.errors import UserError
+from modules.optimizers.schedules import RunLengthScheduler
+from pipelines.checkpoints.recorded_settings import concerns_optimizer
+
+State = dict[str, Any]
+
+
+class OptimizerSettings(Callback):
+    """Replaces the settings in a checkpoint's optimizer states before they are restored.
+
+    Args:
+        changed: Names of the settings that have changed since the checkpoint, such as `optimizer.lr`; None if that is
+            not known.
+    """
+
+    def __init__(self, changed: Collection[str] | None) -> None:
+        self.changed = changed
+        self._checkpoint: State | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:
+        self._checkpoint = checkpoint
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs when the new optimizers exist and the checkpoint's states have not been restored."""
+        checkpoint, self._checkpoint = self._checkpoint, None
+        if checkpoint is None or (self.changed is not None and not concerns_optimizer(self.changed)):
+            return
+        checkpoint["lr_schedulers"] = [
+            _forwarded(config, checkpoint, index) for index, config in enumerate(trainer.lr_scheduler_configs)
+        ]
+        follow_metrics = {
+            id(config.scheduler.optimizer) for config in trainer.lr_scheduler_configs if not _by_step(config)
+        }
+        changed = self.changed or ()
+        another, new_rate = "optimizer" in changed, any(key.endswith("lr") for key in changed)
+        stored, states, anew = checkpoint["optimizer_states"], [], []
+        for index, optimizer in enumerate(trainer.optimizers):
+            if not another and index < len(stored) and _keeps_state(optimizer, stored[index]):
+                keep_rate = id(optimizer) in follow_metrics and not new_rate
+                states.append(_with_settings(stored[index], optimizer, keep_rate))
+            else:
+                states.append(optimizer.state_dict())
+                anew.append(type(optimizer).__name__)
+        checkpoint["optimizer_states"] = states
+        if anew:
+            _print(f"optimizer: {' and '.join(anew)} starts anew, as the checkpoint has the state of another one")
+
+
+def _by_step(config: Any) -> bool:
+    """Returns whether a schedule is a function of the number of steps alone: ours, and torch's except one."""
+    known = type(config.scheduler).__module__ == LRScheduler.__module__ or isinstance(
+        config.scheduler, RunLengthScheduler
+    )
+    return known and not isinstance(config.scheduler, ReduceLROnPlateau)
+
+
+def _forwarded(config: Any, checkpoint: State, index: int) -> State:
+    """Moves a new schedule to the step of the checkpoint and returns its state."""
+    schedule = config.scheduler
+    fresh: State = schedule.state_dict()
+    if not _by_step(config):
+        old = dict(enumerate(checkpoint["lr_schedulers"])).get(index, {})
+        settings = {key: value for key, value in fresh.items() if key in signature(type(schedule)).parameters}
+        return {**old, **settings} if old.keys() == fresh.keys() else fresh
+    steps = checkpoint["global_step"] if config.interval == "step" else _epochs(checkpoint) // config.frequency
+    if isinstance(schedule, RunLengthScheduler):  # `begin` sets the rate
+        return {**fresh, "last_epoch": steps, "_step_count": steps + 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer has made no step yet
+        try:
+            for _ in range(steps):
+                schedule.step()
+        except ValueError as error:  # OneCycleLR ends
+            name = type(schedule).__name__
+            raise UserError(f"{name} is shorter than the {steps} steps of the checkpoint; make it longer.") from error
+    state: State = schedule.state_dict()
+    return state
+
+
+def _epochs(checkpoint: State) -> int:
+    """Returns how often a schedule in epochs was stepped before a checkpoint: after the last batch of each epoch."""
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return int(epochs["ready"] if ended_epoch(checkpoint) else epochs["completed"])
+
+
+def ended_epoch(checkpoint: State) -> bool:
+    """Returns whether a checkpoint was written after the last batch of an epoch."""
+    return bool(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
+
+
+def _with_settings(stored: State, optimizer: Optimizer, keep_rate: bool) -> State:
+    """Returns a stored state with the optimizer's settings, except for the learning rate if it is kept."""
+    kept = {"params", "lr"} if keep_rate else {"params"}
+    groups = [
+        {**old, **{key: value for key, value in new.items() if key not in kept}}
+        for old, new in zip(stored["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**stored, "param_groups": groups}
+
+
+def _keeps_state(optimizer: Optimizer, stored: State) -> bool:
+    """Returns whether the optimizer can go on with the stored tensors of each parameter."""
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
+    if [len(group["params"]) for group in stored["param_groups"]] != sizes:
+        return False
+    kinds = _kinds_of_state(optimizer)
+    if kinds is None:  # of an unknown kind: kept if it has the same settings
+        return [group.keys() for group in stored["param_groups"]] == [g.keys() for g in optimizer.param_groups]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    indices = [index for group in stored["param_groups"] for index in group["params"]]
+    for index, parameter in zip(indices, parameters, strict=True):
+        state = stored["state"].get(index, {})
+        # Muon treats some tensors like vectors, such as depthwise filters.
+        if any(value is not None for value in state.values()) and state.keys() not in kinds[-min(2, parameter.ndim) :]:
+            return False
+    return True
+
+
+def _kinds_of_state(optimizer: Optimizer) -> list[set[str]] | None:
+    """Returns the names of what an optimizer with such settings keeps for a matrix, and for a vector."""
+    group, accepted = optimizer.param_groups[0], signature(type(optimizer)).parameters
+    settings = {key: value for key, value in group.items() if key in accepted and key != "params"}
+    parameters = [torch.nn.Parameter(torch.zeros(8, 8)), torch.nn.Parameter(torch.zeros(8))]
+    try:
+        probe: Any = type(optimizer)(parameters, **settings)
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        probe.step(lambda: torch.zeros(()))
+    except Exception:  # an optimizer of its own kind, such as one made of two
+        return None
+    return [set(probe.state[parameter]) for parameter in parameters]
+
+
+@rank_zero_only
+def _print(message: str) -> None:
+    print(message)

@@ -1,0 +1,135 @@
+"""The settings under which a checkpoint was written, and what a resumed run may change of them.
+
+A setting given on resume is either used, and then said, or refused before anything is written. Refused is what a
+resumed run can't follow: the seed, since its random numbers continue; the model's class and what is drawn or loaded
+before the first step, since the weights are those of the checkpoint; the data set and its split, since validation
+images could be among those that the model was trained on, and its figures would be of two things.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback
+
+from common.errors import UserError
+from pipelines.run.config_file import with_current_names
+from pipelines.run.run_folder import RunFolder
+from pipelines.tracking.flat_settings import flat_settings
+
+Settings = dict[str, Any]
+Changes = dict[str, tuple[Any, Any]]
+
+_FIRST_WEIGHTS = "its weights are those of the checkpoint"
+_SPLIT = "images that it was trained on could become validation images, and its figures would be of other images"
+_FIXED = {
+    "seed_everything": "its random numbers continue",
+    "model": "its weights are of that model",
+    **dict.fromkeys(
+        ("weight_scale", "pretrained", "checkpoint", "word_vectors", "whitening", "whitening_epsilon", "dirac"),
+        _FIRST_WEIGHTS,
+    ),
+    **dict.fromkeys(
+        ("data", "val_fraction", "num_folds", "fold", "split_seed", "year", "num_train", "num_test", "draw_seed"),
+        _SPLIT,
+    ),
+    **dict.fromkeys(("preprocessing", "num_components", "features"), "its model was trained on such inputs"),
+}
+"""Setting, without `model.` or `data.` → why a resumed run can't change it."""
+
+_STEPS_OF_EPOCH = ("data.batch_size", "data.subset", "data.captions_per_image")  # change the length of an epoch
+_PATHS = {"config", "ckpt_path", "data.root", "trainer.default_root_dir", "trainer.logger", "trainer.callbacks"}
+_PATHS |= {
+    "checkpoint.dirpath",
+    "last_checkpoint.dirpath",
+    "trainer.enable_progress_bar",
+}  # no settings of the training
+_OPTIMIZER = ("optimizer", "lr_scheduler", "model")  # have learning rates, momentum and schedules
+_GLOBAL_BATCH = ("data.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
+
+
+class RecordedSettings(Callback):
+    """Stores a run's configuration in its checkpoints.
+
+    Args:
+        config: The configuration as YAML.
+    """
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the configuration."""
+        return {"config": self.config}
+
+
+def recorded_settings(checkpoint: Mapping[str, Any], run: RunFolder | None) -> Settings | None:
+    """Returns the flat settings under which a checkpoint was written, those of its run's config.yaml if it has none."""
+    stored = (checkpoint.get("callbacks") or {}).get(RecordedSettings.__name__, {}).get("config")
+    if stored is None and run is not None:
+        stored = run.config.read_text(encoding="utf-8")
+    return None if stored is None else settings_of(stored)
+
+
+def settings_of(config: str) -> Settings:
+    """Returns the flat settings of a configuration in YAML."""
+    loaded = yaml.safe_load(with_current_names(config))
+    return flat_settings(loaded) if isinstance(loaded, dict) else {}
+
+
+def changes(recorded: Settings, current: Settings) -> Changes:
+    """Returns the settings that differ, with both values; paths of files and what shows progress do not count."""
+    shared = recorded.keys() & current.keys() - _PATHS
+    return {key: (recorded[key], current[key]) for key in current if key in shared and recorded[key] != current[key]}
+
+
+def check_changes(changed: Changes, mid_epoch: bool) -> None:
+    """Refuses changes that a resumed run can't follow.
+
+    Args:
+        changed: Changes since the checkpoint.
+        mid_epoch: Whether the checkpoint was written in the middle of an epoch.
+
+    Raises:
+        ValueError: If there is such a change.
+    """
+    for key, (old, new) in changed.items():
+        room, _, name = key.rpartition(".")
+        if room in ("", "model", "data") and (reason := _FIXED.get(name)) is not None:
+            raise UserError(
+                f"{key} is {new}, but the run was trained with {old} and can't be resumed with another: {reason}; "
+                "leave it as it was, or start a new run."
+            )
+        if mid_epoch and key in _STEPS_OF_EPOCH:
+            raise UserError(
+                f"{key} is {new}, but the checkpoint is in the middle of an epoch with {old}; resume without it until "
+                "the epoch has ended, and change it then."
+            )
+
+
+def concerns_optimizer(changed: Iterable[str]) -> bool:
+    """Returns whether one of the settings may change what an optimizer or its schedule does."""
+    return any(key.partition(".")[0] in _OPTIMIZER or key in _GLOBAL_BATCH for key in changed)
+
+
+def check_complete(file: Path, recorded: Settings, current: Settings, given: Iterable[str]) -> None:
+    """Refuses a config.yaml that has lost settings with which its run was trained.
+
+    Args:
+        file: The config.yaml of the run.
+        recorded: Settings in the checkpoint.
+        current: Settings of the resumed run: those of the file, of the command line, and the defaults of others.
+        given: Names of the settings on the command line.
+
+    Raises:
+        ValueError: If a setting is missing that now has another value.
+    """
+    present = settings_of(file.read_text(encoding="utf-8")).keys() | set(given) | _PATHS
+    lost = [key for key in recorded if key not in present and current.get(key) != recorded[key]]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise UserError(
+            f"{file} is incomplete: the run was trained with {lost[0]} {recorded[lost[0]]}{more}, which it lacks; "
+            "write it back, or set it on the command line."
+        )
