@@ -94,6 +94,7 @@ class TopicCLI(LightningCLI):
         self.subcommand: str | None = None
         self.arguments = arguments
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
+        self.resolved = ""  # configuration of a `fit` as YAML
         self.changes: Changes | None = None  # settings that differ from those of that checkpoint, if it tells
         self.trainer: Any = None
         self.lifetime = RunLifetime()
@@ -175,6 +176,7 @@ class TopicCLI(LightningCLI):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "fit":
             assert self.run_folder is not None
+            self.resolved = self._resolved_config()
             if checkpoint:
                 self.resumed = read_checkpoint(checkpoint)
                 self.changes = self._check_resumed(self.resumed, existing)
@@ -194,7 +196,7 @@ class TopicCLI(LightningCLI):
         recorded = recorded_settings(checkpoint, run)
         if recorded is None:
             return None
-        current = settings_of(self._resolved_config())
+        current = settings_of(self.resolved)
         if run is not None and str(run.config) in self.arguments:
             given = [argument.partition("=")[0].removeprefix("--") for argument in self.arguments]
             check_complete(run.config, recorded, current, given)
@@ -206,7 +208,7 @@ class TopicCLI(LightningCLI):
         config: Namespace = self.config[self.subcommand].clone()
         config.pop("ckpt_path", None)
         parser = self._subcommand_parsers[str(self.subcommand)]
-        return str(parser.dump(config, skip_none=False, skip_validation=True))
+        return str(parser.dump(config, skip_unset=False, skip_validation=True))
 
     def instantiate_classes(self) -> None:
         configured, settings = self.config, self.config[self.subcommand]
@@ -242,7 +244,7 @@ class TopicCLI(LightningCLI):
         trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
         if self.subcommand == "fit":
-            trainer.callbacks += [RecordedSettings(self._resolved_config()), OptimizerSettings(self.changes)]
+            trainer.callbacks += [RecordedSettings(self.resolved), OptimizerSettings(self.changes)]
         writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
