@@ -8,7 +8,7 @@ python -m pipelines.caption RUN photos/ --consensus 20                        # 
 The output is in COCO's results format, as read by its evaluation server and pycocotools: a list of objects with
 `image_id`, the number at the end of the file name (391895 for 000000391895.jpg and COCO_val2014_000000391895.jpg), and
 `caption`; `file_name` is added. If a name has no number, or two names have the same one, `image_id` is the index of the
-image, from 0.
+image, from 0. An image that can't be read has no entry; the exit status is 1 if there was one.
 
 Source: https://cocodataset.org/#format-results
 """
@@ -23,6 +23,7 @@ from common.atomic_files import atomic_write
 from common.errors import UserError
 from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.outputs import check_out_file, check_out_folder, print_report, printable
 from pipelines.console.png import write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
@@ -57,12 +58,15 @@ def image_ids(files: Sequence[Path]) -> list[int]:
 
 
 def _batches(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields preprocessed inputs (B, ...) of the image files, and their indices in `data.image_files`, (B,)."""
+    """Yields inputs (B, ...) of the readable image files, and their indices in `data.image_files`, (B,)."""
     from tqdm import tqdm
 
     loader = data.predict_dataloader()
     for batch in tqdm(loader, desc="captioning", unit="batch", delay=2, disable=None, leave=False):
-        yield data.on_after_batch_transfer(batch, 0)
+        inputs, indices = data.on_after_batch_transfer(batch, 0)
+        readable = [row for row, index in enumerate(indices.tolist()) if index not in data.given_images.unreadable]
+        if readable:
+            yield inputs[readable], indices[readable]
 
 
 def caption(
@@ -73,8 +77,8 @@ def caption(
     search: dict[str, Any],
     seed: int = 0,
     draws: int | None = None,
-) -> None:
-    """Captions images, prints the captions, and writes them to a file and as pictures.
+) -> bool:
+    """Captions images, prints the captions, and writes them to a file and as pictures; False if one can't be read.
 
     Args:
         path: Checkpoint file or run folder.
@@ -86,7 +90,7 @@ def caption(
         draws: Number of sampled captions per image from which the consensus is chosen; None for a single caption.
 
     Raises:
-        ValueError: If the checkpoint is not of a captioner, an image can't be read, or a setting is out of range.
+        ValueError: If the checkpoint is not of a captioner, no image can be read, or a setting is out of range.
         OSError: If a file can't be written.
     """
     run, checkpoint = find_run(path)
@@ -94,15 +98,16 @@ def caption(
         if draws < 1:
             raise UserError(f"--consensus is {draws}; it must be at least 1, such as 20.")
         search = {"temperature": 1.0, **search}
-    if out is not None and out.is_dir():
-        raise UserError(f"{out} is a folder; set --out to the name of a file.")
+    if out is not None:
+        check_out_file(out, [checkpoint, *run.files_to_keep()])
     if show is not None:
-        show.mkdir(parents=True, exist_ok=True)  # fails here instead of after captioning
+        check_out_folder(show, option="--show")
 
     import torch  # takes seconds; a typing error is reported before
 
     from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
     from callbacks.generated_captions import CaptionGenerator, HasAttentionMaps, captions_with_attention
+    from datamodules.files.given_images import find_images
     from datamodules.images.image_files import read_images
     from pipelines.run.load_model import restore, untrained
 
@@ -112,10 +117,15 @@ def caption(
             f"{checkpoint} is of {type(model).__name__}, which does not write captions; use a run of a captioner."
         )
     restore(model, data, checkpoint)
+    given = find_images(images)
+    if out is not None:
+        check_out_file(out, given.files)
+    if show is not None:
+        check_out_folder(show, given.files, "--show")
     data.images = images
     torch.manual_seed(seed)
     attention = isinstance(model, HasAttentionMaps) and model.attends and "temperature" not in search
-    written: list[str] = []
+    written: dict[int, str] = {}  # by the image's index
     with torch.inference_mode():
         chosen = None if draws is None else _by_consensus(model, data, search, draws)
         for inputs, indices in _batches(data):
@@ -123,10 +133,10 @@ def caption(
                 captions = model.caption(inputs, **search)
             else:
                 captions = [chosen[index] for index in indices.tolist()]
-            written += captions
+            written |= zip(indices.tolist(), captions, strict=True)
             for row, (index, text) in enumerate(zip(indices.tolist(), captions, strict=True)):
                 file = data.image_files[index]
-                print(f"{file}  {text}", flush=True)
+                print(f"{printable(file)}  {text}", flush=True)
                 if show is None:
                     continue
                 pixels = read_images([file], _PICTURE_SHAPE)[0] / 255
@@ -135,12 +145,14 @@ def caption(
                     attentions = captions_with_attention(model, inputs[row : row + 1], **search)
                     sheets += [attention_sheet(pixels, words, maps) for words, maps in attentions]
                 write_png(stacked(sheets), show / f"{index:05d}_{file.stem}.png")
-    files = data.image_files
+    data.given_images.check_any_readable()
+    print_report(data.given_images.report())
     if show is not None:
-        print(f"{count(len(files), 'picture')} in {as_typed(show)}")
+        print(f"{count(len(written), 'picture')} in {as_typed(show)}")
     if out is not None:
-        _write(out, files, written)
-        print(f"{count(len(files), 'caption')} in {as_typed(out)}")
+        _write(out, data.image_files, written)
+        print(f"{count(len(written), 'caption')} in {as_typed(out)}")
+    return not data.given_images.unreadable
 
 
 def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> dict[int, str]:
@@ -154,21 +166,22 @@ def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> 
     return dict(zip(samples, consensus(list(samples.values())), strict=True))
 
 
-def _write(out: Path, files: Sequence[Path], captions: Sequence[str]) -> None:
+def _write(out: Path, files: Sequence[Path], captions: dict[int, str]) -> None:
+    ids = image_ids(files)
     rows = [
-        {"image_id": number, "caption": text, "file_name": file.name}
-        for number, text, file in zip(image_ids(files), captions, files, strict=True)
+        {"image_id": ids[index], "caption": text, "file_name": files[index].name} for index, text in captions.items()
     ]
     with atomic_write(out) as temporary:
-        temporary.write_text(json.dumps(rows, ensure_ascii=False, indent=1))
+        # Bytes of a name that are not UTF-8 become JSON's own escapes, which read back as the same name.
+        temporary.write_bytes(json.dumps(rows, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
+    """Runs a command line; exit status 1 if an image could not be read, 2 after a user's mistake."""
     run_command(usage, _work, arguments)
 
 
-def _work(arguments: list[str]) -> None:
+def _work(arguments: list[str]) -> bool:
     parser = OptionParser(prog="python -m pipelines.caption", add_help=False, allow_abbrev=False)
     parser.add_argument("checkpoint")
     parser.add_argument("images", nargs="+")
@@ -184,7 +197,7 @@ def _work(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     names = ("beam_size", "length_penalty", "max_length", "temperature", "top_k")
     search = {name: value for name in names if (value := getattr(given, name)) is not None}
-    caption(given.checkpoint, given.images, given.out, given.show, search, given.seed, given.consensus)
+    return caption(given.checkpoint, given.images, given.out, given.show, search, given.seed, given.consensus)
 
 
 if __name__ == "__main__":

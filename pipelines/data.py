@@ -18,6 +18,7 @@ from typing import Any
 from common.errors import UserError
 from pipelines.console.errors import sentence, user_errors
 from pipelines.console.formatting import count
+from pipelines.console.outputs import check_out_file
 from pipelines.console.png import write_png
 from pipelines.data_sets import caption_data_sets
 from pipelines.data_sets.image_data_sets import DATA_SETS, find_name, make, table
@@ -121,6 +122,7 @@ def _run(arguments: Sequence[str]) -> int:
             settings = {key: getattr(given, key) for key in ("crop_padding", "flip", "rotation", "cutout")}
             if given.albumentations is not None:
                 settings["albumentations"] = _albumentations(given.albumentations)
+            check_out_file(given.out)
             augmentation = {key: value for key, value in settings.items() if value}
             write_png(preview(name, given.root, given.n, given.seed, augmentation), given.out)
             print(f"{name}: {count(given.n, 'image')} in {given.out}")

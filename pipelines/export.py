@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from common.atomic_files import atomic_write
 from common.errors import UserError
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.outputs import check_out_file
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import RunFolder, as_typed, find_run
 
@@ -78,8 +79,7 @@ def export(path: str, form: str, out: Path | None) -> bool:
     if missing:
         raise UserError(f"ONNX needs {' and '.join(missing)}; install with pip install -r requirements-export.txt.")
     out = out or run.path / FORMATS[form][0]
-    if out.is_dir():
-        raise UserError(f"{out} is a folder; set --out to the name of a file.")
+    check_out_file(out, [checkpoint, *run.files_to_keep()])
     try:
         with atomic_write(out) as temporary:  # a file that can't be written fails here, before the model is loaded
             _export(run, checkpoint, form, temporary)

@@ -13,7 +13,8 @@ python -m pipelines.interpret features --ckpt logs/convnet/RUN --images photos -
                            (`feature_extraction.py`, `receptive_patches.py`)
 
 The methods are in `modules/interpretation`. Pictures are written to the folder --out as PNG and their figures as CSV.
-Images are preprocessed as in training: by the fitted preprocessing of a run, or by the transform of a timm model.
+Images are preprocessed as in training: by the fitted preprocessing of a run, or by the transform of a timm model. An
+image that can't be read is named and left out.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pathlib import Path
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.outputs import check_out_folder, print_report
 from pipelines.run.run_folder import as_typed
 
 COMMANDS = {
@@ -114,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def interpret(given: argparse.Namespace) -> bool:
-    """Runs a parsed command line; returns False if an image did not fool the network.
+    """Runs a parsed command line; returns False if an image could not be read or did not fool the network.
 
     Raises:
         ValueError: If the network, an image or a value can't be used.
@@ -127,7 +129,7 @@ def interpret(given: argparse.Namespace) -> bool:
     if given.weights is not None and given.timm is None:
         raise UserError("--weights is only for --timm; a checkpoint has its own weights.")
     # These import torch, Lightning and timm, which takes seconds; a typing error is reported before.
-    from datamodules.images.image_files import find_images
+    from datamodules.files.given_images import GivenImages, find_images
     from pipelines.interpretation.class_images import show_classes
     from pipelines.interpretation.class_names import find_class
     from pipelines.interpretation.fooling_images import show_fooling
@@ -135,7 +137,8 @@ def interpret(given: argparse.Namespace) -> bool:
     from pipelines.interpretation.layer_features import show_features
     from pipelines.interpretation.saliency_maps import show_saliency
 
-    files = find_images(given.images) if "images" in given else []
+    images = find_images(given.images) if "images" in given else GivenImages([])
+    check_out_folder(given.out, images.files)
     inspected = inspect_run(given.ckpt) if given.timm is None else inspect_timm(given.timm, given.weights)
     names = inspected.class_names
     given.out.mkdir(parents=True, exist_ok=True)
@@ -144,11 +147,11 @@ def interpret(given: argparse.Namespace) -> bool:
     if given.command == "saliency":
         label = None if given.label is None else find_class(given.label, names)
         show_saliency(
-            inspected, files, label, given.out, given.method, given.layer, given.samples, given.noise, given.steps
+            inspected, images, label, given.out, given.method, given.layer, given.samples, given.noise, given.steps
         )
     elif given.command == "fooling":
         label = find_class(given.label, names)
-        good = show_fooling(inspected, files, label, given.out, given.step, given.steps, given.bound)
+        good = show_fooling(inspected, images, label, given.out, given.step, given.steps, given.bound)
     elif given.command == "class_visualization":
         if given.labels is None and given.timm is not None:
             raise UserError(f"{given.timm} has {len(names)} classes; choose with --class.")
@@ -156,13 +159,14 @@ def interpret(given: argparse.Namespace) -> bool:
         settings = {name: getattr(given, name) for name in ("step", "l2", "jitter", "blur", "blur_every", "seed")}
         show_classes(inspected, labels, given.out, given.animation, given.steps, **settings)
     else:
-        show_features(inspected, files, given.layer, given.out, given.maps, given.channel, given.patches)
+        show_features(inspected, images, given.layer, given.out, given.maps, given.channel, given.patches)
+    print_report(images.report())
     print(f"written  {as_typed(given.out)}")
-    return good
+    return good and not images.unreadable
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line; exit status 1 if an image did not fool the network, 2 after a user's mistake."""
+    """Runs a command line; exit status 1 if an image can't be read or did not fool the network, 2 after a mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("--help", "-h"):
         print(usage())

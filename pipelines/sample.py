@@ -14,6 +14,7 @@ from pathlib import Path
 from common.errors import UserError
 from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.outputs import check_out_file, check_out_folder
 from pipelines.console.png import write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
@@ -51,6 +52,10 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     if out.suffix.lower() == ".png" and out.is_dir():
         raise UserError(f"{out} is a folder; set --out to the name of a file, or of a folder without .png.")
     run, checkpoint = find_run(path)
+    if out.suffix.lower() == ".png":
+        check_out_file(out)
+    else:
+        check_out_folder(out)
     import torch  # takes seconds; a typing error is reported before
 
     from callbacks.sample_quality import ImageSampler

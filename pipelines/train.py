@@ -87,7 +87,7 @@ def _split_equals(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
+    """Runs a command line; exit status 1 if `predict` could not read some images, 2 after a user's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("--help", "-h"):
         print(usage())
@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         keep_freed_memory()
         from pipelines.run.cli import run  # imports torch and Lightning: four seconds
 
-        run(resolved, topic)
+        cli = run(resolved, topic)
+        if resolved[0] == "predict" and cli.trainer.is_global_zero and cli.predictions.num_unreadable:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

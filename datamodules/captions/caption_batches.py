@@ -10,14 +10,14 @@ Shapes: N captions, M images of a split, B of a batch, L longest caption in word
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from common.vocabulary import PAD
-from datamodules.images.image_files import read_images
+from datamodules.files.given_images import GivenImages
+from datamodules.images.image_files import read_given_images
 from datamodules.loader import Batch
 
 
@@ -90,20 +90,16 @@ class ImageFileBatches:
     """Fetches the user's image files for prediction.
 
     Args:
-        files: Image files.
+        given: Image files.
         shape: Shape (C, H, W) that the images are resized to.
     """
 
-    files: Sequence[Path]
+    given: GivenImages
     shape: tuple[int, int, int]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns images (B, C, H, W) uint8 and their indices in `files`, (B,).
-
-        Raises:
-            ValueError: If a file is not an image.
-        """
-        return read_images([self.files[i] for i in batch.indices.tolist()], self.shape), batch.indices
+        """Returns images (B, C, H, W) uint8, black if unreadable, and their indices in `given.files`, (B,)."""
+        return read_given_images(self.given, batch.indices, self.shape), batch.indices
 
 
 def trimmed(tokens: Tensor) -> Tensor:

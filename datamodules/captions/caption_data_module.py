@@ -5,7 +5,7 @@ A data set is a subclass that defines `input_shape`, reads the captions in `read
 
     training            (inputs, tokens)               one sample a caption, grouped by length
     validation, test    (inputs, tokens, references)   one sample an image; references are its captions as text
-    predict             (inputs, indices)              the images in `image_files`
+    predict             (inputs, indices)              the files of `given_images`
 
 Validation images are held out from the training images by image rather than by caption; otherwise captions of one image
 would be in both splits. The vocabulary contains words of the training captions only.
@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
@@ -28,7 +29,7 @@ from common.errors import UserError
 from common.ranges import check_range
 from common.vocabulary import Vocabulary, build_vocabulary, split_words
 from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, InputSource, TrainingBatches
-from datamodules.images.image_files import find_images
+from datamodules.files.given_images import GivenImages, find_images
 from datamodules.input_dtype import to_input_dtype
 from datamodules.loader import Batch, BatchLoader
 from datamodules.splits import split_by_image
@@ -93,9 +94,15 @@ class CaptionDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.split_seed = split_seed
         self.images = images
+        self.given_images = GivenImages([])  # those of `predict`
         self.left_out: Counter[str] = Counter()  # number of samples left out of the data, by reason
         self._read: dict[bool, OfficialCaptions] = {}
         self._rows: dict[str, Tensor] = {}  # of each split: indices of its images among those that `read` returns
+
+    @property
+    def image_files(self) -> list[Path]:
+        """Image files of `predict`, once its loader exists."""
+        return self.given_images.files
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -124,7 +131,7 @@ class CaptionDataModule(L.LightningDataModule):
     def predict_inputs(self) -> Any:
         """Returns the source of batches of the user's image files."""
         channels, height, width = self.input_shape
-        return ImageFileBatches(self.image_files, (channels, height, width))
+        return ImageFileBatches(self.given_images, (channels, height, width))
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -246,13 +253,15 @@ class CaptionDataModule(L.LightningDataModule):
         return self.preprocess(self.inputs(split, training=False)(Batch(indices, 0, len(indices), 0))[0])
 
     def predict_dataloader(self) -> BatchLoader:
-        """Batches of the image files in `images`: inputs (B, …) and their indices in `image_files` (B,).
+        """Batches of the image files in `images`: inputs (B, …) and their indices in `given_images.files` (B,).
+
+        A file that can't be read is black in its batch and noted in `given_images`.
 
         Raises:
-            ValueError: If no images are given, or a file is not an image.
+            ValueError: If no images are given, or a path does not exist.
         """
-        self.image_files = find_images(self.images or [])
-        return self._loader(self.predict_inputs(), len(self.image_files))
+        self.given_images = find_images(self.images or [])
+        return self._loader(self.predict_inputs(), len(self.given_images.files))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Preprocesses on the device; a tensor alone is a model's `example_input_array` and stays as it is."""

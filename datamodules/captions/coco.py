@@ -222,7 +222,7 @@ class COCOCaptions(CaptionDataModule):
             warnings.warn(f"{self.num_unreadable:,} images could not be read and were skipped.", stacklevel=2)
 
     def predict_inputs(self) -> Any:
-        return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.image_files, self.backbone)
+        return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.given_images, self.backbone)
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
         files = self.files(split)

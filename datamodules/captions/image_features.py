@@ -27,6 +27,7 @@ from common.atomic_files import atomic_write
 from common.errors import UserError
 from datamodules.captions.coco_files import BadSamples
 from datamodules.captions.frozen_backbone import FrozenBackbone
+from datamodules.files.given_images import GivenImages
 from datamodules.loader import Batch, BatchLoader
 
 _BATCH = 64
@@ -56,20 +57,17 @@ class FeaturesOfFiles:
     """Computes features of the user's image files for prediction.
 
     Args:
-        files: Image files.
+        given: Image files.
         backbone: Network that computes the features.
     """
 
-    files: Sequence[Path]
+    given: GivenImages
     backbone: FrozenBackbone
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns features (B, L, D) or (B, D) and the images' indices in `files`, (B,).
-
-        Raises:
-            ValueError: If a file can't be read as an image.
-        """
-        pixels = np.stack([self.backbone.read(self.files[i]) for i in batch.indices.tolist()])
+        """Returns features (B, L, D) or (B, D), of a black image if unreadable, and indices in `given.files`, (B,)."""
+        size = self.backbone.size
+        pixels = self.given.read(batch.indices.tolist(), self.backbone.read, (size, size, 3))
         return self.backbone(torch.from_numpy(pixels).permute(0, 3, 1, 2)), batch.indices
 
 

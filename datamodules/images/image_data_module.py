@@ -22,9 +22,10 @@ from torch import Tensor
 
 from common.ranges import check_range
 from datamodules.device_placement import on_training_device
+from datamodules.files.given_images import GivenImages, find_images
 from datamodules.images.augmentation import Border, Flip
 from datamodules.images.features import FeatureBatches, FeatureName, Features, cached_features
-from datamodules.images.image_files import find_images, read_images
+from datamodules.images.image_files import read_given_images
 from datamodules.images.preprocessing import Method, Preprocessing, fitted_of
 from datamodules.images.training_augmentation import TrainingAugmentation
 from datamodules.images.two_views import TwoViews
@@ -106,12 +107,18 @@ class ImageDataModule(L.LightningDataModule):
             Preprocessing(preprocessing, num_components) if features is None else Features(features)
         )
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}  # name: images (N, C, H, W) uint8, labels (N,) int64
+        self.given_images = GivenImages([])  # those of `predict`
         self._features: dict[str, Tensor] = {}  # name: (N, 1, D), or (N, 2, D) with those of the mirrored images
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def image_files(self) -> list[Path]:
+        """Image files of `predict`, once its loader exists."""
+        return self.given_images.files
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -202,14 +209,16 @@ class ImageDataModule(L.LightningDataModule):
     def predict_dataloader(self) -> BatchLoader:
         """Batches of the image files in `images`, resized to the data set's size, with their indices as labels.
 
+        A file that can't be read is black in its batch and noted in `given_images`.
+
         Raises:
-            ValueError: If `images` is empty, or a file can't be read as an image.
+            ValueError: If `images` is empty, or a path in it does not exist.
         """
         self.fit_preprocessing()
-        self.image_files = find_images(self.images or [])
+        self.given_images = find_images(self.images or [])
         return self._loader(
-            lambda batch: (read_images([self.image_files[i] for i in batch.indices], self.image_shape), batch.indices),
-            len(self.image_files),
+            lambda batch: (read_given_images(self.given_images, batch.indices, self.image_shape), batch.indices),
+            len(self.given_images.files),
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

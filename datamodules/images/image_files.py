@@ -1,8 +1,8 @@
-"""Reads image files: finds them in folders, decodes them and resizes them to the size that a model takes.
+"""Reads image files and resizes them to the size that a model takes.
 
-An image is resized as a whole, whatever its aspect ratio, since a crop would cut off what its caption is about. Gray,
-CMYK and 16-bit images become RGB. A file that can't be read (empty, truncated, no image, or so large that Pillow takes
-it for a decompression bomb) is skipped and counted, or stops the run with one sentence.
+An image is resized as a whole, whatever its aspect ratio, since a crop would cut off what its caption is about. How a
+file is decoded to grayscale or RGB: `datamodules/files/image_decoding.py`. A file that can't be read is skipped and
+counted, or stops the run with one sentence.
 
 Shapes: M images of a split, B of a batch, K of them that can be read, C channels, H×W pixels, S pixels of a side.
 """
@@ -10,83 +10,55 @@ Shapes: M images of a split, B of a batch, K of them that can be read, C channel
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from common.errors import UserError
+from datamodules.files.given_images import GivenImages
+from datamodules.files.image_decoding import open_image
 from datamodules.images.augmentation import Albumentations
 from datamodules.loader import Batch
-
-
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """Returns the files given, and all files with an image's suffix in the folders given, sorted within each folder.
-
-    Raises:
-        ValueError: If there are no paths, a path does not exist, or a folder has no images.
-    """
-    if not paths:
-        raise UserError("No images were given; set images to image files or folders.")
-    files: list[Path] = []
-    # Pillow can only write some formats, PDF among them.
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
-    for path in map(Path, paths):
-        if path.is_dir():
-            images = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-            if not images:
-                raise UserError(f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.")
-            files += images
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"{path} does not exist; give image files or folders that hold some.")
-    return files
-
-
-def open_image(file: Path, mode: str) -> Image.Image:
-    """Decodes a file of any color model to Pillow's `mode`, L or RGB, the right way up.
-
-    Raises:
-        ValueError: If the file is not an image or is truncated.
-    """
-    try:
-        with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image)  # cameras store the sensor's view and record how they were held
-            if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255 instead of scaling them
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return upright.convert(mode)
-    # Pillow reports damage within a file in many ways; a broken PNG is a SyntaxError.
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} can't be read as an image ({error}); remove it or give another file.") from error
 
 
 def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
     """Decodes files of any size and color model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
 
     Raises:
-        ValueError: If a file is not an image or is truncated.
+        ValueError: If a file can't be read as an image.
     """
+    return _channels_first(np.stack([_resized(file, shape) for file in files]))
+
+
+def read_given_images(given: GivenImages, indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Decodes files by their indices (B,), black where a file can't be read: (B, C, H, W) uint8."""
     channels, height, width = shape
-    arrays = []
-    for file in files:
-        image = open_image(file, "L" if channels == 1 else "RGB")
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
-        arrays.append(np.asarray(resized).reshape(height, width, channels))
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    decode = partial(_resized, shape=shape)
+    return _channels_first(given.read(indices.tolist(), decode, (height, width, channels)))
+
+
+def _resized(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Decodes one file and resizes it to `shape` (C, H, W): (H, W, C) uint8."""
+    channels, height, width = shape
+    image = open_image(file, "L" if channels == 1 else "RGB")
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, channels)
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def read_square(file: Path, size: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
     """Decodes one file of any size and color model and resizes it to (S, S, 3) uint8.
 
     Raises:
-        ValueError: If the file is not an image, is truncated or is too large.
+        ValueError: If the file can't be read as an image.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a photograph of 90 to 180 megapixels
-        return np.asarray(open_image(file, "RGB").resize((size, size), resample))
+    return np.asarray(open_image(file, "RGB").resize((size, size), resample))
 
 
 @dataclass

@@ -57,8 +57,9 @@ def user_errors() -> Iterator[None]:
 
 
 def sentence(error: BaseException) -> str:
-    """Returns the message of an error on one line."""
+    """Returns the message of an error on one line, with escapes for bytes of file names that are not UTF-8."""
+    text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         problem = error.strerror[0].lower() + error.strerror[1:]
-        return f"{error.filename}: {problem}; make it usable or choose another path."
-    return " ".join(str(error).split())
+        text = f"{error.filename}: {problem}; make it usable or choose another path."
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,5 @@
 """`fooling`: changes images slightly until the network predicts another class, as adversarial examples."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ from tqdm import tqdm
 
 from callbacks.attribution_pictures import fooling_picture
 from common.errors import UserError
+from datamodules.files.given_images import GivenImages
 from modules.interpretation.fooling_images import Fooled, fool
 from pipelines.console.formatting import count
+from pipelines.console.outputs import path_cell, printable
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
 from pipelines.interpretation.inspected_model import InspectedModel, to_uint8
@@ -20,7 +21,7 @@ from pipelines.interpretation.results import ImageBatch, image_batches, picture_
 
 def show_fooling(
     inspected: InspectedModel,
-    files: Sequence[Path],
+    given: GivenImages,
     target: int,
     out: Path,
     step: float,
@@ -31,7 +32,7 @@ def show_fooling(
 
     Args:
         inspected: Network.
-        files: Image files; those already classified as the target are reported and not changed.
+        given: Image files; those already classified as the target are reported and not changed.
         target: Class that the network should predict.
         out: Folder to write to.
         step: Root mean square of the change in one step.
@@ -42,12 +43,12 @@ def show_fooling(
         Whether every image that was not classified as the target from the start now is.
 
     Raises:
-        ValueError: If a file is not an image, all images are already classified as the target, or the network has no
-            gradients.
+        ValueError: If no file can be read as an image, all images are already classified as the target, or the network
+            has no gradients.
     """
     rows, all_fooled = [], True
     target_name = short(inspected.class_names[target])
-    for batch in image_batches(inspected, files):
+    for batch in image_batches(inspected, given, ("", "_fooled")):
         targets = torch.full_like(batch.predicted, target)
         with tqdm(total=steps, unit="step", disable=None, leave=False) as bar:
 
@@ -61,7 +62,7 @@ def show_fooling(
         for i, (file, name) in enumerate(zip(batch.files, batch.names, strict=True)):
             before = int(batch.predicted[i])
             if before == target:
-                print(f"{file}  is already classified as {target_name}: not changed", flush=True)
+                print(f"{printable(file)}  is already classified as {target_name}: not changed", flush=True)
                 continue
             reached = int(after[i].argmax())
             good = bool(result.succeeded[i])
@@ -70,7 +71,7 @@ def show_fooling(
             write_png(to_uint8(result.images[i : i + 1])[0], out / f"{name}_fooled.png")
             rows.append(
                 {
-                    "image": str(file),
+                    "image": path_cell(file),
                     "class": inspected.class_names[before],
                     "probability": float(batch.probabilities[i, before]),
                     "target": inspected.class_names[target],
@@ -92,7 +93,7 @@ def show_fooling(
                     f"{float(after[i, reached]):.1%}, {target_name} {float(after[i, target]):.1%}"
                 )
             original = f"{short(inspected.class_names[before])} {float(batch.probabilities[i, before]):.1%}"
-            print(f"{file}  {original} → {outcome}, change {size}", flush=True)
+            print(f"{printable(file)}  {original} → {outcome}, change {size}", flush=True)
     if not rows:
         raise UserError(f"All images are already classified as {target_name}; use another class or other images.")
     write_table(rows, out / "figures.csv")

@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from callbacks.attribution_pictures import layers_picture, patches_picture
 from common.errors import UserError
+from datamodules.files.given_images import GivenImages
 from modules.interpretation.feature_extraction import feature_maps, find_layer, stage_layers
 from modules.interpretation.receptive_patches import Box, Unit, receptive_fields, strongest_units
 from pipelines.console.formatting import count
+from pipelines.console.outputs import path_cell
 from pipelines.console.png import write_png
 from pipelines.interpretation.inspected_model import InspectedModel
 from pipelines.interpretation.results import image_batches, picture_side, write_table
@@ -19,7 +21,7 @@ from pipelines.interpretation.results import image_batches, picture_side, write_
 
 def show_features(
     inspected: InspectedModel,
-    files: Sequence[Path],
+    given: GivenImages,
     layers: Sequence[str],
     out: Path,
     num_maps: int,
@@ -30,7 +32,7 @@ def show_features(
 
     Args:
         inspected: Network.
-        files: Image files.
+        given: Image files.
         layers: Names of layers; if empty, the last layer of each stage.
         out: Folder to write to.
         num_maps: Number of maps per layer, those with the largest mean, and of channels with patches.
@@ -38,7 +40,7 @@ def show_features(
         num_patches: Number of patches per channel, at most one per image; 0 for none.
 
     Raises:
-        ValueError: If a file is not an image, or there is no such layer or channel.
+        ValueError: If no file can be read as an image, or there is no such layer or channel.
     """
     blank = torch.zeros(1, *inspected.image_shape, device=inspected.device)
     names = list(layers) or stage_layers(inspected.model, blank)
@@ -49,8 +51,8 @@ def show_features(
         if unknown := [channel for channel in channels if not 0 <= channel < width[name]]:
             raise UserError(f"Layer {name} has no channel {unknown[0]}; use one from 0 to {width[name] - 1}.")
     best: dict[str, list[list[Unit]]] = {name: [[] for _ in range(width[name])] for name in names}
-    offset = 0  # of the batch's first image among all images
-    for batch in image_batches(inspected, files):
+    files: list[Path] = []  # the readable ones
+    for batch in image_batches(inspected, given, taken=[f"patches_{name}" for name in names]):
         maps_of = feature_maps(inspected.model, names, batch.images)
         for i, name in enumerate(batch.names):
             picture = layers_picture(
@@ -59,9 +61,9 @@ def show_features(
             write_png(picture, out / f"{name}.png")
         for layer, maps in maps_of.items():
             for kept, units in zip(best[layer], strongest_units(maps, num_patches), strict=True):
-                kept += [unit._replace(image=offset + unit.image) for unit in units]
+                kept += [unit._replace(image=len(files) + unit.image) for unit in units]
                 kept[:] = sorted(kept, key=lambda unit: -unit.value)[:num_patches]
-        offset += len(batch.images)
+        files += batch.files
     for name in names:
         print(f"layer    {name}, {count(width[name], 'channel')}")
     if not num_patches:
@@ -77,7 +79,7 @@ def show_features(
             patches.append([_crop(inspected, files[unit.image], box) for unit, box in zip(units, boxes, strict=True)])
             titles.append([f"#{channel}: {unit.value:.2f}" for unit in units])
             rows += [
-                {"layer": name, "channel": channel, "activation": unit.value, "image": str(files[unit.image])}
+                {"layer": name, "channel": channel, "activation": unit.value, "image": path_cell(files[unit.image])}
                 | box._asdict()
                 for unit, box in zip(units, boxes, strict=True)
             ]

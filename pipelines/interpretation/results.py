@@ -1,6 +1,5 @@
 """Reads and classifies images in batches, and writes tables of results."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from common.errors import UserError
+from datamodules.files.given_images import GivenImages
+from pipelines.console.outputs import unique_names, write_csv
 from pipelines.interpretation.inspected_model import InspectedModel
 
 BATCH_SIZE = 16  # enough to use the processor well, small enough for large networks
@@ -35,31 +37,43 @@ class ImageBatch(NamedTuple):
         return self.probabilities.argmax(1)
 
 
-def image_batches(inspected: InspectedModel, files: Sequence[Path]) -> Iterator[ImageBatch]:
-    """Yields the images in batches with their class probabilities, and shows a progress bar.
+def image_batches(
+    inspected: InspectedModel, given: GivenImages, suffixes: Sequence[str] = ("",), taken: Sequence[str] = ()
+) -> Iterator[ImageBatch]:
+    """Yields the readable images in batches with their class probabilities, and shows a progress bar.
+
+    Args:
+        inspected: Network.
+        given: Image files; those that can't be read are noted in it.
+        suffixes: What is added to an image's name for each of its results.
+        taken: Names of other results.
 
     Raises:
-        ValueError: If a file is not an image.
+        ValueError: If no file can be read as an image.
     """
-    stems = [file.stem for file in files]
-    names = [stem if stems.count(stem) == 1 else f"{stem}_{i}" for i, stem in enumerate(stems)]
-    with tqdm(total=len(files), unit="image", disable=None, leave=False) as bar:
-        for start in range(0, len(files), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            images = inspected.read(files[part]).to(inspected.device)
+    names = unique_names(given.files, suffixes, taken)
+    with tqdm(total=len(given.files), unit="image", disable=None, leave=False) as bar:
+        for start in range(0, len(given.files), BATCH_SIZE):
+            read: dict[int, Tensor] = {}
+            for index, file in enumerate(given.files[start : start + BATCH_SIZE], start):
+                try:
+                    read[index] = inspected.read([file])[0]
+                except UserError as error:
+                    given.unreadable[index] = str(error)
+                bar.update()
+            if not read:
+                continue
+            images = torch.stack(list(read.values())).to(inspected.device)
             with torch.no_grad():
                 probabilities = inspected.model(images).float().softmax(1)
-            yield ImageBatch(list(files[part]), names[part], images, probabilities)
-            bar.update(len(images))
+            yield ImageBatch([given.files[i] for i in read], [names[i] for i in read], images, probabilities)
+    given.check_any_readable()
 
 
 def write_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Writes rows with equal keys as CSV, numbers with six significant digits."""
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    cells = [[f"{value:.6g}" if isinstance(value, float) else value for value in row.values()] for row in rows]
+    write_csv([list(rows[0]), *cells], file)
 
 
 def picture_side(inspected: InspectedModel) -> float:

@@ -1,15 +1,16 @@
 """`saliency`: maps of the pixels that matter for a class, by one of four methods, beside and over each image."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from callbacks.attribution_pictures import saliency_picture
+from datamodules.files.given_images import GivenImages
 from modules.interpretation.feature_extraction import find_layer
 from modules.interpretation.grad_cam import grad_cam, last_map_layer
 from modules.interpretation.saliency import class_scores, integrated_gradients, saliency, smooth_grad
+from pipelines.console.outputs import path_cell, printable
 from pipelines.console.png import write_png
 from pipelines.interpretation.class_names import short
 from pipelines.interpretation.inspected_model import InspectedModel
@@ -21,7 +22,7 @@ _BLACK = 0.0  # baseline of integrated gradients
 
 def show_saliency(
     inspected: InspectedModel,
-    files: Sequence[Path],
+    given: GivenImages,
     label: int | None,
     out: Path,
     method: str,
@@ -34,7 +35,7 @@ def show_saliency(
 
     Args:
         inspected: Network.
-        files: Image files.
+        given: Image files.
         label: Class y; None for each image's most probable class.
         out: Folder to write to.
         method: One of gradient, smoothgrad, integrated and grad_cam.
@@ -44,8 +45,8 @@ def show_saliency(
         steps: Number of steps of integrated.
 
     Raises:
-        ValueError: If a file is not an image, there is no such layer, a value is out of range, or the network has no
-            gradients.
+        ValueError: If no file can be read as an image, there is no such layer, a value is out of range, or the network
+            has no gradients.
     """
     rows = []
     if method == "grad_cam":
@@ -53,7 +54,7 @@ def show_saliency(
         layer = layer or last_map_layer(inspected.model, blank)
         find_layer(inspected.model, layer, blank)
         print(f"layer    {layer}")
-    for batch in image_batches(inspected, files):
+    for batch in image_batches(inspected, given):
         labels = batch.predicted if label is None else torch.full_like(batch.predicted, label)
         completeness: list[tuple[float, float]] = []
         if method == "smoothgrad":
@@ -79,14 +80,14 @@ def show_saliency(
             )
             write_png(picture, out / f"{name}.png")
             row = {
-                "image": str(file),
+                "image": path_cell(file),
                 "predicted": inspected.class_names[int(batch.predicted[i])],
                 "predicted_probability": float(batch.probabilities[i].max()),
                 "class": inspected.class_names[int(labels[i])],
                 "probability": probability,
                 "method": method,
             }
-            line = f"{file}  {title} {probability:.1%}"
+            line = f"{printable(file)}  {title} {probability:.1%}"
             if completeness:
                 row["attributions"], row["score_difference"] = completeness[i]
                 line += _report(*completeness[i])

@@ -185,7 +185,11 @@ class TopicCLI(LightningCLI):
             if not settings["images"]:
                 raise UserError("No images were given; set --images to image files or folders.")
             settings["data.init_args.images"] = settings.pop("images")
-            self.predictions = PredictionsCSV(Path(settings.pop("out")))
+            self.predictions = PredictionsCSV(
+                Path(settings.pop("out")),
+                *([checkpoint] if checkpoint else []),
+                *(existing.files_to_keep() if existing else []),
+            )
 
     def _check_resumed(self, checkpoint: dict[str, Any], run: RunFolder | None) -> Changes | None:
         """Returns the settings that have changed since the checkpoint, None if it does not tell.

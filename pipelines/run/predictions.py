@@ -1,27 +1,43 @@
 """Predictions as CSV: a row for each image with its class and all class probabilities, or its caption."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from common.atomic_files import atomic_write
+from pipelines.console.outputs import check_out_file, path_cell, write_csv
 
 
 class PredictionsCSV(Callback):
     """Collects the outputs of `predict_step`, probabilities (B, K) or B captions, and writes them at the end.
 
-    Batches are those of a data module's `predict_dataloader`: images and their indices in `image_files`.
+    Batches are those of a data module's `predict_dataloader`: images and their indices in `image_files`. The row of an
+    image that can't be read has its name and empty cells.
 
     Args:
         file: CSV file to write; rank 1 writes its images to NAME.rank1.csv, and so on.
+        inputs: Files that are read and must not be replaced, besides the images.
+
+    Attributes:
+        rows: Indices of the images and what was predicted for them.
+        report: Lines about files that were left out, once `predict` has ended.
+        num_unreadable: Number of images that could not be read.
+
+    Raises:
+        ValueError: If the file is a folder or can't be written.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *inputs: Path) -> None:
+        check_out_file(file, inputs)
         self.file = file
         self.rows: list[tuple[int, list[float] | str]] = []
+        self.report: list[str] = []
+        self.num_unreadable = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        check_out_file(self.file, data.image_files)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, _: int = 0
@@ -31,19 +47,25 @@ class PredictionsCSV(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.given_images.check_any_readable()
+        self.report, self.num_unreadable = data.given_images.report(), len(data.given_images.unreadable)
         rank = trainer.global_rank
         file = self.file.with_suffix(f".rank{rank}{self.file.suffix}") if rank else self.file
-        with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
-            csv.writer(stream).writerows(self._table(data))
+        write_csv(self._table(data), file)
 
     def _table(self, data: Any) -> Iterator[list[Any]]:
         """Yields the header and a row for each image."""
         captions = bool(self.rows) and isinstance(self.rows[0][1], str)
-        yield ["image", "caption"] if captions else ["image", "class", "probability", *data.class_names]
+        header = ["image", "caption"] if captions else ["image", "class", "probability", *data.class_names]
+        yield header
         for index, prediction in self.rows:
+            cell = path_cell(data.image_files[index])
+            if index in data.given_images.unreadable:
+                yield [cell, *[""] * (len(header) - 1)]
+                continue
             if isinstance(prediction, str):
-                yield [data.image_files[index], prediction]
+                yield [cell, prediction]
                 continue
             best = max(range(len(prediction)), key=prediction.__getitem__)
             probabilities = [f"{probability:.6f}" for probability in prediction]
-            yield [data.image_files[index], data.class_names[best], probabilities[best], *probabilities]
+            yield [cell, data.class_names[best], probabilities[best], *probabilities]

@@ -60,6 +60,10 @@ class RunFolder:
         state = read_status(self.path).state
         return state == "finished" or (state == "unknown" and (self.path / "metrics.csv").is_file())
 
+    def files_to_keep(self) -> list[Path]:
+        """Returns the files that no result of a command may replace: configuration, metrics and checkpoints."""
+        return [self.config, self.path / "metrics.csv", *self.checkpoints.glob("*")]
+
     @classmethod
     def new(cls, topic: str) -> "RunFolder":
         """Returns the folder of a new run, in `logs/` of the working directory; it is not created.

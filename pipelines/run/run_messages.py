@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.recorded_settings import Changes
 from pipelines.console.formatting import count
+from pipelines.console.outputs import print_report
 from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.run_folder import RunFolder, as_typed
 from pipelines.run.stop_signals import Stopped
@@ -100,5 +101,6 @@ def print_metrics(trainer: Trainer, prefix: str) -> None:
 
 @rank_zero_only
 def print_predicted(predictions: PredictionsCSV) -> None:
-    """Prints the number of predicted images and the file."""
-    print(f"{count(len(predictions.rows), 'image')} predicted: {predictions.file}")
+    """Prints the number of predicted images, the file, and what was left out."""
+    print_report(predictions.report)
+    print(f"{count(len(predictions.rows) - predictions.num_unreadable, 'image')} predicted: {predictions.file}")

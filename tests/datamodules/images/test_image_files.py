@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.images.image_files import find_images, read_images
+from datamodules.images.image_files import read_images
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -141,38 +141,3 @@ def test_damage_anywhere_gives_pixels_or_a_sentence(tmp_path: Path, ending: str)
             assert read_images([file], (3, 8, 8)).shape == (1, 3, 8, 8)
         except ValueError as error:
             assert str(error).startswith(f"{file} can't be read as an image")  # noqa: PT017  # or it may be read
-
-
-# ------------------------------------------------------------------------------------------------------------- finding
-
-
-def test_folders_are_searched_through_and_sorted_and_other_files_ignored(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/1.JPG", "a.jpeg", "b/deep/er/x.webp", "notes.txt", "paper.pdf", "c/README", "b10.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()  # a folder, whatever its name
-    (tmp_path / "folder.png" / "in.bmp").touch()
-    found = [str(file.relative_to(tmp_path)) for file in find_images([str(tmp_path)])]
-    assert found == ["a.jpeg", "b/1.JPG", "b/2.png", "b/deep/er/x.webp", "b10.png", "folder.png/in.bmp"]
-
-
-def test_paths_keep_the_order_in_which_they_were_given(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    for name in ("z.png", "one/b.png", "one/a.png", "no-ending"):
-        (tmp_path / name).touch()
-    given = [str(tmp_path / name) for name in ("z.png", "one", "no-ending", "z.png")]
-    assert [file.name for file in find_images(given)] == ["z.png", "a.png", "b.png", "no-ending", "z.png"]
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda root: [], "No images were given; set images to image files or folders"),
-        (lambda root: [str(root)], "holds no image files; give a folder with"),
-        (lambda root: [str(root / "missing.png")], r"missing\.png does not exist; give image files or folders"),
-    ],
-)
-def test_nothing_to_read_is_an_error(tmp_path: Path, make: Any, message: str) -> None:
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ValueError, match=message):
-        find_images(make(tmp_path))
