@@ -4,7 +4,9 @@
 
 A word is a run of letters and digits in lower case, with apostrophes inside it: "A man's T-shirt." is a, man's, t,
 shirt. On English captions this is the pattern [a-z0-9']+ without quotation marks. (The caption metrics split captions
-as the Penn Treebank does instead.)
+as the Penn Treebank does instead.) Marks that belong to a letter are part of the word, as in Hindi or in pointed
+Hebrew, and accents count the same whether they are written as one character or as two. In scripts that put no spaces
+between words, such as Chinese, Japanese and Thai, each character is a word.
 
 A word that occurs fewer than `min_count` times in the training captions is UNK: too few examples to learn it from, and
 each word costs a row of the embedding and one of the output layer. The usual count for COCO is 5
@@ -14,8 +16,10 @@ Shapes: N captions, L longest caption in words.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,11 +32,41 @@ SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")  # by id; `split_words` r
 NEVER_GENERATED = (PAD, START, UNK)  # decoding chooses among END and the other words
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_JOINERS = "\u200c\u200d"  # invisible, inside words of Persian and of Indian languages
+# Thai, Lao, Burmese, Khmer, Japanese syllables, and the ideographs of Chinese and Japanese.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff" \
+    "\U00020000-\U0003ffff"  # fmt: skip
 
 
 def split_words(caption: str) -> list[str]:
     """Returns the words of a caption in lower case."""
-    return _WORD.findall(caption.lower())
+    if caption.isascii():
+        return _WORD.findall(caption.lower())
+    return _word_of_any_script().findall(unicodedata.normalize("NFC", caption.lower()))
+
+
+def needs_split_words(text: str) -> bool:
+    """Whether a text has words that only `split_words` finds: with marks of their own, or without spaces between."""
+    return not text.isascii() and _beyond_letters().search(unicodedata.normalize("NFC", text)) is not None
+
+
+@cache
+def _marks() -> str:
+    """Combining marks of the basic plane, as the content of a character class; `re` has no class for them."""
+    codes = (code for code in range(0x300, 0xFE00) if not 0x20D0 <= code <= 0x20FF)  # without those of emoji
+    return "".join(chr(code) for code in codes if unicodedata.category(chr(code)).startswith("M")) + _JOINERS
+
+
+@cache
+def _beyond_letters() -> re.Pattern[str]:
+    return re.compile(f"[{_marks()}{_UNSPACED}]")
+
+
+@cache
+def _word_of_any_script() -> re.Pattern[str]:
+    letter, mark = f"(?![{_UNSPACED}])[^\\W_]", f"[{_marks()}]"
+    part = f"{letter}(?:{letter}|{mark})*"
+    return re.compile(f"(?=[^\\W_])[{_UNSPACED}]{mark}*|{part}(?:['’]{part})*")
 
 
 def build_vocabulary(captions: Iterable[str], min_count: int = 1) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from modules.caption_metrics.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer
-from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.ptb_tokenizer import tokenize_caption
 
 _TINY, _SMALL = 1e-15, 1e-9
 _ENDS = 2**16
@@ -35,7 +35,7 @@ class BLEU(CaptionMetric):
     length: Tensor
     reference_length: Tensor
 
-    def __init__(self, tokenize: Tokenizer = ptb_tokenize) -> None:
+    def __init__(self, tokenize: Tokenizer = tokenize_caption) -> None:
         super().__init__(tokenize)
         self.add_state("matches", torch.zeros(LONGEST, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("ngrams", torch.zeros(LONGEST, dtype=torch.int64), dist_reduce_fx="sum")

@@ -22,7 +22,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from common.errors import UserError
-from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.ptb_tokenizer import tokenize_caption
 
 LONGEST = 4  # BLEU and CIDEr count n-grams of 1 to 4 words
 _MULTIPLIER = 6364136223846793005  # M, that of Knuth's MMIX generator
@@ -84,7 +84,7 @@ class CaptionMetric(Metric):
     full_state_update = False
     images: Tensor
 
-    def __init__(self, tokenize: Tokenizer = ptb_tokenize) -> None:
+    def __init__(self, tokenize: Tokenizer = tokenize_caption) -> None:
         super().__init__()
         self.tokenize = tokenize
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")

@@ -23,8 +23,8 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from modules.caption_metrics.caption_metric import LONGEST, CaptionMetric, Sentences, Tokenizer
-from modules.caption_metrics.cider_engine import cider_scores
-from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.cider_engine import cider_scores, has_rare_ngrams
+from modules.caption_metrics.ptb_tokenizer import tokenize_caption
 
 _SIGMA = 6.0
 
@@ -85,7 +85,7 @@ class CIDEr(CaptionMetric):
     reference_lengths: list[Tensor]
     per_image: list[Tensor]
 
-    def __init__(self, tokenize: Tokenizer = ptb_tokenize) -> None:
+    def __init__(self, tokenize: Tokenizer = tokenize_caption) -> None:
         super().__init__(tokenize)
         for name in ("caption_words", "caption_lengths", "reference_words", "reference_lengths", "per_image"):
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -106,8 +106,17 @@ class CIDEr(CaptionMetric):
         scores = self.image_scores().tolist()
         return torch.tensor(fsum(scores) / len(scores), dtype=torch.float64)  # fsum: the same in any order
 
-    def image_scores(self) -> Tensor:
-        """Scores of the images, (N,) float64, computed on the CPU, where sums have a fixed order."""
+    def image_scores(self, weighted: bool = True) -> Tensor:
+        """Scores of the images, (N,) float64, computed on the CPU, where sums have a fixed order.
+
+        Args:
+            weighted: Whether rare n-grams count more; if not, all count the same, and g(w) is the plain count.
+        """
         captions = Sentences(dim_zero_cat(self.caption_words).cpu(), dim_zero_cat(self.caption_lengths).cpu())
         references = Sentences(dim_zero_cat(self.reference_words).cpu(), dim_zero_cat(self.reference_lengths).cpu())
-        return cider_scores(captions, references, dim_zero_cat(self.per_image).cpu(), _SIGMA)
+        return cider_scores(captions, references, dim_zero_cat(self.per_image).cpu(), _SIGMA, weighted)
+
+    def has_weights(self) -> bool:
+        """Whether any n-gram of the references has a weight; if all occur in every image, all scores are 0."""
+        references = Sentences(dim_zero_cat(self.reference_words).cpu(), dim_zero_cat(self.reference_lengths).cpu())
+        return bool(has_rare_ngrams(references, dim_zero_cat(self.per_image).cpu()))

@@ -4,8 +4,6 @@ Shapes: N images, R references of all images, S = N + R sentences; P n-grams in 
 different pairs of an n-gram and its sentence.
 """
 
-from math import log
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +11,9 @@ from torch import Tensor
 from modules.caption_metrics.caption_metric import LONGEST, Sentences
 
 
-def cider_scores(captions: Sentences, references: Sentences, per_image: Tensor, sigma: float) -> Tensor:
+def cider_scores(
+    captions: Sentences, references: Sentences, per_image: Tensor, sigma: float, weighted: bool = True
+) -> Tensor:
     """Returns CIDEr-D of each image, (N,) float64.
 
     Args:
@@ -21,18 +21,20 @@ def cider_scores(captions: Sentences, references: Sentences, per_image: Tensor, 
         references: References of all images, in the order of the images.
         per_image: Number of references of each image, (N,).
         sigma: Standard deviation σ of the length penalty, in bigrams.
+        weighted: Whether counts are multiplied by the logarithm of N / images with the n-gram.
     """
     image = torch.arange(len(per_image)).repeat_interleave(per_image)  # of each reference, (R,)
-    similarity = _similarities(captions, references, image)
+    similarity = _similarities(captions, references, image, weighted)
     differences = (captions.lengths - 1).clamp(min=0)[image] - (references.lengths - 1).clamp(min=0)
     similarity *= _length_penalties(differences, sigma)
     return 10 / LONGEST * torch.bincount(image, similarity, len(per_image)) / per_image
 
 
-def _similarities(captions: Sentences, references: Sentences, image: Tensor) -> Tensor:
+def _similarities(captions: Sentences, references: Sentences, image: Tensor, weighted: bool) -> Tensor:
     """Clipped cosine of each reference with its image's caption, summed over n: (R,) float64."""
     images, total = len(captions.lengths), torch.zeros(len(image), dtype=torch.float64)
-    idf = log(images) - torch.arange(images + 1).clamp(min=1).double().log()  # by the number of images
+    logarithms = torch.arange(images + 1).clamp(min=1).double().log()
+    idf = logarithms[-1] - logarithms if weighted else torch.ones(images + 1, dtype=torch.float64)  # by images with it
     sentences = Sentences(
         torch.cat([captions.words, references.words]), torch.cat([captions.lengths, references.lengths])
     )
@@ -51,6 +53,18 @@ def _similarities(captions: Sentences, references: Sentences, image: Tensor) -> 
         products = torch.bincount(reference, clipped * reference_weights, len(image))  # (R,)
         total += (products / (norms[image] * norms[images:])).nan_to_num()  # 0 / 0 where no n-gram has a weight
     return total
+
+
+def has_rare_ngrams(references: Sentences, per_image: Tensor) -> bool:
+    """Returns whether an n-gram occurs in the references of some images, but not of all."""
+    image = torch.arange(len(per_image)).repeat_interleave(per_image)
+    for hashes, sentence in references.ngrams():
+        gram, sentence, _ = _counts(hashes, sentence)
+        pairs = (gram * len(per_image) + image[sentence]).unique()  # n-grams with their images
+        documents = torch.bincount(pairs // len(per_image))
+        if len(documents) and int(documents.min()) < len(per_image):
+            return True
+    return False
 
 
 def _counts(hashes: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:

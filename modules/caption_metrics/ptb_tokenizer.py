@@ -14,6 +14,9 @@ Sources: https://nlp.stanford.edu/software/tokenizer.shtml, https://github.com/t
 """
 
 import re
+import unicodedata
+
+from common.vocabulary import needs_split_words, split_words
 
 # Words that keep a period; those that keep it only with a capital letter; only before a number.
 _ABBREVIATIONS = """
@@ -73,6 +76,15 @@ _WRITTEN = str.maketrans(
     {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
     | {"£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4", "’": "'"}
 )
+
+
+def tokenize_caption(text: str) -> list[str]:
+    """Splits a caption as `ptb_tokenize`; words of scripts that it would cut up or not separate, by `split_words`.
+
+    Such are letters with marks, as in Hindi, and scripts without spaces between words, as Chinese, for which
+    coco-caption's tokens depend on how a caption is typed.
+    """
+    return split_words(text) if needs_split_words(text) else ptb_tokenize(unicodedata.normalize("NFC", text))
 
 
 def ptb_tokenize(text: str) -> list[str]:

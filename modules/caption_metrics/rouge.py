@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
 from modules.caption_metrics.caption_metric import CaptionMetric, Sentences, Tokenizer
-from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.ptb_tokenizer import tokenize_caption
 
 _BETA = 1.2
 _CHUNK = 16_384  # pairs whose tables are computed at once: they fit into the cache
@@ -38,7 +38,7 @@ class ROUGE(CaptionMetric):
 
     scores: list[Tensor]
 
-    def __init__(self, tokenize: Tokenizer = ptb_tokenize) -> None:
+    def __init__(self, tokenize: Tokenizer = tokenize_caption) -> None:
         super().__init__(tokenize)
         self.add_state("scores", [], dist_reduce_fx="cat")
 

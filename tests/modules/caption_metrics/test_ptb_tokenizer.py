@@ -6,7 +6,7 @@ letter keeps its point.
 
 import pytest
 
-from modules.caption_metrics.ptb_tokenizer import ptb_tokenize
+from modules.caption_metrics.ptb_tokenizer import ptb_tokenize, tokenize_caption
 
 PRINTED = [
     ("A man rides a brown horse along the beach.", "a man rides a brown horse along the beach"),
@@ -100,6 +100,14 @@ def test_the_end_of_a_caption_does_not_matter(end: str) -> None:
 def test_case_does_not_matter_to_plain_words() -> None:
     text = "two men don't play with a well-known dog's ball, at night"
     assert ptb_tokenize(text.upper()) == ptb_tokenize(text)
+
+
+def test_scripts_that_the_java_program_cuts_up_or_leaves_whole() -> None:
+    assert tokenize_caption("一只狗在跑。") == tokenize_caption("一 只 狗 在 跑") == ["一", "只", "狗", "在", "跑"]
+    assert tokenize_caption("हिन्दी में।") == ["हिन्दी", "में"]
+    assert tokenize_caption("Cafe\u0301's dog") == tokenize_caption("café's dog") == ["café", "'s", "dog"]
+    for text, tokens in PRINTED:
+        assert tokenize_caption(text) == tokens.split() or "東" in text
 
 
 def test_tokens_stay_as_they_are() -> None:

@@ -34,6 +34,19 @@ def test_the_odd_one_out_is_not_chosen() -> None:
     assert consensus([often, ["a red bus"]]) == consensus([about_dogs, ["a red bus"]])
 
 
+@pytest.mark.parametrize(
+    ("samples", "chosen"),
+    [
+        ([["zebra on mars", "a red dog on a table", "a red dog on the table", "a red dog"]], "a red dog on the table"),
+        ([["zebra", "a dog", "a dog runs"], ["a dog", "a dog runs"]], "a dog"),  # only the odd one has rare words
+        ([["a dog"]], "a dog"),
+        ([["", "a dog", "a dog runs"]], "a dog"),
+    ],
+)
+def test_plain_counts_decide_where_no_shared_word_is_rare(samples: list[list[str]], chosen: str) -> None:
+    assert consensus(samples)[0] == chosen
+
+
 def test_an_image_without_captions_is_refused() -> None:
     with pytest.raises(ValueError, match="sample at least one"):
         consensus([["a dog"], []])
