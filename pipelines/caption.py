@@ -7,8 +7,9 @@ python -m pipelines.caption RUN photos/ --consensus 20                        # 
 
 The output is in COCO's results format, as read by its evaluation server and pycocotools: a list of objects with
 `image_id`, the number at the end of the file name (391895 for 000000391895.jpg and COCO_val2014_000000391895.jpg), and
-`caption`; `file_name` is added. If a name has no number, or two names have the same one, `image_id` is the index of the
-image, from 0. An image that can't be read has no entry; the exit status is 1 if there was one.
+`caption`; `file_name` is added, with its subfolders below the folder given. If a name has no number, or two names have
+the same one, `image_id` is the index of the image, from 0. An image that can't be read has no entry; the exit status is
+1 if there was one.
 
 Source: https://cocodataset.org/#format-results
 """
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.atomic_files import atomic_write
 from common.errors import UserError
@@ -27,6 +28,9 @@ from pipelines.console.outputs import check_out_file, check_out_folder, print_re
 from pipelines.console.png import write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
+
+if TYPE_CHECKING:
+    from datamodules.files.given_images import GivenImages
 
 _PICTURE_SHAPE = (3, 224, 224)  # a square, like the model's input
 
@@ -150,7 +154,7 @@ def caption(
     if show is not None:
         print(f"{count(len(written), 'picture')} in {as_typed(show)}")
     if out is not None:
-        _write(out, data.image_files, written)
+        _write(out, data.given_images, written)
         print(f"{count(len(written), 'caption')} in {as_typed(out)}")
     return not data.given_images.unreadable
 
@@ -166,10 +170,10 @@ def _by_consensus(model: Any, data: Any, search: dict[str, Any], draws: int) -> 
     return dict(zip(samples, consensus(list(samples.values())), strict=True))
 
 
-def _write(out: Path, files: Sequence[Path], captions: dict[int, str]) -> None:
-    ids = image_ids(files)
+def _write(out: Path, given: "GivenImages", captions: dict[int, str]) -> None:
+    ids = image_ids(given.files)
     rows = [
-        {"image_id": ids[index], "caption": text, "file_name": files[index].name} for index, text in captions.items()
+        {"image_id": ids[index], "caption": text, "file_name": given.names[index]} for index, text in captions.items()
     ]
     with atomic_write(out) as temporary:
         # Bytes of a name that are not UTF-8 become JSON's own escapes, which read back as the same name.

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.vocabulary import PAD
 from datamodules.files.given_images import GivenImages
 from datamodules.images.image_files import read_given_images
@@ -60,8 +61,8 @@ class TrainingBatches:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns inputs (B, …) and tokens (B, T + 1) int64."""
-        inputs, kept = self.inputs(replace(batch, indices=self.images[batch.indices]))
-        return inputs, trimmed(self.tokens[batch.indices[kept]])
+        inputs, samples = readable(self.inputs, batch, self.images)
+        return inputs, trimmed(self.tokens[samples])
 
 
 @dataclass
@@ -80,8 +81,7 @@ class EvaluationBatches:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor, list[list[str]]]:
         """Returns inputs (B, …), tokens (B, T + 1) int64 and the references, B lists of captions."""
-        inputs, kept = self.inputs(batch)
-        indices = batch.indices[kept]
+        inputs, indices = readable(self.inputs, batch, torch.arange(len(self.captions)))
         return inputs, trimmed(self.tokens[indices]), [self.captions[i] for i in indices.tolist()]
 
 
@@ -100,6 +100,30 @@ class ImageFileBatches:
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Returns images (B, C, H, W) uint8, black if unreadable, and their indices in `given.files`, (B,)."""
         return read_given_images(self.given, batch.indices, self.shape), batch.indices
+
+
+def readable(inputs: InputSource, batch: Batch, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Fetches the inputs of a batch without the images that can't be read.
+
+    If none of them can be, the samples that follow in the split take their place: a step needs a sample.
+
+    Args:
+        inputs: Source of the images' inputs.
+        batch: Samples of the split.
+        images: Index of each sample's image, (N,) int64.
+
+    Returns:
+        Inputs (K, …), K ≥ 1, and the indices of their samples, (K,).
+
+    Raises:
+        ValueError: If no image of the split can be read.
+    """
+    for _ in range(len(images)):
+        fetched, kept = inputs(replace(batch, indices=images[batch.indices]))
+        if len(kept):
+            return fetched, batch.indices[kept]
+        batch = replace(batch, indices=(batch.indices + 1) % len(images))
+    raise UserError(f"None of the {len(images.unique())} images of a split can be read; repair the image files.")
 
 
 def trimmed(tokens: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ Shapes: M images of a split, S side of an image in pixels, L positions of a grid
 
 import warnings
 from functools import cached_property
-from os import scandir
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -36,10 +35,11 @@ from common.errors import UserError
 from common.ranges import check_range
 from datamodules.captions.caption_batches import InputSource
 from datamodules.captions.caption_data_module import CaptionDataModule, OfficialCaptions, Split
-from datamodules.captions.coco_files import Bad, BadSamples, CocoImage, read_captions, read_karpathy
+from datamodules.captions.coco_files import Bad, BadSamples, CocoImage, ImageId, read_captions, read_karpathy
 from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
 from datamodules.captions.image_features import FeaturesOfFiles, StoredFeatures, store_features
 from datamodules.files.data_files import DataFileError
+from datamodules.files.image_folder import ImageFolder
 from datamodules.images.augmentation import Albumentations
 from datamodules.images.image_files import ImageFileInputs, read_square
 
@@ -109,7 +109,7 @@ class COCOCaptions(CaptionDataModule):
         self.normalization = normalization
         self.albumentations = Albumentations(albumentations) if albumentations else None
         self.bad = BadSamples(bad, self.left_out)
-        self._images: dict[bool, dict[int, CocoImage]] = {}  # of the training and the test images, by id
+        self._images: dict[bool, dict[ImageId, CocoImage]] = {}  # of the training and the test images, by id
         self._files: dict[bool, list[Path]] = {}
         self._inputs: list[ImageFileInputs] = []
         self._features: dict[Split, StoredFeatures] = {}
@@ -124,8 +124,8 @@ class COCOCaptions(CaptionDataModule):
             self._part("train")
             if shared := self._images[True].keys() & images.keys():
                 raise DataFileError(
-                    f"The image {min(shared)} is in both captions_train{self.year}.json and "
-                    f"captions_val{self.year}.json, so it would be trained and tested on; get the official files."
+                    f"The image {sorted(shared, key=str)[0]} is in both captions_train{self.year}.json and "
+                    f"captions_val{self.year}.json, so it would be trained and tested on; remove it from one of them."
                 )
         self._images[train] = images
         held_out = None
@@ -138,10 +138,10 @@ class COCOCaptions(CaptionDataModule):
         return self.folder / "dataset_coco.json"
 
     @cached_property
-    def _karpathy_images(self) -> dict[int, CocoImage]:
+    def _karpathy_images(self) -> dict[ImageId, CocoImage]:
         return read_karpathy(self._karpathy, self.bad)
 
-    def _read_images(self, train: bool) -> dict[int, CocoImage]:
+    def _read_images(self, train: bool) -> dict[ImageId, CocoImage]:
         """Returns the official training or test images that have captions and a file; stores the files' paths."""
         if self._karpathy.is_file():
             listed = {n: image for n, image in self._karpathy_images.items() if (image.split == "test") != train}
@@ -149,17 +149,18 @@ class COCOCaptions(CaptionDataModule):
         else:
             part = f"{'train' if train else 'val'}{self.year}"
             listed, folders = read_captions(self.folder / "annotations" / f"captions_{part}.json", self.bad), [part]
-        present = {folder: self._file_names(folder) for folder in folders}
+        present = {folder: ImageFolder(self.folder / folder) for folder in folders}
         images, files = {}, []
         for number, image in listed.items():
             # Karpathy's file has the names of 2014; in 2017 the same photographs are named by their id alone.
-            name = f"{number:012d}.jpg" if image.folder and self.year == 2017 else image.file_name
-            folder = next((folder for folder in folders if name in present[folder]), None)
-            if folder is None:
+            official = image.folder and self.year == 2017 and isinstance(number, int)
+            name = f"{number:012d}.jpg" if official else image.file_name
+            file = next((file for folder in folders if (file := present[folder].find(name))), None)
+            if file is None:
                 self.bad.report("images whose file is missing", f"{name} is not in {self.folder / folders[0]}")
             else:
                 images[number] = image
-                files.append(self.folder / folder / name)
+                files.append(file)
         if not images:
             raise DataFileError(
                 f"None of the {len(listed):,} images with captions is in {self.folder / folders[0]}; put COCO's images "
@@ -167,13 +168,6 @@ class COCOCaptions(CaptionDataModule):
             )
         self._files[train] = files
         return images
-
-    def _file_names(self, folder: str) -> set[str]:
-        try:
-            with scandir(self.folder / folder) as entries:
-                return {entry.name for entry in entries}
-        except OSError:
-            return set()
 
     def files(self, split: Split) -> list[Path]:
         """Returns the image files of a split."""
@@ -225,7 +219,11 @@ class COCOCaptions(CaptionDataModule):
         return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.given_images, self.backbone)
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
-        files = self.files(split)
+        # Batches leave out unreadable images, so the first images are the first readable ones.
+        unreadable = {
+            inputs.files[i] for inputs in self._inputs for i in inputs.unreadable.nonzero().flatten().tolist()
+        }
+        files = [file for file in self.files(split) if file not in unreadable]
         pixels = [read_square(files[i], self.image_size) for i in indices.tolist()]
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 

@@ -34,11 +34,13 @@ class GivenImages:
 
     Attributes:
         files: Image files, in the order in which they were given, sorted within each folder.
+        names: Name of each file, with its subfolders below the folder given.
         left_out: Number of files left out, by kind.
         unreadable: Error message of each file that could not be decoded, by its index in `files`.
     """
 
     files: list[Path]
+    names: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: dict[int, str] = field(default_factory=dict)
 
@@ -95,9 +97,11 @@ def find_images(paths: Sequence[str]) -> GivenImages:
                     f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.{besides}"
                 )
             given.files += images
+            given.names += [image.relative_to(path).as_posix() for image in images]
             given.left_out += left_out
         elif path.is_file():
             given.files.append(path)
+            given.names.append(path.name)
         elif path.exists():
             raise UserError(f"{path} is neither a file nor a folder; give image files or folders that hold some.")
         else:

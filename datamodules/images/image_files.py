@@ -87,8 +87,7 @@ class ImageFileInputs:
         """Returns images (K, 3, S, S) uint8 and their positions in the batch, (K,) int64.
 
         Raises:
-            ValueError: If an image can't be read and `skip` is false, no image of the batch can be read, or the
-                pipeline fails or returns another size.
+            ValueError: If an image can't be read and `skip` is false, or the pipeline fails or returns another size.
         """
         pixels, positions = [], []
         for position, i in enumerate(batch.indices.tolist()):
@@ -102,9 +101,8 @@ class ImageFileInputs:
                     self.unreadable[i] = True
                     warnings.warn(f"{error} It is skipped.", stacklevel=2)
         if not pixels:
-            raise UserError(
-                f"None of the {len(batch.indices)} images of a batch can be read, the first of them "
-                f"{self.files[int(batch.indices[0])]}; repair the image files."
+            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8), torch.tensor(
+                positions, dtype=torch.int64
             )
         images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
         if self.pipeline is not None:

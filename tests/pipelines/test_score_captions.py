@@ -8,7 +8,8 @@ import pytest
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 
-from pipelines.score_captions import score
+from datamodules.captions.coco_files import CocoImage
+from pipelines.score_captions import Row, find_images, score
 from tests.command_line import run_pipeline
 
 CAPTIONS = {7: "a dog runs over the grass", 3: "a cat", 5: "two red cars on a wet road"}
@@ -58,7 +59,9 @@ def test_scores_equal_those_of_coco_caption(tmp_path: Path) -> None:
         ),
         ('[{"image_id": 3,', "is not in COCO's results format"),
         ({"captions": []}, "is not in COCO's results format"),
-        ([{"image_id": "3", "caption": "a cat"}], "has image_id '3' with caption 'a cat'; it must be a list"),
+        ([{"image_id": 3.5, "caption": "a cat"}], "has image_id 3.5 with caption 'a cat'; it must be a list"),
+        ([{"image_id": 3, "caption": None}], "has image_id 3 with caption None; it must be a list"),
+        ([{"image_id": 3, "caption": "a"}, {"image_id": "3", "caption": "b"}], "has 2 captions of 1 image; there must"),
         ([*rows(CAPTIONS), *rows(CAPTIONS)], "has 6 captions of 3 images; there must be one caption per image"),
         ([], "has 0 captions of 0 images; there must be one caption per image"),
     ],
@@ -67,6 +70,46 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, results: Any, says: str) -> N
     finished = run_pipeline("score_captions", write(tmp_path, results), tmp_path)
     assert finished.code == 2
     assert says in finished.err and finished.err.count("\n") == 1
+
+
+def test_ids_may_be_text_and_files_have_byte_order_marks(tmp_path: Path) -> None:
+    expected = score(*(tmp_path / file for file in write(tmp_path, rows(CAPTIONS))))
+    results, annotations = tmp_path / "results.json", tmp_path / "references.json"
+    content = json.loads(annotations.read_text())
+    results.write_text(json.dumps([{**row, "image_id": f"img_{row['image_id']}"} for row in rows(CAPTIONS)]), "utf-16")
+    content["images"] = [{**image, "id": f"img_{image['id']}"} for image in content["images"]]
+    content["annotations"] = [{**entry, "image_id": f"img_{entry['image_id']}"} for entry in content["annotations"]]
+    annotations.write_text(json.dumps(content), "utf-8-sig")
+    assert score(results, annotations) == expected
+    del content["images"]  # captions alone
+    annotations.write_text(json.dumps(content))
+    assert score(results, annotations) == expected
+    write(tmp_path, [{**row, "image_id": str(row["image_id"])} for row in rows(CAPTIONS)])
+    assert score(results, annotations) == expected
+
+
+def test_images_whose_ids_are_indices_are_found_by_their_names(tmp_path: Path) -> None:
+    """As `pipelines.caption` writes them for names without numbers, or with the same number in two folders."""
+    references: dict[int | str, CocoImage] = {
+        number: CocoImage(name, ["a"]) for number, name in enumerate(["b/7.jpg", "a/7.jpg", "c/one.jpg"])
+    }
+    given = [Row(0, "x", "a/7.jpg"), Row(1, "x", "b/7.jpg"), Row(2, "x", "one.jpg"), Row("?", "x", "two.jpg")]
+    assert find_images(given, references) == [1, 0, 2, None]
+    assert find_images([Row(2, "x", "7.jpg")], references) == [None]  # either of two
+    coco2014: dict[int | str, CocoImage] = {9: CocoImage("COCO_val2014_000000000009.jpg", ["a"])}
+    assert find_images([Row(9, "x", "000000000009.jpg")], coco2014) == [9]
+    assert find_images([Row(9, "x", "")], coco2014) == [9]
+
+
+@pytest.mark.parametrize("numbers", [[3], [3, 33]])
+def test_cider_is_undefined_where_no_word_is_rare(tmp_path: Path, numbers: list[int]) -> None:
+    write(tmp_path, rows(dict.fromkeys(numbers, "a cat")))
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in numbers]
+    texts = [{"image_id": number, "caption": text} for number in numbers for text in REFERENCES[3]]
+    (tmp_path / "references.json").write_text(json.dumps({"images": images, "annotations": texts}))
+    finished = run_pipeline("score_captions", ["results.json", "references.json"], tmp_path)
+    assert finished.code == 0 and "cider    undefined: it weighs words by how few images they" in finished.out
+    assert "bleu1    0." in finished.out
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """COCOCaptions on a small COCO in the official formats: splits by image, vocabulary, batches, bad images."""
 
+import json
 import pickle
+import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -308,15 +310,68 @@ def test_an_unreadable_image_is_skipped_and_counted_or_stops_with_a_sentence(
     assert "Traceback" not in str(raised.value)
 
 
-def test_a_batch_without_a_single_readable_image_stops(tmp_path: Path) -> None:
+def test_the_next_samples_replace_a_batch_of_which_none_can_be_read(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    empty(folder / "val2017" / "000000000014.jpg")
+    data = coco(tmp_path, batch_size=1)
+    with pytest.warns(UserWarning, match="It is skipped"):
+        batches = list(data.test_dataloader())
+    assert [number_of(image.numpy() / 255) for batch in batches for image in batch[0]] == [13, 15, 15, 16, 17]
+    assert [batch[2][0][0] for batch in batches] == [captions_of(n)[0] for n in (13, 15, 15, 16, 17)]
+    for number in range(1, 12):
+        empty(folder / "train2017" / f"{number:012d}.jpg")
+    trained = coco(tmp_path, batch_size=1, val_fraction=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inputs = [batch[0] for batch in trained.train_dataloader()]
+    assert {number_of(image.numpy() / 255) for batch in inputs for image in batch} == {12} and len(inputs) == 60
+
+
+def test_a_split_without_a_single_readable_image_stops(tmp_path: Path) -> None:
     folder = write_coco(tmp_path)
     for number in range(13, 18):
         empty(folder / "val2017" / f"{number:012d}.jpg")
     with (
         pytest.warns(UserWarning, match="It is skipped"),
-        pytest.raises(ValueError, match="None of the 4 images of a batch can be read"),
+        pytest.raises(ValueError, match="None of the 5 images of a split can be read"),
     ):
         list(coco(tmp_path).test_dataloader())
+
+
+def test_pictures_show_the_images_whose_captions_are_in_the_first_batch(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path)
+    empty(folder / "val2017" / "000000000013.jpg")
+    data = coco(tmp_path)
+    with pytest.warns(UserWarning, match="It is skipped"):
+        _, _, references = next(iter(data.test_dataloader()))
+    images = data.evaluation_images("test", torch.arange(len(references)))
+    assert [number_of(image.numpy()) for image in images] == [14, 15, 16]
+    assert [texts[0] for texts in references] == [captions_of(n)[0] for n in (14, 15, 16)]
+
+
+def test_annotations_of_ones_own(tmp_path: Path) -> None:
+    """Ids as text, names with folders, other letter case, and accents composed otherwise than on the disk."""
+    folder = write_coco(tmp_path, num_train=6)
+    names = {1: "indoor/a.jpg", 2: "indoor/sub/a.jpg", 3: "été.jpg", 4: "Hund.JPG", 5: "windows\\a.jpg", 6: "犬.jpg"}
+    written = {3: unicodedata.normalize("NFD", "été.jpg"), 4: "hund.jpg", 5: "windows/a.jpg"}
+    content = annotations(list(names), "train2017")
+    for entry in content["images"]:
+        number = entry["id"]
+        entry |= {"id": f"img_{number}", "file_name": names[number]}
+        target = folder / "train2017" / written.get(number, names[number])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (folder / "train2017" / f"{number:012d}.jpg").rename(target)
+    for entry in content["annotations"]:
+        entry["image_id"] = f"img_{entry['image_id']}"
+    (folder / "annotations" / "captions_train2017.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    data = coco(tmp_path, bad="stop", val_fraction=0.0)
+    data.setup("fit")
+    assert [file.relative_to(folder / "train2017").as_posix() for file in data.files("train")] == [
+        written.get(number, names[number]) for number in names
+    ]
+    batches = list(data.evaluation_dataloader("train"))
+    assert [number_of(image.numpy() / 255) for batch in batches for image in batch[0]] == list(names)
+    assert [texts[0] for batch in batches for texts in batch[2]] == [captions_of(n)[0] for n in names]
 
 
 def test_missing_images_are_skipped_and_counted_or_stop(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
     return write_coco(tmp_path, num_train=4, num_val=1) / "annotations" / "captions_train2017.json"
 
 
-def read(file: Path, content: Any, policy: Any = "skip") -> tuple[dict[int, list[str]], Counter[str]]:
+def read(file: Path, content: Any, policy: Any = "skip") -> tuple[dict[int | str, list[str]], Counter[str]]:
     write_json(file, content)
     bad = BadSamples(policy)
     return {number: image.captions for number, image in read_captions(file, bad).items()}, bad.skipped
@@ -44,7 +44,7 @@ def test_line_breaks_within_a_caption_become_spaces(file: Path) -> None:
 def test_a_truncated_file_is_named(file: Path, share: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataFileError, match=rf"^{file} is not JSON, or is truncated \(.*\); delete it and get it"):
+    with pytest.raises(DataFileError, match=rf"^{file} is not JSON, or is truncated \(.*\); correct it, or get the"):
         read_captions(file, BadSamples("skip"))
 
 
@@ -75,13 +75,20 @@ def without(content: dict[str, Any], where: str, key: str, value: Any = None) ->
     [
         ("", "images", None, "has no list of 'images', so it is not a file of COCO captions"),
         ("", "annotations", {}, "has no list of 'annotations'"),
-        ("images", "id", None, r"images\[1\] has no 'id' of type int"),
-        ("images", "id", "1", r"images\[1\] has no 'id' of type int"),
-        ("images", "id", True, r"images\[1\] has no 'id' of type int"),
-        ("images", "id", 1, "has two images with the id 1"),
+        ("images", "id", None, r"images\[1\] has no 'id' that is an integer or text"),
+        ("images", "id", [1], r"images\[1\] has no 'id' that is an integer or text"),
+        ("images", "id", 1.5, r"images\[1\] has no 'id' that is an integer or text"),
+        ("images", "id", True, r"images\[1\] has no 'id' that is an integer or text"),
+        ("images", "id", 1, "has two images with the id 1; give each"),
+        ("images", "id", "1", "has two images with the id 1; give each"),
         ("images", "file_name", 7, r"images\[1\] has no 'file_name' of type str"),
-        ("images", "file_name", "../../etc/passwd", "names '../../etc/passwd', which is not a name without folders"),
-        ("images", "file_name", "..", "which is not a name without folders"),
+        ("images", "file_name", "../../etc/passwd", "names '../../etc/passwd', which leads out of the folder"),
+        ("images", "file_name", "..", "which leads out of the folder"),
+        ("images", "file_name", "", "which leads out of the folder"),
+        ("images", "file_name", "a/../../b.jpg", "which leads out of the folder"),
+        ("images", "file_name", "/etc/passwd", "which leads out of the folder"),
+        ("images", "file_name", "..\\up.jpg", "which leads out of the folder"),
+        ("images", "file_name", "C:\\up.jpg", "which leads out of the folder"),
         ("annotations", "image_id", None, r"annotations\[1\] has no 'image_id'"),
         ("annotations", "caption", ["a"], r"annotations\[1\] has no 'caption' of type str"),
     ],
@@ -92,6 +99,64 @@ def test_a_file_of_another_structure_is_refused_under_either_policy(
     content = without(annotations([1, 2, 3], "train2017"), where, key, value)
     with pytest.raises(DataFileError, match=message):
         read(file, content, "skip")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("lines", ["\n", "\r\n"])
+def test_annotations_as_editors_save_them(file: Path, encoding: str, lines: str) -> None:
+    content = annotations([1, 2], "train2017")
+    content["annotations"][0]["caption"] = "Une fille à vélo\r\nprès d'un chien"
+    text = json.dumps(content, ensure_ascii=False, indent=1).replace("\n", lines)
+    file.write_bytes(text.encode(encoding))
+    found = read_captions(file, BadSamples("stop"))
+    assert list(found) == [1, 2] and found[1].captions[0] == "Une fille à vélo près d'un chien"
+
+
+def test_annotations_that_are_not_unicode_say_so(file: Path) -> None:
+    file.write_bytes('{"images": [], "annotations": ["vélo"]}'.encode("latin-1"))
+    with pytest.raises(DataFileError, match=rf"^{file} is not UTF-8 text \(.*\); save it as UTF-8\.$"):
+        read_captions(file, BadSamples("skip"))
+
+
+def test_ids_may_be_text_and_names_have_folders(file: Path) -> None:
+    content: dict[str, Any] = {
+        "images": [
+            {"id": "img_7", "file_name": "indoor/0001.jpg"},
+            {"id": "12", "file_name": "outdoor\\0001.jpg"},
+            {"id": 3, "file_name": "./été.jpg"},
+            {"id": 4.0, "file_name": "last.jpg"},
+        ],
+        "annotations": [
+            {"image_id": number, "id": i, "caption": f"caption {i}"}
+            for i, number in enumerate(["img_7", 12, "3", 4, "img_7"])
+        ],
+    }
+    write_json(file, content)
+    found = read_captions(file, BadSamples("stop"))
+    assert [(number, image.file_name, image.captions) for number, image in found.items()] == [
+        (3, "été.jpg", ["caption 2"]),
+        (4, "last.jpg", ["caption 3"]),
+        ("12", "outdoor/0001.jpg", ["caption 1"]),
+        ("img_7", "indoor/0001.jpg", ["caption 0", "caption 4"]),
+    ]
+
+
+def test_missing_captions_of_tables_are_empty_ones(file: Path) -> None:
+    content = annotations([1, 2], "train2017")
+    content["annotations"][0]["caption"] = None
+    content["annotations"][1]["caption"] = float("nan")
+    found, skipped = read(file, content)
+    assert found[1] == captions_of(1)[2:] and skipped == {"empty captions": 2}
+
+
+def test_captions_alone_serve_where_no_files_are_needed(file: Path) -> None:
+    content = annotations([2, 1], "train2017")
+    del content["images"]
+    write_json(file, content)
+    found = read_captions(file, BadSamples("stop"), need_files=False)
+    assert {number: image.captions for number, image in found.items()} == {1: captions_of(1), 2: captions_of(2)}
+    with pytest.raises(DataFileError, match="has no list of 'images'"):
+        read_captions(file, BadSamples("stop"))
 
 
 def test_the_instances_file_is_refused(file: Path) -> None:
