@@ -17,6 +17,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_DPI = 120  # pixels per inch
+_GAP = 10  # pixels between images
+
 
 def show(trainer: Trainer, name: str, picture: np.ndarray, caption: str | None = None) -> None:
     """Saves a picture as `<run folder>/pictures/<name>/<step>.png` and logs it. Call it on all ranks.
@@ -67,27 +70,43 @@ def image_grid(
         columns: Images in a row.
         title: Title of the picture.
         colors: Matplotlib colors of the N titles; None draws them black.
-        side: Side of an image in inches of 120 pixels.
+        side: Side of the square for an image in inches of 120 pixels.
 
     Returns:
         The picture, (height, width, 3) uint8.
     """
     from matplotlib.figure import Figure  # takes 0.3 s to import
 
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    size = (side * columns, (side + 0.25) * rows + (0.4 if title else 0.0))
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis in axes:
-        axis.axis("off")
-    arrays = images.detach().float().cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    for i, (axis, array) in enumerate(zip(axes, arrays, strict=False)):
-        axis.imshow(array, interpolation="nearest" if array.shape[0] < 120 * side else "antialiased")
-        axis.set_title(titles[i], fontsize=8, color=colors[i] if colors else "black", parse_math=False)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return figure_to_array(figure)
+    tiles = _resized(images, round(side * _DPI) - _GAP)
+    tile_height, cell = tiles.shape[1], max(tiles.shape[1:3]) + _GAP
+    above = 12 + 14 * max(text.count("\n") + 1 for text in titles)  # pixels of the titles
+    top = 38 if title else 0
+    columns = min(columns, len(tiles))
+    height, width = top + -(-len(tiles) // columns) * (above + tile_height + _GAP), columns * cell
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    corners = []  # axes for each image, and a layout that fits them, take seven times as long
+    for index, text in enumerate(titles[: len(tiles)]):
+        x, y = index % columns * cell, top + index // columns * (above + tile_height + _GAP) + above
+        corners.append((x + (cell - tiles.shape[2]) // 2, y))
+        color = colors[index] if colors else "black"
+        at = {"x": (x + cell / 2) / width, "y": 1 - (y - 5) / height}
+        figure.text(**at, s=text, ha="center", fontsize=8, color=color, parse_math=False)
+    figure.text(0.5, 1 - 8 / height, title, ha="center", va="top", fontsize=11, parse_math=False)
+    picture = figure_to_array(figure)
+    for tile, (x, y) in zip(tiles, corners, strict=True):
+        picture[y : y + tile_height, x : x + tile.shape[1]] = tile
+    return picture
+
+
+def _resized(images: Tensor, side: int) -> np.ndarray:
+    """Resizes images (N, C, H, W) to about `side` pixels, (N, h, w, 3) uint8; small ones by a whole factor."""
+    pixels = (images.detach().float().cpu().clamp(0, 1) * 255).byte().expand(-1, 3, -1, -1)
+    arrays = pixels.permute(0, 2, 3, 1).numpy()
+    factor = side / max(arrays.shape[1:3])
+    if factor >= 1:
+        return arrays.repeat(round(factor), 1).repeat(round(factor), 2)
+    size = (max(1, round(arrays.shape[2] * factor)), max(1, round(arrays.shape[1] * factor)))
+    return np.stack([np.asarray(Image.fromarray(array).resize(size, Image.Resampling.LANCZOS)) for array in arrays])
 
 
 def stretch(images: Tensor) -> Tensor:
