@@ -12,13 +12,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-# What the run of a small topic imports. Libraries that one can do without are imported if they are installed.
-_PRELOADED = ("pipelines.run.cli", "matplotlib.figure", "sklearn.datasets", "wandb")
+# What the run of a small topic imports. W&B imports the last one when a run starts, which takes a second.
+_PRELOADED = ("pipelines.run.cli", "matplotlib.figure", "sklearn.datasets")
+_WANDB = "wandb.sdk.launch"
 
 
 def train_command(command: Sequence[str]) -> list[str] | None:
@@ -198,11 +200,15 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], log
 
 def main(descriptor: int) -> None:
     """Serves the client at the other end of a socket, and runs `pipelines.train` in each forked process."""
-    for name in _PRELOADED:
-        with contextlib.suppress(ImportError):
+    for name in _PRELOADED if os.environ.get("WANDB_MODE") == "disabled" else (*_PRELOADED, _WANDB):
+        with contextlib.suppress(ImportError):  # a trial that needs it says so
             importlib.import_module(name)
+    import torch
+
     from pipelines import train
 
+    if threading.active_count() > 1 or torch.cuda.is_initialized():
+        sys.exit(1)  # a fork would not be safe; trials start as new processes
     request = _serve(Connection(descriptor))
     if request is not None:
         _become(*request)
