@@ -1,5 +1,6 @@
 """Searches hyperparameters as a W&B sweep file describes: with W&B's service or without it, on one or more machines.
 
+python -m pipelines.sweep check sweeps/softmax.yaml     # find mistakes without starting anything
 python -m pipelines.sweep run sweeps/softmax.yaml --engine local --parallel 2
 python -m pipelines.sweep run sweeps/softmax.yaml --engine wandb
 python -m pipelines.sweep run sweeps/softmax.yaml --engine ray --address HOST:6379 --gpus-per-trial 1
@@ -30,8 +31,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="start a sweep")
-    run.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
+    check = commands.add_parser("check", help="find the mistakes in a sweep file without starting a sweep")
+    run = commands.add_parser("run", help="check a sweep file and start a sweep")
+    for command in (check, run):
+        command.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
     run.add_argument(
         "--engine",
         choices=("auto", "local", "ray", "wandb"),
@@ -121,10 +124,23 @@ def main(arguments: list[str] | None = None) -> None:
             from pipelines.search.ray_cluster import check_ray
 
             check_ray(options.address)
-        if options.command == "run":
+        if options.command == "check":
+            _check(options.file)
+        elif options.command == "run":
             _run(options)
         else:
             _open(options)
+
+
+def _check(file: Path) -> None:
+    from pipelines.search.parameter_check import check_parameters
+    from pipelines.search.sweep_file import read_sweep
+
+    sweep = read_sweep(file)
+    check_parameters(sweep)
+    points = "infinitely many" if sweep.size == float("inf") else f"{sweep.size:,}"
+    cap = f", of which at most {sweep.run_cap:,} are tried" if sweep.run_cap else ""
+    print(f"{file}: {sweep.method} search over {', '.join(sweep.searched) or 'no parameter'}; {points} points{cap}")
 
 
 def _run(options: argparse.Namespace) -> None:

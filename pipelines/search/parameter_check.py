@@ -1,12 +1,14 @@
 """Checks a sweep's parameters with the parser of `pipelines.train` before any trial is started.
 
 The check runs in a process of its own, `python -m pipelines.search.parameter_check`, because it imports torch and
-Lightning. It reads command lines from standard input and writes the first error to standard output, both as JSON.
+Lightning. It reads command lines from standard input and writes what it found to standard output, both as JSON.
 """
 
 import json
+import re
 import subprocess
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -46,9 +48,29 @@ def check_parameters(sweep: SweepFile) -> None:
         )
     if answer.returncode:
         raise RuntimeError(answer.stderr)
-    error = json.loads(answer.stdout.splitlines()[-1])
+    found = json.loads(answer.stdout.splitlines()[-1])
+    error = found["error"] or _metric_error(sweep, found["monitor"], found["mode"])
     if error is not None:
         raise UserError(f"{sweep.path}: {error}")
+
+
+def _metric_error(sweep: SweepFile, monitor: str | None, mode: str) -> str | None:
+    """Compares the sweep's metric with the one by which the topic chooses its best checkpoint."""
+    if monitor is None:
+        return None
+    goal = {"max": "maximize", "min": "minimize"}[mode]
+    if sweep.metric == monitor:
+        wrong = f"the metric's goal is {sweep.goal}, but the best checkpoint is that of the {mode}imum {monitor}"
+        return None if sweep.goal == goal else f"{wrong}; give goal: {goal}."
+    split, _, name = monitor.partition("/")
+    given_split, slash, given = sweep.metric.partition("/")
+    if slash:
+        meant = given_split == split and bool(name.startswith(given) or get_close_matches(given, [name], 1, 0.8))
+    else:
+        letters = re.sub("[^a-z]", "", sweep.metric.lower())
+        short = letters.removeprefix(split)
+        meant = letters in (name, split + name) or (short != letters and short != "" and name.startswith(short))
+    return f"no run logs the metric {sweep.metric!r}; did you mean {monitor}?" if meant else None
 
 
 def _points(sweep: SweepFile) -> list[dict[str, Any]]:
@@ -59,16 +81,28 @@ def _points(sweep: SweepFile) -> list[dict[str, Any]]:
     return [first, *others]
 
 
-def _first_error(lines: list[list[str]]) -> str | None:
-    """Parses command lines; returns the message of the first error, or None."""
-    from pipelines.run.cli import TopicCLI, quiet
+def _check(lines: list[list[str]]) -> dict[str, str | None]:
+    """Parses command lines and creates data module, model and optimizer of each.
+
+    Returns:
+        The first `error`, or None; `monitor` and `mode` by which the runs choose their best checkpoint.
+
+    Models are created without memory, weights from elsewhere or a vocabulary, and no data is read: what only data or
+    files can show is left to the runs.
+    """
+    found: dict[str, str | None] = {"error": None, "monitor": None, "mode": None}
+    import torch
+
+    from common.vocabulary import SPECIAL_WORDS
+    from pipelines.run.build import Untrained
+    from pipelines.run.cli import quiet
     from pipelines.train import resolve
 
-    class Parsed(Exception):
-        """The command line was parsed without an error."""
+    class Checked(Exception):
+        """The command line was checked as far as that is possible without data."""
 
-    class ParsingOnly(TopicCLI):
-        """The command line of `pipelines.train`, stopped before it instantiates any class."""
+    class Checking(Untrained):
+        """The command line of `pipelines.train`, stopped before it creates a trainer."""
 
         built: ClassVar[dict[str, Any]] = {}  # shared by all command lines: building it takes two thirds of the time
 
@@ -80,18 +114,42 @@ def _first_error(lines: list[list[str]]) -> str | None:
             vars(self).update(self.built)
 
         def before_instantiate_classes(self) -> None:
-            raise Parsed
+            super().before_instantiate_classes()
+            settings = self.config[self.subcommand]
+            found.update({name: settings.get(f"checkpoint.{name}") for name in ("monitor", "mode")})
+            for key in ("pretrained", "checkpoint"):
+                if settings.get(f"model.init_args.{key}"):
+                    settings[f"model.init_args.{key}"] = None
+
+        def _attribute_of_data(self, name: str, data: Any) -> Any:
+            if name == "vocabulary" and hasattr(type(data), name):
+                return [*SPECIAL_WORDS, "word"]
+            try:
+                return super()._attribute_of_data(name, data)
+            except OSError as error:
+                raise Checked from error
+
+        def instantiate_classes(self) -> None:
+            try:
+                with torch.device("meta"):
+                    super().instantiate_classes()
+            except UserError:
+                raise
+            except Exception as error:  # of a model that can't be created without memory, say
+                raise Checked from error
+            raise Checked
 
     quiet()
     for line in lines:
         try:
-            ParsingOnly(*resolve(line))
-        except Parsed:
+            Checking(*resolve(line))
+        except Checked:
             continue
         except ValueError as error:
-            return str(error)
-    return None
+            found["error"] = str(error)
+            break
+    return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(_first_error(json.load(sys.stdin))))
+    print(json.dumps(_check(json.load(sys.stdin))))
