@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.file_locks import close_locked, is_at, lock
+from common.file_locks import close_locked, is_at, lock, remove_unlocked
 
 # A write to an open file reports these without the file's name.
 _UNNAMED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -55,7 +55,7 @@ def remove_abandoned(folder: Path) -> None:
     """Removes the temporary files that killed writers left in a folder, whatever their targets; others stay."""
     for temporary in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(temporary.name):
-            _remove_abandoned(temporary)
+            remove_unlocked(temporary)
 
 
 def _named(error: OSError, target: Path, temporary: Path) -> OSError | None:
@@ -75,7 +75,7 @@ def _create(target: Path) -> tuple[Path, int]:
         try:
             descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
-            if not _remove_abandoned(temporary):
+            if not remove_unlocked(temporary):
                 number += 1
             continue
         except OSError as error:
@@ -87,23 +87,3 @@ def _create(target: Path) -> tuple[Path, int]:
             os.close(descriptor)
             raise
         os.close(descriptor)  # another process took it for abandoned before it was locked
-
-
-def _remove_abandoned(temporary: Path) -> bool:
-    """Removes a temporary file that no process has locked; false if a process writes it or it can't be removed."""
-    try:
-        descriptor = os.open(temporary, os.O_RDWR)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False  # another user's
-    try:
-        if not lock(descriptor, wait=False, if_unsupported=False):
-            return False
-        if is_at(descriptor, temporary):
-            temporary.unlink(missing_ok=True)
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)

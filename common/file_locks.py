@@ -63,3 +63,23 @@ def is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Removes a file that a killed process has left, by its lock; false if it is in use or can't be removed."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # another user's
+    try:
+        if not lock(descriptor, wait=False, if_unsupported=False):
+            return False
+        if is_at(descriptor, path):
+            path.unlink(missing_ok=True)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

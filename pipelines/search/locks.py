@@ -10,6 +10,8 @@ import secrets
 from pathlib import Path
 from typing import TextIO
 
+from common.file_locks import open_locked, remove_unlocked
+
 
 class FileLock:
     """An exclusive lock on a file, as Optuna's journal takes it.
@@ -41,17 +43,20 @@ class FileLock:
 
 
 class LauncherLock:
-    """Marks this process as a living launcher by a lock on a file of its own.
+    """Marks this process as a living launcher by a lock on a file of its own, and removes those of killed launchers.
 
     Args:
         folder: Folder of the files of all launchers of a sweep.
     """
 
     def __init__(self, folder: Path) -> None:
+        for left in folder.iterdir():
+            remove_unlocked(left)
         self.launcher = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self._path = folder / self.launcher
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        descriptor = open_locked(self._path, wait=True)
+        assert descriptor is not None
+        self._file = os.fdopen(descriptor, "w")
 
     def fileno(self) -> int:
         """Returns the file descriptor; the lock is held until it is closed in every process that inherits it."""

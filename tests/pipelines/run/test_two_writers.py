@@ -110,3 +110,11 @@ def test_a_test_beside_the_training_hides_none_of_its_figures(tmp_path: Path) ->
         point.step for point in losses.points
     ]
     assert len(curves["test/accuracy"].points) == 2
+
+
+def test_what_killed_attempts_left_half_written_is_removed_by_the_next(finished: Path) -> None:
+    for name in (".metrics.csv.0.tmp", "checkpoints/.best.ckpt.0.tmp", "checkpoints/.last.ckpt.31337.tmp"):
+        (finished / name).write_bytes(b"half")
+    resumed = run_pipeline("train", ["fit", "--ckpt_path", str(finished)], finished.parents[2])
+    assert resumed.code == 0, resumed.err
+    assert not [path for path in finished.rglob("*") if path.name.endswith(".tmp")]
