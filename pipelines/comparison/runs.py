@@ -1,6 +1,7 @@
 """Reads runs from their folders, however they ended: missing or damaged files are described, not raised."""
 
 import re
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,6 +136,8 @@ def _flatten_classes(key: str, value: Any) -> dict[str, Any]:
         return settings
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         return {key: float(value)}
+    if isinstance(value, int) and value.bit_length() >= sys.float_info.max_exp:
+        return {key: str(value)}  # no float is as large
     return {key: value}
 
 

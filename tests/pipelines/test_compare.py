@@ -181,6 +181,21 @@ def test_damaged_files_are_described_not_raised(tmp_path: Path, name: str, conte
     assert f"bad: {problem}" in printed.getvalue()
 
 
+@pytest.mark.parametrize("digits", [16, 308, 309, 400, 4300, 5000])
+def test_an_integer_of_any_length_in_a_configuration_costs_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: int
+) -> None:
+    write_run(tmp_path / "softmax" / "a", [0.5])
+    longest = write_run(tmp_path / "softmax" / "b", [0.75])
+    config = (longest / "config.yaml").read_text()
+    (longest / "config.yaml").write_text(config.replace("batch_size: 32", f"batch_size: {'9' * digits}"))
+    monkeypatch.chdir(tmp_path)
+    main(["softmax"])
+    said = capsys.readouterr().out
+    assert "2 runs: 2 finished" in said and "0.5000" in said and "0.7500" in said
+    assert ("config.yaml can't be read" in said) == (digits == 5000)  # more than Python reads as a number
+
+
 @pytest.mark.parametrize("content", [None, "", "{", '{"state": "asleep"}', '{"state": "finished", "started": 7}'])
 def test_a_run_without_a_valid_status_is_unknown(tmp_path: Path, content: str | None) -> None:
     folder = write_run(tmp_path / "a")
