@@ -5,12 +5,13 @@
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 from common.errors import UserError
 from pipelines.console.errors import user_errors
-from pipelines.train import SUBCOMMANDS
+from pipelines.console.near_names import nearest
+from pipelines.run.topics import is_config
+from pipelines.train import MEANT, SUBCOMMANDS
 
 COMMANDS = {
     "check": "check a model and its data before training",
@@ -43,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = given[0].replace("-", "_")
     with user_errors():
         if name not in {**SUBCOMMANDS, **COMMANDS}:
-            near = get_close_matches(name, [*SUBCOMMANDS, *COMMANDS], 1)
-            hint = f"did you mean {near[0]}?" if near else f"it must be one of {', '.join([*SUBCOMMANDS, *COMMANDS])}."
+            near = MEANT.get(name.lower()) or nearest(name, [*SUBCOMMANDS, *COMMANDS])
+            if near is None and is_config(given[0]):
+                near = f"fit {given[0]}"
+            hint = f"did you mean {near}?" if near else f"it must be one of {', '.join([*SUBCOMMANDS, *COMMANDS])}."
             raise UserError(f"There is no command {given[0]!r}; {hint}")
     module = "train" if name in SUBCOMMANDS else name
     import_module(f"pipelines.{module}").main(given if module == "train" else given[1:])

@@ -13,7 +13,7 @@ import sys
 from common.errors import UserError
 from pipelines.console.run_command import run_command
 from pipelines.run.topics import topic_list, topics
-from pipelines.train import resolve
+from pipelines.train import name_first, resolve
 
 _VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
 
@@ -32,6 +32,7 @@ def check(arguments: list[str]) -> bool:
     Raises:
         ValueError: If the command line is wrong, or the model or data can't be checked.
     """
+    arguments = name_first(arguments)
     given = {argument.partition("=")[0] for argument in arguments}
     if "--ckpt_path" in given:
         raise UserError("--ckpt_path is set, but check is for models before training; set --config alone.")

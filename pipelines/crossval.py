@@ -24,6 +24,7 @@ from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed
 from pipelines.run.topics import topics
+from pipelines.train import name_first
 
 if TYPE_CHECKING:
     from pipelines.cross_validation.plan import Plan
@@ -62,7 +63,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--parallel", type=int)
     parser.add_argument("--no-test", action="store_true")
     parser.add_argument("--resume", type=Path)
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(name_first(arguments))
     if options.parallel is not None and options.parallel < 1:
         raise UserError(f"--parallel is {options.parallel}; it must be at least 1.")
     if options.resume is not None and (options.config or options.grid or options.folds is not None or rest):

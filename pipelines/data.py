@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.yaml_text import load_yaml
 from pipelines.console.errors import sentence, user_errors
 from pipelines.console.formatting import count
 from pipelines.console.outputs import check_out_file
@@ -44,14 +45,7 @@ def download(name: str, root: Path) -> None:
 
 def _albumentations(text: str) -> list[Any]:
     """Parses an Albumentations pipeline in YAML."""
-    import yaml
-
-    try:
-        pipeline = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"albumentations is {text!r}, which is not valid YAML ({sentence(error)}); correct it."
-        ) from error
+    pipeline = load_yaml(text, "--albumentations")
     if not isinstance(pipeline, list):
         raise UserError(f"albumentations is {text!r}; give a list such as '[{{HorizontalFlip: {{p: 0.5}}}}]'.")
     return pipeline

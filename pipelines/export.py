@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.atomic_files import atomic_write
 from common.errors import UserError
+from common.yaml_text import load_yaml, read_yaml_file
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_file
 from pipelines.console.run_command import run_command
@@ -149,12 +150,10 @@ def _reason(failure: BaseException) -> str:
 
 
 def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:
-    import yaml
-
     shape = ", ".join(map(str, data.image_shape))
     return {
         "class_names": json.dumps(list(data.class_names), ensure_ascii=False),
-        "config": json.dumps(yaml.safe_load(run.config.read_text())),
+        "config": json.dumps(load_yaml(read_yaml_file(run.config), str(run.config))),
         "input": f"images uint8 (B, {shape}), pixels in [0, 255], before the {data.preprocessing.method} preprocessing",
         "output": f"logits float32 (B, {model.num_classes}); their softmax is the probability of each class",
     }

@@ -7,12 +7,14 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 """
 
 import sys
+from pathlib import Path
 
 from common.errors import UserError
 from pipelines.console.errors import user_errors
+from pipelines.console.near_names import nearest
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.run_folder import RunFolder, find_checkpoint, topic_of
-from pipelines.run.topics import find_config, topic_list, topics
+from pipelines.run.topics import find_config, is_config, topic_list, topics
 
 SUBCOMMANDS = {
     "fit": "train, and keep the best and the last checkpoint",
@@ -20,6 +22,9 @@ SUBCOMMANDS = {
     "test": "evaluate a checkpoint on the test images",
     "predict": "classify or caption image files with a checkpoint",
 }
+
+# What other programs call the commands.
+MEANT = {"train": "fit", "training": "fit", "val": "validate", "eval": "test", "evaluate": "test", "infer": "predict"}
 
 
 def usage() -> str:
@@ -43,14 +48,17 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     """
     if arguments[0].startswith("--"):  # as a sweep with `program: pipelines/train.py` starts it
         arguments = ["fit", *arguments]
-    command, given = arguments[0], _split_equals(arguments[1:])
+    command = arguments[0]
     if command not in SUBCOMMANDS:
-        raise UserError(f"There is no command {command!r}; use one of {', '.join(SUBCOMMANDS)}.")
+        raise UserError(f"There is no command {command!r}; {_similar(command)}")
+    given = name_first(_split_equals(arguments[1:]))
     topic: str | None = None
     resolved = [command]
     run = None
     for index, argument in enumerate(given):
         option = given[index - 1] if index else ""
+        if argument in ("--config", "-c", "--ckpt_path") and given[index + 1 : index + 2] in ([], [""]):
+            raise UserError(f"{argument} has no value; give it a {'run' if 'ckpt' in argument else 'topic or a file'}.")
         if option in ("--config", "-c"):
             config = find_config(argument)
             if topic is None:  # the first names the topic; others, such as a sweep's values, change its settings
@@ -75,6 +83,27 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
         topic = run.topic
     assert topic is not None
     return resolved, topic
+
+
+def name_first(arguments: list[str]) -> list[str]:
+    """Returns arguments of `fit` in which a first word without an option has one: a run has --ckpt_path, else --config.
+
+    `fit softmax` is `fit --config softmax`, and `test logs/softmax/RUN` is `test --ckpt_path logs/softmax/RUN`.
+    """
+    if not arguments or not arguments[0] or arguments[0].startswith("-"):
+        return arguments
+    word = arguments[0]
+    if Path(word).is_dir() or word.endswith(".ckpt"):
+        return ["--ckpt_path", *arguments] if "--ckpt_path" not in arguments else arguments
+    return ["--config", *arguments] if is_config(word) or not {"--config", "-c"} & {*arguments} else arguments
+
+
+def _similar(command: str) -> str:
+    """Returns the command that a wrong one means, or all commands."""
+    meant = MEANT.get(command.lower()) or nearest(command, list(SUBCOMMANDS))
+    if meant is None and is_config(command):
+        return f"did you mean fit --config {command}?"
+    return f"did you mean {meant}?" if meant else f"use one of {', '.join(SUBCOMMANDS)}."
 
 
 def _split_equals(arguments: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import optuna
 import torch
 from jsonargparse import ArgumentParser
@@ -40,6 +41,7 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_train_time_interval": ("lightning", ModelCheckpoint()),
     "_instantiate_trainer": ("lightning", LightningCLI),
     "_actions": ("jsonargparse", ArgumentParser()),
+    "_loaders_dumpers": ("jsonargparse", jsonargparse),
     "_study_id": ("optuna", optuna.create_study()),
     "_trial_id": ("optuna", optuna.trial.FrozenTrial),
     "_DropoutNd": ("torch", dropout),

@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from common.errors import UserError
+from common.yaml_text import load_yaml, read_yaml_file
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import State, Status, read_status
 from pipelines.tracking.curves import Curve, Goal, read_curves
 from pipelines.tracking.flat_settings import flat_settings
 
-# As safe as yaml.safe_load, and ten times as fast if PyYAML was built with libyaml.
-_SAFE_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 reads as text
 _FILES = ("config.yaml", "metrics.csv", "status.json")
 
@@ -101,10 +98,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         OSError: If it can't be opened.
         ValueError: If it is not YAML, or not a mapping.
     """
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _SAFE_LOADER)
-    except yaml.YAMLError as error:
-        raise UserError(f"{file.name} is not valid YAML") from error
+    content = load_yaml(read_yaml_file(file), file.name)
     if not isinstance(content, dict):
         raise UserError(f"{file.name} contains no settings")
     return {str(key): value for key, value in content.items()}

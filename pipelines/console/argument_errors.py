@@ -1,109 +1,269 @@
 """Explains in one sentence what is wrong with a command line or a configuration file.
 
 jsonargparse lists every way in which a value failed to parse, over many lines. `explain` picks the one that a person
-can act on and adds the accepted names.
+can act on, and says it of the setting as it is written, with what is accepted.
 """
 
 import inspect
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import callbacks
 import datamodules
 import modules
 from common.earlier_names import RENAMED
+from common.errors import UserError
+from common.yaml_text import Loader, shorten
+from pipelines.console.near_names import suggest
+from pipelines.console.type_words import in_words, settings_of
+from pipelines.console.unknown_options import explain_unknown_option
+from pipelines.console.written_settings import Written, WrittenSettings
 
-_ROOTS = [f"{root}.class_path" for root in ("model", "data", "optimizer", "lr_scheduler")]
-_KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
+_ROOTS = ("model", "data", "optimizer", "lr_scheduler")
+_GROUPS: dict[str, type] = {"trainer": Trainer, "checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}
+_EXAMPLES = {"model": "LinearSVM", "data": "CIFAR10", "optimizer": "Adam", "lr_scheduler": "StepLR"}
 
 
-def explain(message: str, known: Iterable[str]) -> str:
+def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -> str:
     """Returns one sentence for a message of jsonargparse (4.53 or newer; others are shortened to one line).
 
     Args:
         message: Message of the parser.
         known: Options of the command, without dashes.
+        arguments: The command line.
     """
     options = sorted(known)
+    written = WrittenSettings(arguments)
     # Lines such as "- Expected a <class 'NoneType'>" only mean that the value is optional.
-    text = " ".join(re.sub(r"- Expected a <class 'NoneType'>", "", message).split())
+    text = " ".join(re.sub(r"- Expected a <class 'NoneType'>(?:\. Got value: .*)?", "", message).split())
     if match := re.search(r'^(?:Parser key|Problem with key) "([^"]+)"', text):
-        return _explain_key(match[1], text)
+        return _explain_key(match[1], text, written)
     if match := re.search(r"unrecognized arguments: (.+)", text):
-        wrong = match[1].split()[0]
-        name = wrong.lstrip("-").partition("=")[0]
-        if not wrong.startswith("-"):
-            return f"{wrong!r} belongs to no option; write every setting as --key value or --key=value."
-        return f"There is no option --{name}; {_suggest(name, options, '--')}"
+        classes = {root: found for root in _ROOTS if (found := _written_class(root, written))}
+        return explain_unknown_option(match[1].split()[0], options, classes)
     if match := re.search(r"does not accept option '([^']+)'", text):
-        return f"The configuration has an unknown key {match[1]!r}; {_suggest(match[1], options + _ROOTS)}"
+        known_keys = [*options, *(f"{root}.class_path" for root in _ROOTS)]
+        place = _place(written.find(match[1].removesuffix(".class_path")))
+        return f"The configuration has an unknown key {shorten(match[1])!r}{place}; {suggest(match[1], known_keys)}"
     if match := re.search(r"arguments are required: (?:\w+\.)?(\S+)", text):
         return f"The configuration has no {match[1]!r}; set --config to a topic, or --{match[1]} to a class."
-    if match := re.search(r"(?:Problems parsing config:|Unexpected config:)(.+)", text):
-        return f"The configuration file is not valid YAML with one setting a line ({match[1].strip()}); correct it."
-    return f"{text.rstrip('.')}; see --help."
+    if match := re.search(r"argument (?:-\w/)?--([\w.]+).*: expected .*argument", text):
+        key = next((s.key for s in reversed(written.settings) if not s.value and s.key.startswith(match[1])), match[1])
+        return f"--{key} has no value; write --{key} VALUE."
+    if match := re.search(r'Invalid option "([^"]*)" for --print_config', text):
+        return f"--print_config is {match[1]!r}; write --print_config alone."
+    return f"{shorten(text.rstrip('.'), 300)}; see --help."
 
 
-def _explain_key(key: str, text: str) -> str:
+def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     """Explains an invalid value of a key, which is a class with settings or a plain value."""
-    path = re.search(r"given class_path '([^']+)'", text)
-    name = path[1].rsplit(".", 1)[-1] if path else ""
-    inner = re.search(r'Parser key "([^"]+)"', text[len(f'Parser key "{key}"') :])
-    option = f"--{key}.{inner[1]}" if inner else f"--{key}"
-    if path and (match := re.search(r"Option '([^']+)' is not accepted", text)):
-        if new_name := RENAMED.get(name, {}).get(match[1]):
-            value = ", the probability of dropping: 1 − keep_prob" if match[1] == "keep_prob" else ""
-            return f"{name} has no setting {match[1]!r} any more; it is called {new_name} now{value}."
-        return f"{name} has no setting {match[1]!r}; {_suggest(match[1], _settings(path[1]))}"
-    if path and re.search(r"has no attribute|No module named|Import of|Unable to import", text):
-        return f"There is no class {path[1]!r} for {key}; {_suggest(name, _classes(key))}"
+    if refused := _refused_yaml(written):
+        return refused
+    if match := re.search(r"Problem with given class_path '([^']*)':\s*(.*)", text):
+        return _explain_class(key, match[1], match[2], written)
+    given = written.find(key)
+    if given is not None and not given.value and not given.place:
+        return f"--{key} has no value; write --{key} VALUE."
     if match := re.search(r"Expected a dot import path string: (\S+)", text):
-        return f"There is no class {match[1]!r} for {key}; {_suggest(match[1], _classes(key))}"
-    given = re.search(r"(?:Got value|Given value): (.+?)(?: Given value type|$| - Expected)", text)
-    value = given[1].strip() if given else "something else"
-    if match := re.search(r"Literal\[([^\]]+)\]", text):
-        return f"{option} is {value!r}; it must be one of {match[1]}."
-    if kinds := re.findall(r"Expected an? <class '([^']+)'>", text):
-        return f"{option} is {value!r}; it must be {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}."
-    reason = re.search(r"Errors: - (.+?)(?: Given value|$)", text)
-    return f"{option} can't be {value!r}" + (f" ({reason[1].strip()})" if reason else "") + "; see --help."
+        return _no_class(key, match[1], written)
+    if "does not correspond to a subclass of" in text and given is not None:
+        return _no_class(key, given.value, written)
+    if "Unable to load config" in text:
+        value, example = shorten(given.value if given else ""), f"--{key}.{_first_setting(key)}"
+        return f"--{key} is {value!r}{_place(given)}; give its settings one by one, such as {example}."
+    if "Not a valid subclass of" in text or "is not iterable" in text:
+        example = _EXAMPLES.get(key, "callbacks.Templates")
+        return f"--{key} is {_value(given, text)}{_place(given)}; it must be the name of a class, such as {example}."
+    group, _, name = key.rpartition(".")
+    hints = settings_of(_GROUPS[group]) if group in _GROUPS else {}
+    return _wrong_value(key, hints.get(name, int if key == "seed_everything" else None), text, written)
 
 
-def _classes(key: str) -> list[str]:
-    """Returns the class names that a key accepts."""
-    homes: dict[str, Any] = {
-        "model": modules.__all__,
-        "data": datamodules.__all__,
-        "trainer.callbacks": callbacks.__all__,
-        "optimizer": [name for name in dir(torch.optim) if name[0].isupper()],
-        "lr_scheduler": [name for name in dir(torch.optim.lr_scheduler) if name.endswith(("LR", "Restarts"))],
+def _explain_class(key: str, path: str, problem: str, written: WrittenSettings) -> str:
+    """Explains what is wrong with a class or with one of its settings.
+
+    Args:
+        key: Key of the class, such as "optimizer".
+        path: Path of the class.
+        problem: What the parser says of it.
+        written: The settings as they are written.
+    """
+    name = path.rpartition(".")[2]
+    if match := re.match(r'(?:Parser key|Problem with key) "([^"]+)"', problem):
+        inner = f"{key}.{match[1]}"
+        if nested := re.search(r"Problem with given class_path '([^']*)':\s*(.*)", problem):
+            return _explain_class(inner, nested[1], nested[2], written)
+        return _wrong_value(inner, _settings(path).get(match[1]), problem, written)
+    if match := re.match(r"(?:Option '([^']+)' is not accepted|.*does not accept option '([^']+)')", problem):
+        wrong = match[1] or match[2]
+        if new_name := RENAMED.get(name, {}).get(wrong):
+            value = ", the probability of dropping: 1 − keep_prob" if wrong == "keep_prob" else ""
+            return f"{name} has no setting {wrong!r} any more; it is called {new_name} now{value}."
+        if inspect.isabstract(_find_class(path)) or name in ("Callback", "LightningModule", "LightningDataModule"):
+            return (
+                f"{key} has the setting {shorten(wrong)!r} of no class; give class_path, and its settings in init_args."
+            )
+        return f"{name} has no setting {shorten(wrong)!r}{_place(written.find(f'{key}.{wrong}'))}; " + suggest(
+            wrong, list(_settings(path))
+        )
+    if match := re.match(r"the following arguments are required: (\S+)", problem):
+        return f"{name} needs {match[1].rstrip(',')}; set --{key}.{match[1].rstrip(',')}."
+    return _no_class(key, path, written)
+
+
+def _wrong_value(key: str, hint: Any, text: str, written: WrittenSettings) -> str:
+    """Says what a setting is, as it is written, and what it must be."""
+    given = written.find(key)
+    value = _value(given, text)
+    accepted = "" if hint is None else in_words(hint, null=value.strip("'\"").lower() in ("none", "nil", "nan"))
+    if not accepted:
+        if match := re.search(r"Literal\[([^\]]+)\]", text):
+            accepted = f"one of {match[1]}"
+        elif kinds := re.findall(r"Expected an? <class '([^']+)'>", text):
+            named = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "tuple": tuple, "dict": dict}
+            accepted = " or ".join(dict.fromkeys(in_words(named[kind]) if kind in named else kind for kind in kinds))
+    if not accepted:
+        reason = re.search(r"Errors: - (.+?)(?: Given value|$)", text)
+        return (
+            f"--{key} can't be {value}" + (f" ({shorten(reason[1].strip(), 200)})" if reason else "") + "; see --help."
+        )
+    return f"--{key} is {value}{_place(given)}; it must be {accepted}{_correction(given, accepted)}."
+
+
+def _correction(given: Written | None, accepted: str) -> str:
+    """Returns how to write what was probably meant."""
+    value = given.value.strip() if given else ""
+    if "integer" in accepted and re.fullmatch(r"[-+]?[0-9.]+[eE]\+?[0-9]+", value) and float(value).is_integer():
+        return f", such as {int(float(value))}"
+    if "number" in accepted and (number := value.replace("−", "-").replace(",", ".")) != value:
+        return f", such as {number}" if re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+", number) else ""
+    return ""
+
+
+def _refused_yaml(written: WrittenSettings) -> str | None:
+    """Returns what is wrong with a value of the command line that is valid YAML, such as a key that stands twice."""
+    for setting in written.settings:
+        if not setting.place and set(setting.value) & set("{[&"):
+            try:
+                yaml.load(setting.value, Loader)
+            except yaml.YAMLError:
+                continue
+            except UserError as error:
+                return f"--{setting.key} {error}"
+    return None
+
+
+def _value(given: Written | None, text: str) -> str:
+    """Returns a value in quotes as it is written, else as the parser's message has it."""
+    if given is not None:
+        return repr(shorten(given.value))
+    said = re.search(r"(?:Got value|Given value): (.+?)(?: Given value type|$| - Expected| Subclass types)", text)
+    value = said[1].strip() if said else "another kind of value"
+    if match := re.match(r"\[?Namespace\(class_path='([^']+)'", value):
+        value = match[1]
+    elif match := re.match(r"NestedArg\(key='([^']*)', val=(.*)\)", value):
+        value = match[2].strip("'\"")
+    return repr(shorten(value))
+
+
+def _place(given: Written | None) -> str:
+    return f" ({given.place})" if given is not None and given.place else ""
+
+
+def _no_class(key: str, path: str, written: WrittenSettings) -> str:
+    """Explains why a class can't be imported: its module fails, or has no such class, or there is no module."""
+    given = written.find(key)
+    module, _, name = path.rpartition(".")
+    known = [name for home in _homes(key) for name in _class_names(home)]
+    if parsed := _setting_without_class(key, path, written):
+        return parsed
+    if module:
+        try:
+            found: Any = import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name and not f"{module}.".startswith(f"{error.name}."):
+                return (
+                    f"{module} can't be imported (there is no module {error.name!r}); install it or correct {module}."
+                )
+            if module.partition(".")[0] not in ("modules", "datamodules", "callbacks"):
+                return (
+                    f"There is no module {error.name!r} for {key} {path}{_place(given)}; it must be installed, or a "
+                    "file beside the configuration or in the working folder."
+                )
+        except Exception as error:  # a user's own file may fail in any way
+            line = getattr(error, "lineno", None)
+            where = f" in line {line}" if line else ""
+            return (
+                f"{module} can't be imported ({type(error).__name__}{where}: {shorten(str(error), 200)}); correct it."
+            )
+        else:
+            if isinstance(getattr(found, name, None), type):
+                return f"{path} is not a class for {key}{_place(given)}; {suggest(name, known)}"
+            if module.partition(".")[0] not in ("modules", "datamodules", "callbacks", "torch", "lightning"):
+                known = [own for own, value in vars(found).items() if isinstance(value, type)]
+    return f"There is no class {shorten(path)!r} for {key}{_place(given)}; {suggest(name, known)}"
+
+
+def _setting_without_class(key: str, value: str, written: WrittenSettings) -> str | None:
+    """Returns a sentence for a wrong value that the parser takes for the path of a class; None if it is one."""
+    given = written.find_value(value, key)
+    if given is None or given.key == key:
+        return None
+    owner = _written_class(key, written)
+    hint = _settings_of_class(owner).get(given.key.removeprefix(f"{key}.")) if owner else None
+    return _wrong_value(given.key, hint, "", written) if hint is not None and in_words(hint) else None
+
+
+def _homes(key: str) -> list[ModuleType]:
+    """Returns the modules whose classes a key accepts by their name alone."""
+    homes: dict[str, list[ModuleType]] = {
+        "model": [modules],
+        "data": [datamodules],
+        "trainer.callbacks": [callbacks, lightning_callbacks],
+        "optimizer": [torch.optim, import_module("modules.optimizers.muon"), import_module("modules.optimizers.lars")],
+        "lr_scheduler": [torch.optim.lr_scheduler],
     }
-    return list(homes.get(key, []))
+    return homes.get(key, [])
 
 
-def _settings(class_path: str) -> list[str]:
-    """Returns the names of a class's settings, including those that it passes to its base classes."""
-    module, _, name = class_path.rpartition(".")
-    names: list[str] = []
-    for base in inspect.getmro(getattr(import_module(module), name)):
-        parameters = inspect.signature(vars(base)["__init__"]).parameters if "__init__" in vars(base) else {}
-        names += [
-            p.name for p in parameters.values() if p.name not in ("self", "params", "optimizer", "args", "kwargs")
-        ]
-        if parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return names
+def _class_names(home: ModuleType) -> list[str]:
+    named = getattr(home, "__all__", None)  # the project's rooms import each class when it is used
+    return list(named) if named else [name for name, value in vars(home).items() if isinstance(value, type)]
 
 
-def _suggest(wrong: str, accepted: list[str], prefix: str = "") -> str:
-    near = get_close_matches(wrong, accepted, 1, 0.6)
-    if near:
-        return f"did you mean {prefix}{near[0]}?"
-    if 0 < len(accepted) <= 20:
-        return f"use one of {', '.join(prefix + name for name in accepted)}."
-    return "see --help for the accepted names."
+def _find_class(path: str, key: str = "") -> type | None:
+    """Returns a class by its path, or by its name alone among those that a key accepts."""
+    module, _, name = path.rpartition(".")
+    try:
+        homes = [import_module(module)] if module else _homes(key)
+    except Exception:  # it is explained where the class is the problem
+        return None
+    found = next((value for home in homes if (value := getattr(home, name, None)) is not None), None)
+    return found if isinstance(found, type) else None
+
+
+def _written_class(key: str, written: WrittenSettings) -> type | None:
+    given = written.find(key)
+    return _find_class(given.value, key) if given else None
+
+
+def _settings(path: str) -> dict[str, Any]:
+    """Returns the settings of a class and their type hints; none if it can't be imported."""
+    return _settings_of_class(_find_class(path))
+
+
+def _settings_of_class(owner: type | None) -> dict[str, Any]:
+    return settings_of(owner) if owner is not None else {}
+
+
+def _first_setting(key: str) -> str:
+    return {"trainer": "max_epochs 5", "checkpoint": "save_top_k 1"}.get(key, "KEY VALUE")

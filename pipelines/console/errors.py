@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from traceback import extract_tb
 
 from common.errors import UserError
+from common.yaml_text import shorten
+from pipelines.console.refused_settings import refused_setting
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:
@@ -18,10 +20,14 @@ def find_user_error(error: BaseException | None) -> UserError | None:
     return None
 
 
-def refused_by_library(error: BaseException) -> str | None:
+def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> str | None:
     """Returns the message of a library that refuses a value, such as a learning rate of −1, or None.
 
     For errors raised while the objects of a configuration are created. Errors in the project's own code give None.
+
+    Args:
+        error: The error.
+        arguments: The command line, to name the setting that was refused.
     """
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]  # the loop's condition
@@ -29,7 +35,8 @@ def refused_by_library(error: BaseException) -> str | None:
     refusals = ("ValueError", "TypeError", "ModuleNotFoundError", "MisconfigurationException")
     if not inside or type(error).__name__ not in refusals:
         return None
-    return f"{str(error).strip().splitlines()[0].rstrip('.')}; change that setting (--help explains each)."
+    message = shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!"), 300)
+    return f"{message}; change {refused_setting(message, arguments) or 'that setting (--help explains each)'}."
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any, cast
 import yaml
 
 from common.errors import UserError
+from common.yaml_text import load_yaml
 from pipelines.search.sweep_file import SweepFile, read_sweep
 from pipelines.tracking.curves import Goal
 
@@ -175,8 +176,8 @@ def _read_grid(grid: Sequence[str]) -> dict[str, list[Any]]:
         if name in _FOLD_SETTINGS:
             raise UserError(f"--grid {name} was given, but it differs between the runs of the folds; leave it out.")
         try:
-            values = [_number(value) for value in yaml.safe_load(f"[{text}]")]
-        except yaml.YAMLError:
+            values = [_number(value) for value in load_yaml(f"[{text}]", f"--grid {name}")]
+        except UserError:
             values = []
         if not values or text.rstrip().endswith(","):
             raise UserError(f"--grid {name} has the values {text!r}; give one or more, separated by commas.")

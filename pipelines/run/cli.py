@@ -35,6 +35,7 @@ from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
+from pipelines.run.config_check import check_values
 from pipelines.run.config_file import Parser, SaveConfig
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
@@ -134,6 +135,8 @@ class TopicCLI(LightningCLI):
     def _attribute_of_data(self, name: str, data: Any) -> Any:
         """Returns the data module's attribute of that name; None if neither the data has it nor the model takes it."""
         model = self.config[self.subcommand]["model.class_path"]
+        if data is None:
+            raise UserError("There is no data set; set --data to a class, such as CIFAR10.")
         if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
             raise UserError(
                 f"{model} needs the {name} of its data, which {type(data).__name__} does not have; use a data set "
@@ -156,9 +159,8 @@ class TopicCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise UserError(explain(str(error), self._options(args[0]))) from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"The configuration file is not UTF-8 text ({error}); use a YAML file.") from None
+            raise UserError(explain(str(error), self._options(args[0]), args)) from None
+        check_values(self.config[args[0]], args, _LINKED)
         self.precision_changed = choose_precision(self.config[args[0]].trainer, args)
 
     def _options(self, subcommand: str) -> set[str]:
@@ -230,7 +232,7 @@ class TopicCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            reason = find_user_error(error) or refused_by_library(error)
+            reason = find_user_error(error) or refused_by_library(error, self.arguments)
             if reason is None:
                 raise
             raise UserError(reason) from error  # jsonargparse hides it in a long report

@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, _loaders_dumpers
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from common.atomic_files import atomic_write
 from common.earlier_names import current_config
+from common.yaml_text import Loader, load_yaml
+from pipelines.run.config_check import check_file
+
+# The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
+_loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set when first used
 
 
 class Parser(LightningArgumentParser):
@@ -18,6 +23,15 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)  # a misspelled option must not pass as the abbreviation of another
         super().__init__(*args, **kwargs)
+
+    def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parses a configuration file.
+
+        Raises:
+            ValueError: If it is not YAML with settings; names the file and the line.
+        """
+        check_file(Path(path))
+        return super().parse_path(path, *args, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         """Parses a configuration; one that an earlier version wrote is read under current names."""
@@ -29,10 +43,7 @@ class Parser(LightningArgumentParser):
 
 def with_current_names(content: str) -> str:
     """Returns YAML with every class path and setting under its current name, and as it is if none was renamed."""
-    try:
-        config = yaml.safe_load(content)
-    except yaml.YAMLError:
-        return content  # the parser explains what is wrong
+    config = load_yaml(content, "the configuration")
     current = current_config(config)
     return content if current == config else yaml.safe_dump(current, sort_keys=False)
 

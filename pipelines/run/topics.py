@@ -1,9 +1,9 @@
 """Topics by name: `--config NAME` means `pipelines/configs/NAME.yaml`. Imports nothing slow."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from common.errors import UserError
+from pipelines.console.near_names import nearest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -27,9 +27,20 @@ def find_config(name: str) -> Path:
     Raises:
         ValueError: If there is neither; names the nearest topic.
     """
-    for candidate in (CONFIGS / f"{name}.yaml", Path(name)):
+    for candidate in _candidates(name):
         if candidate.is_file():
             return candidate
-    near = get_close_matches(name, topics(), 1)
-    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(topics())}, or the path of a YAML file."
+    if Path(name).is_dir():
+        raise UserError(f"{name} is a folder; give a YAML file in it, or go on from a run with --ckpt_path {name}.")
+    near = nearest(name, [*topics(), *(str(file) for file in Path(name).parent.glob("*.y*ml"))])
+    hint = f"did you mean {near}?" if near else f"use one of {', '.join(topics())}, or the path of a YAML file."
     raise UserError(f"There is no topic or file {name!r}; {hint}")
+
+
+def is_config(name: str) -> bool:
+    """Returns whether there is a topic of that name, or a file."""
+    return any(candidate.is_file() for candidate in _candidates(name))
+
+
+def _candidates(name: str) -> tuple[Path, Path]:
+    return CONFIGS / f"{name}.yaml", Path(name).expanduser()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import yaml
 
 from common.errors import UserError
+from common.yaml_text import load_yaml, read_yaml_file
 from pipelines.search.distributions import Distribution, read_distribution
 from pipelines.search.early_termination import EarlyTermination, read_early_termination
 from pipelines.search.sweep_command import read_command
@@ -81,8 +82,8 @@ def read_sweep(path: Path) -> SweepFile:
         ValueError: If the file is missing or not YAML, or a key or value is not valid.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError):
+        text = read_yaml_file(path)
+    except OSError:
         known = sorted(str(file) for file in Path("sweeps").glob("*.yaml"))
         hint = f"give one of {', '.join(known)}" if known else "give the path of a YAML file"
         raise UserError(f"There is no sweep file {path}; {hint}.") from None
@@ -95,18 +96,31 @@ def parse_sweep(path: Path, text: str) -> SweepFile:
     Raises:
         ValueError: If it is not YAML, or a key or value is not valid.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(
-            f"{path} is not valid YAML ({position}{getattr(error, 'problem', error)}); correct it."
-        ) from None
+    content = _as_wandb_reads(text, str(path))
     try:
         return _read(path, text, content)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _as_wandb_reads(text: str, name: str) -> Any:
+    """Returns the content of a sweep file, as W&B reads it.
+
+    Raises:
+        ValueError: If it is not valid YAML, or has a number that YAML 1.1 reads as another one: 010 as 8, 1:30 as 90.
+    """
+    meant, content = load_yaml(text, name), yaml.safe_load(text)
+    pairs: list[tuple[str, Any, Any]] = [("", meant, content)]
+    while pairs:
+        key, ours, theirs = pairs.pop()
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            for inner, value in ours.items():
+                pairs.append((f"{key}.{inner}" if key else str(inner), value, theirs.get(inner)))
+        elif isinstance(ours, list) and isinstance(theirs, list):
+            pairs += [(key, one, other) for one, other in zip(ours, theirs, strict=True)]
+        elif isinstance(theirs, int) and ours != theirs:
+            raise UserError(f"{name}: {key} is {ours}, which W&B reads as {theirs}; write {theirs}, or quote text.")
+    return content
 
 
 def _read(path: Path, text: str, content: Any) -> SweepFile:

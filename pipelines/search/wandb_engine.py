@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from common.yaml_text import read_yaml_file
 from pipelines.console.formatting import setting
 from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.wandb_files import AGENT_DIR
@@ -101,7 +102,7 @@ def _create(file: Path) -> str:
     import wandb
     from wandb.errors import Error
 
-    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    content: dict[str, Any] = yaml.safe_load(read_yaml_file(file))
     project = os.environ.get("WANDB_PROJECT") or content.get("project") or wandb_project()
     entity = os.environ.get("WANDB_ENTITY") or content.get("entity") or wandb_setting("entity")
     output = io.StringIO()

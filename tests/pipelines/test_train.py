@@ -64,7 +64,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("fti", "There is no command 'fti'; use one of fit, validate, test, predict."),
+        ("fti", "There is no command 'fti'; did you mean fit?"),
+        ("go", "There is no command 'go'; use one of fit, validate, test, predict."),
         ("fit", "There is nothing to run; set --config to a topic"),
         ("fit --config sofmax", "There is no topic or file 'sofmax'; did you mean softmax?"),
         ("test --config softmax", "test needs a trained model; set --ckpt_path"),
@@ -90,7 +91,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("fit --config softmax --trainer.max_epochs 1.5", "--trainer.max_epochs is '1.5'; it must be an integer."),
         ("fit --config softmax --checkpoint.mode best", "`mode` can be min, max but got best"),
-        ("fit --config softmax --data Digits --optimizer.lr=-1", "Invalid learning rate: -1.0; change that setting"),
+        ("fit --config softmax --data Digits --optimizer.lr=-1", "Invalid learning rate: -1.0; change --optimizer.lr,"),
         ("fit --config softmax --data Digits --trainer.accelerator abacus", "You selected an invalid accelerator name"),
         ("fit --config softmax stray", "'stray' belongs to no option;"),
     ],
@@ -103,17 +104,20 @@ def test_mistakes_on_the_command_line(arguments: str, sentence: str, capsys: pyt
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("model:\n  reg: [1\n", "The configuration file is not valid YAML"),
+        ("model:\n  reg: [1\n", "mine.yaml is not valid YAML (line 2, 'reg: [1': "),
         (
             "modle:\n  class_path: modules.LinearSVM\n",
-            "The configuration has an unknown key 'modle.class_path'; did you",
+            "The configuration has an unknown key 'modle.class_path' (mine.yaml, line 2); did you",
         ),
         ("data: Digits\n", "The configuration has no 'model'"),
-        ("[1, 2]", "The configuration file is not valid YAML"),
-        ("trainer:\n  max_epoch: 1\n", "The configuration has an unknown key 'trainer.max_epoch'; did you mean"),
+        ("[1, 2]", "mine.yaml is a list; it must have settings by name"),
+        (
+            "trainer:\n  max_epoch: 1\n",
+            "The configuration has an unknown key 'trainer.max_epoch' (mine.yaml, line 2); did you mean",
+        ),
         (
             "model: LinearSVM\ndata: Digits\ntrainer:\n  callbacks:\n  - class_path: callbacks.Templtes\n",
-            "There is no class 'callbacks.Templtes' for trainer.callbacks; did you mean Templates?",
+            "There is no class 'callbacks.Templtes' for trainer.callbacks (mine.yaml, line 5); did you mean Templates?",
         ),
     ],
 )
@@ -124,7 +128,7 @@ def test_mistakes_in_a_file(text: str, sentence: str, capsys: pytest.CaptureFixt
 
 def test_a_file_that_is_not_text(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.yaml").write_bytes(b"\xa6\xff\x00")
-    assert fails(["fit", "--config", "mine.yaml"], capsys).startswith("The configuration file is not UTF-8 text")
+    assert fails(["fit", "--config", "mine.yaml"], capsys).startswith("mine.yaml is not UTF-8 text (line 1)")
 
 
 def test_missing_data_without_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,15 @@ def test_a_parameter_that_the_command_line_does_not_take_is_named(
     ("old", "new", "message"),
     [
         ("method: random", "method: [", "not valid YAML"),
+        ("run_cap: 3", "run_cap: 3\nrun_cap: 4", "has the key 'run_cap' twice, in lines "),
+        ("run_cap: 3", "run_cap: 3\nparameters: {}", "has the key 'parameters' twice, in lines "),
+        ("{min: 0.1, max: 0.2}", "{min: 0.1, min: 0.15, max: 0.2}", "has the key 'min' twice, both in line "),
+        (
+            "{min: 0.1, max: 0.2}",
+            "{values: [010, 020]}",
+            ".values is 20, which W&B reads as 16; write 16, or quote text",
+        ),
+        ("{min: 0.1, max: 0.2}", "{values: [1:30]}", ".values is 1:30, which W&B reads as 90; write 90, or quote text"),
         ("method: random", "method: magic", "'magic' is unknown; give one of grid, random, bayes"),
         ("method: random", "", "there is no method"),
         ("method: random", "methods: random", "unknown key 'methods'; did you mean method"),

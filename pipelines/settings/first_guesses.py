@@ -1,0 +1,87 @@
+"""Options as people first type them, from other programs, and the settings that are meant."""
+
+_KEYS = {
+    # key of the setting, and what it is called in a sentence: options of other programs
+    ("optimizer.lr", "the learning rate"): ("lr learning_rate base_lr eta lr0 init_lr max_lr"),
+    ("optimizer.weight_decay", "the weight decay"): ("wd weight_decay decay"),
+    ("optimizer.momentum", "the momentum"): ("momentum mom"),
+    ("optimizer", "the optimizer"): ("optim opt optimiser optimizer_name"),
+    ("lr_scheduler", "the schedule"): ("scheduler schedule sched lr_schedule lr_policy lrs"),
+    ("trainer.max_epochs", "the number of epochs"): (
+        "epochs epoch num_epochs n_epochs nepochs max_epoch num_train_epochs nb_epochs e ep max_epochs"
+    ),
+    ("trainer.max_steps", "the number of steps"): ("steps num_steps iterations iters max_iter max_iters"),
+    ("data.batch_size", "the batch size"): ("bs b batch batchsize batch_size train_batch_size mini_batch"),
+    ("data.num_workers", "the number of worker processes"): ("workers num_workers n_workers nw j"),
+    ("data.root", "the folder of the data"): (
+        "data_dir data_path data_root data_folder dataroot datadir dataset_dir dataset_path root root_dir datapath"
+    ),
+    ("data", "the data set"): ("dataset data_set dataset_name ds"),
+    ("data.flip", "mirroring at random"): ("hflip horizontal_flip"),
+    ("data.subset", "the number of training images"): ("num_train n_train num_samples max_samples limit"),
+    ("data.val_fraction", "the fraction of validation images"): ("val_split validation_split val_size val_ratio"),
+    ("model", "the model"): ("arch network net a model_name architecture"),
+    ("model.reg", "the strength of the L2 penalty"): ("reg l2 regularization reg_strength lambda lam"),
+    ("model.dropout", "the probability of dropping a unit"): ("dropout drop dropout_rate p"),
+    ("model.pretrained", "the pretrained weights"): ("pretrained weights"),
+    ("trainer.devices", "the number of GPUs or processes"): (
+        "gpus gpu num_gpus n_gpu ngpus gpu_ids num_devices devices nproc_per_node num_processes"
+    ),
+    ("trainer.accelerator", "the kind of device"): ("device accelerator cuda cpu mps tpu use_cuda no_cuda"),
+    ("trainer.num_nodes", "the number of machines"): ("nodes num_nodes nnodes"),
+    ("trainer.strategy", "the way of distributing"): ("ddp distributed strategy dp fsdp deepspeed"),
+    ("trainer.precision", "the precision"): ("precision amp fp16 bf16 half mixed_precision use_amp"),
+    ("trainer.gradient_clip_val", "gradient clipping"): (
+        "clip clip_grad grad_clip gradient_clip clip_norm max_grad_norm clip_grad_norm gradient_clip_val"
+    ),
+    ("trainer.accumulate_grad_batches", "gradient accumulation"): (
+        "accumulate accum grad_accum accum_steps gradient_accumulation_steps accumulation_steps"
+    ),
+    ("trainer.log_every_n_steps", "the steps between two rows of metrics"): ("log_interval log_every print_freq"),
+    ("trainer.check_val_every_n_epoch", "the epochs between two validations"): ("val_every eval_every val_interval"),
+    ("trainer.fast_dev_run", "a trial run of one batch"): ("debug dry_run smoke_test test_run dev"),
+    ("trainer.deterministic", "determinism"): ("deterministic reproducible"),
+    ("trainer.profiler", "the profiler"): ("profile profiler"),
+    ("seed_everything", "the seed"): ("seed random_seed manual_seed random_state rng_seed s"),
+    ("ckpt_path", "the checkpoint to go on from"): (
+        "resume checkpoint_path ckpt load restore resume_from from_checkpoint load_from resume_from_checkpoint r"
+    ),
+    ("checkpoint.monitor", "the metric of the best checkpoint"): ("monitor metric"),
+    ("checkpoint.save_top_k", "the number of kept checkpoints"): ("save_top_k keep"),
+    ("config", "the topic or file"): ("topic cfg conf config_file yaml task experiment"),
+    ("print_config", "all settings"): ("print_cfg show_config list_config"),
+}
+_OTHERS = {
+    # what to do where no setting is meant: options of other programs
+    ("a run is written to logs/TOPIC/RUN in the working folder; start it where logs shall be."): (
+        "output output_dir out outdir out_dir save_dir save_path log_dir logdir logs exp_dir results_dir "
+        "result_dir checkpoint_dir work_dir workdir save o default_root_dir"
+    ),
+    ("W&B is switched by the variable WANDB_MODE: online, offline or disabled."): (
+        "wandb use_wandb no_wandb offline track wandb_mode wandb_offline"
+    ),
+    ("the W&B project is the variable WANDB_PROJECT."): ("project wandb_project project_name"),
+    ("the W&B entity is the variable WANDB_ENTITY."): ("entity wandb_entity team"),
+    ("a run's folder gets the name in the variable WANDB_RUN_ID, and its W&B page that in WANDB_NAME."): (
+        "name run_name exp_name experiment_name wandb_name run_id run tag"
+    ),
+    (
+        "early stopping is --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss "
+        "--trainer.callbacks.patience=3."
+    ): ("patience early_stopping early_stop earlystopping"),
+    ("the version is in pyproject.toml, and `pip show lightning-231n` prints it."): ("version v"),
+    ("training is the command fit."): ("train do_train"),
+    ("testing is the command test."): ("test do_test eval evaluate do_eval test_only eval_only"),
+    ("what a run prints has no levels; redirect it, or leave it out."): ("verbose quiet q silent"),
+}
+
+GUESSES = {name: meant for meant, names in _KEYS.items() for name in names.split()}
+"""Option with underscores → key of the setting that is meant, and what the setting is called in a sentence."""
+
+ANSWERS = {name: answer for answer, names in _OTHERS.items() for name in names.split()}
+"""Option with underscores → what to do, where no setting is meant."""
+
+
+def normalized(name: str) -> str:
+    """Returns a name as it is compared: small letters, underscores, no dashes."""
+    return name.strip("-").lower().replace("-", "_")
