@@ -24,9 +24,9 @@ from common.earlier_names import RENAMED
 from common.errors import UserError
 from common.yaml_text import Loader, shorten
 from pipelines.console.near_names import suggest
-from pipelines.console.type_words import in_words, settings_of
-from pipelines.console.unknown_options import explain_unknown_option
-from pipelines.console.written_settings import Written, WrittenSettings
+from pipelines.settings.type_words import in_words, settings_of
+from pipelines.settings.unknown_options import explain_unknown_option
+from pipelines.settings.written_settings import Written, WrittenSettings
 
 _ROOTS = ("model", "data", "optimizer", "lr_scheduler")
 _GROUPS: dict[str, type] = {"trainer": Trainer, "checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}

@@ -8,7 +8,7 @@ from traceback import extract_tb
 
 from common.errors import UserError
 from common.yaml_text import shorten
-from pipelines.console.refused_settings import refused_setting
+from pipelines.settings.refused_settings import refused_setting
 
 
 def find_user_error(error: BaseException | None) -> UserError | None:

@@ -35,7 +35,6 @@ from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
-from pipelines.run.config_check import check_values
 from pipelines.run.config_file import Parser, SaveConfig
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
@@ -51,6 +50,7 @@ from pipelines.run.run_messages import (
     print_started,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.settings.config_check import check_values
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb

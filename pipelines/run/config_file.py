@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from common.atomic_files import atomic_write
 from common.earlier_names import current_config
 from common.yaml_text import Loader, load_yaml
-from pipelines.run.config_check import check_file
+from pipelines.settings.config_check import check_file
 
 # The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
 _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set when first used

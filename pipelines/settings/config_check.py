@@ -11,8 +11,8 @@ from common.earlier_names import current_class_path
 from common.errors import UserError
 from common.ranges import check_range
 from common.yaml_text import load_yaml, read_yaml_file, shorten, yaml_leaves
-from pipelines.console.type_words import in_words, settings_of
-from pipelines.console.written_settings import WrittenSettings
+from pipelines.settings.type_words import in_words, settings_of
+from pipelines.settings.written_settings import WrittenSettings
 
 _GROUPS = ("trainer", "checkpoint", "last_checkpoint")
 _CLASSES = {"model": "LinearSVM", "data": "CIFAR10", "optimizer": "SGD", "lr_scheduler": "StepLR"}
@@ -71,13 +71,12 @@ def _check_classes(key: str, value: Any, place: Any) -> None:
     if "class_path" in value:
         path, settings = value["class_path"], value.get("init_args", {})
         if not isinstance(path, str) or not path:
-            raise UserError(
-                f"{place(f'{key}.class_path')}: the class_path of {key} is {_shown(path)}; it must be the name of a class."
-            )
+            where = place(f"{key}.class_path")
+            raise UserError(f"{where}: the class_path of {key} is {_shown(path)}; it must be the name of a class.")
         if not isinstance(settings, dict):
             raise UserError(
-                f"{place(f'{key}.init_args')}: the init_args of {key} are {_shown(settings)}; give settings by "
-                "name, or leave init_args out."
+                f"{place(f'{key}.init_args')}: the init_args of {key} are {_shown(settings)}; give settings by name, "
+                "or leave init_args out."
             )
         if wrong := sorted(value.keys() - {"class_path", "init_args", "dict_kwargs"}):
             raise UserError(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from common.yaml_text import shorten
-from pipelines.console.written_settings import WrittenSettings
+from pipelines.settings.written_settings import WrittenSettings
 
 _PHRASES = {
     # part of a message, in small letters: the setting

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from common.yaml_text import shorten
-from pipelines.console.first_guesses import ANSWERS, GUESSES, normalized
 from pipelines.console.near_names import nearest, suggest
-from pipelines.console.type_words import settings_of
 from pipelines.run.topics import topics
+from pipelines.settings.first_guesses import ANSWERS, GUESSES, normalized
+from pipelines.settings.type_words import settings_of
 
 _SWITCHED = {"optimizer": "SGD", "lr_scheduler": "StepLR"}  # classes that a configuration may lack
 

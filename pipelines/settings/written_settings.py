@@ -50,7 +50,8 @@ class WrittenSettings:
         except (OSError, ValueError):
             return
         for key, line, value in yaml_leaves(text):
-            self.settings.append(Written(_plain(key), value, f"{file}, line {line}"))
+            # A JSON file has the values of a trial, and nobody has written it.
+            self.settings.append(Written(_plain(key), value, "" if file.suffix == ".json" else f"{file}, line {line}"))
 
     def find(self, key: str) -> Written | None:
         """Returns the setting of a key that takes effect: the last one."""
