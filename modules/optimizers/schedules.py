@@ -45,6 +45,8 @@ class RunLengthScheduler(LRScheduler):
     def begin(self, run_steps: int) -> None:
         """Sets the length of the run, ≥ 1 optimizer steps, and the learning rate of the current step.
 
+        A run of a given time calls it at every step with a new estimate.
+
         Raises:
             ValueError: If `total_steps` was given and is longer than the run.
         """

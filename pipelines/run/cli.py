@@ -19,6 +19,7 @@ import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
+from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.optimizer_settings import OptimizerSettings, ended_epoch
 from pipelines.checkpoints.own_checkpoints import place_own_checkpoints
@@ -42,6 +43,7 @@ from pipelines.run.predictions import PredictionsCSV
 from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import (
+    print_already_finished,
     print_changes,
     print_fitted,
     print_metrics,
@@ -256,6 +258,7 @@ class TopicCLI(LightningCLI):
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
         if self.subcommand == "fit":
             trainer.callbacks += [RecordedSettings(self.resolved), OptimizerSettings(self.changes)]
+            trainer.callbacks.append(EarlyStoppingAsGiven())
         writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
@@ -299,6 +302,10 @@ class TopicCLI(LightningCLI):
             check_weights_fit(stored, self.model, Path(checkpoint))
             if subcommand == "test":  # its metrics belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
+        finished = already_finished(self.resumed, self.trainer) if self.resumed else None
+        if finished is not None:
+            print_already_finished(finished, self.trainer, Path(checkpoint))
+            return
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)

@@ -41,6 +41,16 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
+        """Marks an epoch that max_steps, max_time or early stopping cut short as one to be continued.
+
+        Lightning 2.6 takes it for one that has ended and would begin its batches again.
+        """
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        if not trainer.is_last_batch:
+            for counts in progress.values():
+                counts["processed"] = counts["completed"]
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from pipelines.checkpoints.already_finished import longer
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.recorded_settings import Changes
 from pipelines.console.formatting import count
@@ -52,6 +54,19 @@ def print_changes(changes: Changes | None) -> None:
 
 
 @rank_zero_only
+def print_already_finished(reason: str, trainer: Trainer, checkpoint: Path) -> None:
+    """Prints that a run is not resumed since it has reached its end, and the command that trains it longer."""
+    run_folder = RunFolder.of_checkpoint(checkpoint)
+    more = longer(trainer)
+    if "EarlyStopping" in reason:
+        what = "train it longer with a larger patience in its config.yaml, or without EarlyStopping"
+    else:
+        path = as_typed(run_folder.path if run_folder else checkpoint)
+        what = f"train it longer with: python -m pipelines.train fit --ckpt_path {path} {more}"
+    print(f"already finished: {reason}; {what}")
+
+
+@rank_zero_only
 def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
     """Prints what stopped a run, and the command that continues a `fit`.
 
@@ -87,8 +102,11 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
     print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
     if not any(p.requires_grad for p in model.parameters()):
         return  # a model that memorizes has nothing more to learn
-    more = f"--trainer.max_epochs {2 * (trainer.max_epochs or 1)}"
-    print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
+    more = longer(trainer)
+    if more is not None:
+        print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
+    else:
+        print("train it longer    with a larger patience of EarlyStopping in config.yaml, and --ckpt_path as above")
 
 
 @rank_zero_only

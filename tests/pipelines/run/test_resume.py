@@ -16,7 +16,8 @@ NOISY = [
     "--data.crop_padding", "1", "--data.rotation", "10", "--optimizer", "Adam", "--optimizer.lr", "0.01",
     "--trainer.callbacks", "[TrainingHealth]", "--trainer.log_every_n_steps", "5",
 ]  # fmt: skip
-LONG = ["--trainer.max_epochs", str(EPOCHS), "--lr_scheduler.T_max", str(EPOCHS)]
+COSINE = ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", str(EPOCHS)]
+LONG = ["--trainer.max_epochs", str(EPOCHS), *COSINE]
 
 
 @pytest.fixture(scope="module")

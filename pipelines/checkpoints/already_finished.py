@@ -1,0 +1,77 @@
+"""Whether a run that is to be resumed has reached its end, and the settings that make it longer."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+
+
+class EarlyStoppingAsGiven(Callback):
+    """Lets early stopping follow the patience given on resume; Lightning would restore that of the checkpoint."""
+
+    def __init__(self) -> None:
+        self._patience: dict[EarlyStopping, int] = {}
+
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        self._patience = {each: each.patience for each in trainer.callbacks if isinstance(each, EarlyStopping)}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Runs after the states of callbacks have been restored."""
+        for callback, patience in self._patience.items():
+            callback.patience, callback.stopped_epoch = patience, 0
+
+
+def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
+    """Returns what has ended the run of a checkpoint under the settings of a trainer; None if it can go on."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
+    if trainer.max_epochs is not None and -1 < trainer.max_epochs <= progress["processed"]:
+        return f"it has {progress['processed']} epochs, and trainer.max_epochs is {trainer.max_epochs}"
+    if -1 < trainer.max_steps <= checkpoint["global_step"]:
+        return f"it has {checkpoint['global_step']} steps, and trainer.max_steps is {trainer.max_steps}"
+    for callback in trainer.callbacks:
+        state = states.get(callback.state_key) if isinstance(callback, Timer | EarlyStopping) else None
+        if state is None:
+            continue
+        if isinstance(callback, EarlyStopping) and (reason := _stopped_early(callback, state)) is not None:
+            return f"EarlyStopping ended it ({reason})"
+        if isinstance(callback, Timer) and (duration := _duration(callback)) is not None:
+            elapsed = state["time_elapsed"].get("train", 0)
+            if elapsed >= duration:
+                return f"it has trained for {timedelta(seconds=round(elapsed))}, and trainer.max_time is over"
+    return None
+
+
+def _stopped_early(callback: EarlyStopping, state: Mapping[str, Any]) -> str | None:
+    """Returns why early stopping has ended the run of a state and would again; None if it would not."""
+    reason = EarlyStoppingReason(state.get("stopping_reason", 0))
+    if reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+        times = f"{callback.monitor} did not improve {state['wait_count']} times, patience {callback.patience}"
+        return times if callback.patience <= state["wait_count"] else None
+    return None if reason is EarlyStoppingReason.NOT_STOPPED else str(state["stopping_reason_message"]).split(". ")[0]
+
+
+def longer(trainer: Any) -> str | None:
+    """Returns settings of the command line for a run of twice the length; None if early stopping has ended it."""
+    if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
+        return None
+    settings = []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        settings.append(f"--trainer.max_epochs {2 * trainer.max_epochs}")
+    if trainer.max_steps > 0:
+        settings.append(f"--trainer.max_steps {2 * trainer.max_steps}")
+    for callback in trainer.callbacks:
+        if isinstance(callback, Timer) and (duration := _duration(callback)) is not None:
+            hours, seconds = divmod(round(2 * duration), 3600)
+            days, hours = divmod(hours, 24)
+            settings.append(f"--trainer.max_time {days:02}:{hours:02}:{seconds // 60:02}:{seconds % 60:02}")
+    return " ".join(settings) or None
+
+
+def _duration(timer: Timer) -> float | None:
+    """Returns the seconds that a timer allows; None if it only measures."""
+    remaining = timer.time_remaining()
+    return None if remaining is None else remaining + timer.time_elapsed()
