@@ -29,6 +29,7 @@ from callbacks.reference_classifier import (
 )
 from common.errors import UserError
 from common.ranges import check_range
+from common.user_paths import user_path
 from modules.gan.sample_metrics import frechet_distance, histogram_kl, mean_confidence
 
 _SEEDS = {"val": 0, "test": 1}
@@ -106,7 +107,7 @@ class SampleQuality(Callback):
         if self._reference_classifier is None and trainer.is_global_zero:
             data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
             if self.classifier is not None:
-                self._reference_classifier = read_reference_classifier(Path(self.classifier))
+                self._reference_classifier = read_reference_classifier(user_path(self.classifier))
             else:
                 data.setup("fit")
                 folder = Path(data.root) / type(data).__name__

@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _work(arguments: list[str]) -> bool:
-    parser = OptionParser(prog="python -m pipelines.caption", add_help=False, allow_abbrev=False)
+    parser = OptionParser(prog="python -m pipelines.caption", add_help=False)
     parser.add_argument("checkpoint")
     parser.add_argument("images", nargs="+")
     parser.add_argument("--out", type=Path)

@@ -7,13 +7,13 @@ python -m pipelines.compare logs --wandb                  # also makes a W&B rep
 python -m pipelines.compare upload                        # sends runs tracked offline to W&B
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError
 from pipelines.console.errors import user_errors
+from pipelines.console.option_parser import OptionParser
 
 _OUT = "comparison.html"
 
@@ -34,12 +34,11 @@ def usage() -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         prog="python -m pipelines.compare",
         description="Ranks runs in a table and writes a page with their curves, settings and pictures.",
         epilog="python -m pipelines.compare upload [PATH ...] sends runs that were tracked offline to W&B.",
-        allow_abbrev=False,
     )
     target = "folder of a run, topic or sweep, or of all runs (logs); or the name of a run, topic or sweep in ./logs"
     parser.add_argument("targets", nargs="+", metavar="PATH_OR_SWEEP", help=target)
@@ -74,10 +73,9 @@ def _compare(arguments: Sequence[str]) -> None:
 
 
 def _upload(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m pipelines.compare upload",
         description="Sends to W&B the runs that were tracked offline, except those sent before or still running.",
-        allow_abbrev=False,
     )
     parser.add_argument("targets", nargs="*", metavar="PATH", default=["logs"], help="as for compare (default: logs)")
     options = parser.parse_args(arguments)

@@ -56,7 +56,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     Raises:
         ValueError: If an option has no or no valid value, or options exclude each other.
     """
-    parser = OptionParser("python -m pipelines.crossval", add_help=False, allow_abbrev=False)
+    parser = OptionParser("python -m pipelines.crossval", add_help=False)
     parser.add_argument("--config", "-c", action="append", default=[])
     parser.add_argument("--folds", type=int)
     parser.add_argument("--grid", action="append", default=[])

@@ -9,7 +9,6 @@ The exit status of `verify` is 1 if files are missing or damaged. Counts or chec
 are reported but are not a failure: a part of a data set in the right format can be trained on.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from common.errors import UserError
 from common.yaml_text import load_yaml
 from pipelines.console.errors import sentence, user_errors
 from pipelines.console.formatting import count
+from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_file
 from pipelines.console.png import write_png
 from pipelines.data_sets import caption_data_sets
@@ -51,21 +51,19 @@ def _albumentations(text: str) -> list[Any]:
     return pipeline
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OptionParser:
+    parser = OptionParser(
         "python -m pipelines.data", description="Lists, downloads, verifies and previews the data sets.",
-        epilog=f"data sets: {', '.join(DATA_SETS)}", allow_abbrev=False,
+        epilog=f"data sets: {', '.join(DATA_SETS)}",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    root = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    root = OptionParser(add_help=False)
     root.add_argument(
         "--root", type=Path, default=Path("data"), metavar="FOLDER", help="folder of the data sets (default: data)"
     )
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[root], allow_abbrev=False
-        )
+    def add(name: str, text: str) -> OptionParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[root])
 
     add("list", "list all data sets and whether their files are complete")
     for name, text in (

@@ -49,12 +49,12 @@ def usage() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     program = "python -m pipelines.interpret"
-    parser = OptionParser(program, add_help=False, allow_abbrev=False)
+    parser = OptionParser(program, add_help=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, images: bool = True) -> argparse.ArgumentParser:
         text = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
-        command = commands.add_parser(name, prog=f"{program} {name}", description=text, allow_abbrev=False)
+        command = commands.add_parser(name, prog=f"{program} {name}", description=text)
         command.add_argument("--ckpt", metavar="RUN|CHECKPOINT", help="run folder (its best checkpoint) or checkpoint")
         command.add_argument("--timm", metavar="NAME", help="model of timm instead, such as tf_efficientnet_lite0")
         command.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: timm downloads them)")

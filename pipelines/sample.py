@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _work(arguments: list[str]) -> None:
-    parser = OptionParser(prog="python -m pipelines.sample", add_help=False, allow_abbrev=False)
+    parser = OptionParser(prog="python -m pipelines.sample", add_help=False)
     parser.add_argument("checkpoint")
     parser.add_argument("-n", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path("samples.png"))

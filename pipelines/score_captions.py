@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _work(arguments: list[str]) -> None:
-    parser = OptionParser(prog="python -m pipelines.score_captions", add_help=False, allow_abbrev=False)
+    parser = OptionParser(prog="python -m pipelines.score_captions", add_help=False)
     parser.add_argument("results", type=Path)
     parser.add_argument("annotations", type=Path)
     given = parser.parse_args(arguments)

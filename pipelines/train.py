@@ -7,9 +7,9 @@ python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --ou
 """
 
 import sys
-from pathlib import Path
 
 from common.errors import UserError
+from common.user_paths import user_path
 from pipelines.console.errors import user_errors
 from pipelines.console.near_names import nearest
 from pipelines.run.allocator import keep_freed_memory
@@ -93,7 +93,7 @@ def name_first(arguments: list[str]) -> list[str]:
     if not arguments or not arguments[0] or arguments[0].startswith("-"):
         return arguments
     word = arguments[0]
-    if Path(word).is_dir() or word.endswith(".ckpt"):
+    if user_path(word).is_dir() or word.endswith(".ckpt"):
         return ["--ckpt_path", *arguments] if "--ckpt_path" not in arguments else arguments
     return ["--config", *arguments] if is_config(word) or not {"--config", "-c"} & {*arguments} else arguments
 

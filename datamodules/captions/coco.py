@@ -33,6 +33,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.ranges import check_range
+from common.user_paths import user_path
 from datamodules.captions.caption_batches import InputSource
 from datamodules.captions.caption_data_module import CaptionDataModule, OfficialCaptions, Split
 from datamodules.captions.coco_files import Bad, BadSamples, CocoImage, ImageId, read_captions, read_karpathy
@@ -101,7 +102,7 @@ class COCOCaptions(CaptionDataModule):
             raise UserError(
                 f"albumentations is set with backbone {backbone}, whose features are computed once; leave one out."
             )
-        self.folder = Path(root) / "coco"
+        self.folder = user_path(root) / "coco"
         self.year = year
         self.backbone = FrozenBackbone(backbone, pretrained, features) if backbone is not None else None
         self.image_size = image_size

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
+from common.user_paths import user_path
 from datamodules.files.image_decoding import decodable_formats
 
 _HIDDEN: Final = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}  # besides names that begin with a dot
@@ -87,7 +88,7 @@ def find_images(paths: Sequence[str]) -> GivenImages:
     if not paths:
         raise UserError("No images were given; set images to image files or folders.")
     given = GivenImages([])
-    for path in map(Path, paths):
+    for path in map(user_path, paths):
         if path.is_dir():
             left_out: Counter[str] = Counter()
             images = sorted(_search(path, left_out))

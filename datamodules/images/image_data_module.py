@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from common.ranges import check_range
+from common.user_paths import user_path
 from datamodules.device_placement import on_training_device
 from datamodules.files.given_images import GivenImages, find_images
 from datamodules.images.augmentation import Border, Flip
@@ -98,7 +99,7 @@ class ImageDataModule(L.LightningDataModule):
             self.image_shape, crop_padding, crop_border, flip, cutout, rotation, albumentations, two_views
         )
         self.augmentation.check_inputs(preprocessing, num_components, features)
-        self.root = Path(root)
+        self.root = user_path(root)
         self.batch_size = batch_size
         self.split = StratifiedSplit(val_fraction, num_folds, fold, subset, split_seed)
         self.num_workers = num_workers

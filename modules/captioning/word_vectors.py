@@ -9,12 +9,12 @@ Shapes: V words in the vocabulary, D numbers in a vector.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.user_paths import user_path
 
 
 def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> int:
@@ -34,7 +34,7 @@ def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> 
         ValueError: If the file is missing, has a line in another format, vectors of a length other than D, or none of
             the words.
     """
-    path, width = Path(file), vectors.shape[1]
+    path, width = user_path(file), vectors.shape[1]
     if not path.is_file():
         raise UserError(f"word_vectors is {file!r}, and there is no such file; give one in GloVe's text format.")
     ids = {word: i for i, word in enumerate(vocabulary)}

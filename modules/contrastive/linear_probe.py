@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.user_paths import user_path
 from modules.base.classifier import Classifier
 from modules.networks.backbones import create_encoder
 
@@ -62,7 +63,7 @@ class LinearProbe(Classifier):
         self.freeze_backbone = freeze_backbone
         self.encoder, width = create_encoder(input_shape, backbone, small_stem, options)
         if checkpoint is not None:
-            load_encoder(self.encoder, Path(checkpoint))
+            load_encoder(self.encoder, user_path(checkpoint))
         self.encoder.requires_grad_(not freeze_backbone).train(not freeze_backbone)
         self.output = nn.Linear(width, num_classes)
         nn.init.normal_(self.output.weight, std=0.01)  # small, so that all classes start with nearly equal scores

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.user_paths import user_path
 from pipelines.comparison.runs import is_run, read_yaml
 from pipelines.run.run_folder import as_typed
 from pipelines.tracking.curves import Goal
@@ -119,7 +120,7 @@ def _candidates(target: str) -> list[Path]:
     Raises:
         ValueError: If there are none.
     """
-    path = Path(target)
+    path = user_path(target)
     named = (
         [LOGS / "sweeps" / target, LOGS / target, *sorted(LOGS.glob(f"*/{escape(target)}/"))]
         if _is_name(target)

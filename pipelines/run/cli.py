@@ -52,7 +52,7 @@ from pipelines.run.run_messages import (
     print_started,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
-from pipelines.settings.config_check import check_values
+from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
@@ -162,6 +162,7 @@ class TopicCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(explain(str(error), self._options(args[0]), args)) from None
+        expand_paths(self.config[args[0]])
         check_values(self.config[args[0]], args, _LINKED)
         self.precision_changed = choose_precision(self.config[args[0]].trainer, args)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import UserError
+from common.user_paths import user_path
 from pipelines.run.status import read_status
 from pipelines.tracking.run_id import check_run_id
 
@@ -157,7 +158,7 @@ def find_checkpoint(path: str, subcommand: str) -> Path:
     Raises:
         ValueError: If there is no such file, or the folder has no checkpoints.
     """
-    given = Path(path)
+    given = user_path(path)
     if given.is_dir():
         run = RunFolder(given)
         candidates = [run.last] if subcommand == "fit" else [run.best, run.last]

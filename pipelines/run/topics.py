@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common.errors import UserError
+from common.user_paths import user_path
 from pipelines.console.near_names import nearest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -30,7 +31,7 @@ def find_config(name: str) -> Path:
     for candidate in _candidates(name):
         if candidate.is_file():
             return candidate
-    if Path(name).is_dir():
+    if user_path(name).is_dir():
         raise UserError(f"{name} is a folder; give a YAML file in it, or go on from a run with --ckpt_path {name}.")
     near = nearest(name, [*topics(), *(str(file) for file in Path(name).parent.glob("*.y*ml"))])
     hint = f"did you mean {near}?" if near else f"use one of {', '.join(topics())}, or the path of a YAML file."
@@ -43,4 +44,4 @@ def is_config(name: str) -> bool:
 
 
 def _candidates(name: str) -> tuple[Path, Path]:
-    return CONFIGS / f"{name}.yaml", Path(name).expanduser()
+    return CONFIGS / f"{name}.yaml", user_path(name)

@@ -7,9 +7,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
+from jsonargparse import Namespace
+
 from common.earlier_names import current_class_path
 from common.errors import UserError
 from common.ranges import check_range
+from common.user_paths import expand
 from common.yaml_text import load_yaml, read_yaml_file, shorten, yaml_leaves
 from pipelines.settings.type_words import in_words, settings_of
 from pipelines.settings.written_settings import WrittenSettings
@@ -89,6 +92,26 @@ def _check_classes(key: str, value: Any, place: Any) -> None:
 
 def _shown(value: Any) -> str:
     return "null" if value is None else repr(shorten(str(value)))
+
+
+def expand_paths(config: Any) -> Any:
+    """Replaces the leading ~ or $VARIABLE of every text in parsed settings, in place; returns the settings.
+
+    A shell replaces them only at the start of a word, and in a file nobody does.
+    """
+    if isinstance(config, str):
+        return expand(config)
+    if isinstance(config, list):
+        return [expand_paths(entry) for entry in config]
+    if isinstance(config, dict | Namespace):
+        for key, value in list(vars(config).items() if isinstance(config, Namespace) else config.items()):
+            if isinstance(value, str | list | dict | Namespace):
+                expanded = expand_paths(value)
+                if isinstance(config, Namespace):
+                    setattr(config, key, expanded)
+                else:
+                    config[key] = expanded
+    return config
 
 
 def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Sequence[str]) -> None:

@@ -117,8 +117,8 @@ def test_image_ids_are_numbers_of_names_or_indices() -> None:
         (["RUN", "photos", "--top-k", "0"], "top_k is 0; it must be at least 1"),
         (["RUN", "photos", "--max-length", "0"], "max_length is 0; it must be at least 1"),
         (["RUN", "photos", "--out", "photos"], "photos is a folder; set --out to the name of a file"),
-        (["RUN"], "the following arguments are required: images; see python -m pipelines.caption --help"),
-        (["RUN", "photos", "--beams", "3"], "Unrecognized arguments: --beams 3"),
+        (["RUN"], "images is missing; see python -m pipelines.caption --help"),
+        (["RUN", "photos", "--beams", "3"], "There is no option --beams; did you mean --beam?"),
     ],
 )
 def test_a_mistake_is_one_sentence(run: Path, arguments: list[str], says: str) -> None:

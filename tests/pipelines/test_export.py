@@ -262,9 +262,9 @@ def test_models_that_cant_be_exported(
     [
         ("nothing.ckpt --format onnx", "There is no checkpoint at nothing.ckpt;"),
         ("{run} --format tflite", "There is no format 'tflite'; it must be one of onnx, torchscript, safetensors."),
-        ("{run}", "The following arguments are required: --format; see python -m pipelines.export --help."),
-        ("--format onnx", "The following arguments are required: checkpoint;"),
-        ("{run} --format onnx --quick", "Unrecognized arguments: --quick;"),
+        ("{run}", "--format is missing; see python -m pipelines.export --help."),
+        ("--format onnx", "checkpoint is missing;"),
+        ("{run} --format onnx --quick", "There is no option --quick; use one of --format, --out."),
         ("{run} --format onnx --out {run}", "{run} is a folder; set --out to the name of a file."),
         ("{run} --format onnx --out {run}/config.yaml/m.onnx", "{run}/config.yaml: "),
         ("copy.ckpt --format torchscript", "copy.ckpt is not in the folder of its run,"),

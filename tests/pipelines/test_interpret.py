@@ -271,7 +271,7 @@ def test_classes_by_name_and_index() -> None:
         ("saliency {run} --images {text} --out o", "{text} can't be read as an image ("),
         ("saliency {run} --images nowhere.png --out o", "nowhere.png does not exist; give image files"),
         ("fooling {run} {digits} --class eleven --out o", "There is no class 'eleven' among 10"),
-        ("fooling {run} {digits} --out o", "The following arguments are required: --class; see python"),
+        ("fooling {run} {digits} --out o", "--class is missing; see python -m pipelines.interpret fooling --help."),
         (
             "saliency {run} {digits} --method grad_cam --layer stages.5 --out o",
             "ConvNet has no layer 'stages.5'; did you mean stages.",
@@ -295,8 +295,11 @@ def test_classes_by_name_and_index() -> None:
         ),
         ("class_visualization {run} --steps 0 --out o", "steps is 0; it must be at least 1"),
         ("saliency {run} {digits} --out {text}", "{text}: file exists; make it usable"),
-        ("saliency {run} {digits} --method guess --out o", "Argument --method: invalid choice: 'guess'"),
-        ("dream {run} --out o", "Argument COMMAND: invalid choice: 'dream'"),
+        (
+            "saliency {run} {digits} --method guess --out o",
+            "--method is 'guess'; it must be one of gradient, smoothgrad, integrated, grad_cam.",
+        ),
+        ("dream {run} --out o", "There is no command 'dream'; it must be one of saliency,"),
     ],
 )
 def test_mistakes(

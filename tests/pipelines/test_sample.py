@@ -70,7 +70,7 @@ def test_a_folder_has_a_file_each_in_the_size_of_the_data(run: Path, tmp_path: P
     ("arguments", "sentence"),
     [
         (["{run}", "-n", "0"], "-n is 0; it must be at least 1."),
-        (["{run}", "-n", "many"], "Argument -n: invalid int value: 'many'; see python -m pipelines.sample --help."),
+        (["{run}", "-n", "many"], "-n is 'many'; it must be an integer."),
         (["{run}", "--seed", "-1"], "--seed is -1; it must be in [0, 9223372036854775807]."),
         (["{run}", "--out", "folder.png"], "folder.png is a folder; set --out to the name of a file"),
         (["{run}", "--out", "file/samples"], "file"),

@@ -246,3 +246,26 @@ def test_a_first_word_is_the_topic_or_file(word: str, tmp_path: Path, monkeypatc
     assert resolve(["fit", word, "--model.reg", "1"]) == resolve(["fit", "--config", word, "--model.reg", "1"])
     with pytest.raises(Parsed):
         ParsingOnly(*resolve(["fit", word, "--model.reg", "1"]))
+
+
+def test_home_and_variables_are_expanded_in_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell expands them within a word such as --data.root=~/data, and nobody in a file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    (tmp_path / "my file.yaml").write_text(
+        FILE.replace("batch_size: 32", "root: ~/data\n    images: [~/a.png, $SCRATCH/b, c]")
+        + "  profiler: {class_path: SimpleProfiler, init_args: {dirpath: '~/profiles'}}\n"
+    )
+
+    class Values(ParsingOnly):
+        def before_instantiate_classes(self) -> None:
+            raise Parsed(self.config["fit"])
+
+    with pytest.raises(Parsed) as parsed:
+        Values(*resolve(["fit", "--config=~/my file.yaml", "--data.root=${SCRATCH}/data"]))
+    (config,) = parsed.value.args
+    assert config["data.init_args.root"] == "/scratch/me/data"
+    assert config["data.init_args.images"] == [f"{tmp_path}/a.png", "/scratch/me/b", "c"]
+    assert config["trainer.profiler.init_args.dirpath"] == f"{tmp_path}/profiles"
+    said = sentence("--config=~/my file.yaml", "--data.root=$NOWHERE/data")
+    assert said == "$NOWHERE/data begins with the variable NOWHERE, which is not set; set it, or write the path out."

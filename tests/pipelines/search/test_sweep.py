@@ -198,7 +198,7 @@ def test_a_journal_with_an_incomplete_last_line_is_resumed(tmp_path: Path) -> No
         (["run", "nowhere.yaml"], "no sweep file nowhere.yaml"),
         (["run", "x.yaml", "--parallel", "0"], "0 is not a whole number of at least 1"),
         (["run", "x.yaml", "--time-limit", "-1"], "-1 is not a number of seconds greater than 0"),
-        (["walk"], "invalid choice"),
+        (["walk"], "There is no command 'walk'; it must be one of run, resume, show, best."),
         ([], "required"),
     ],
 )
