@@ -35,4 +35,6 @@ if how == "sigkill":
     os.kill(os.getpid(), signal.SIGKILL)
 if how in ("hang", "nan"):
     subprocess.Popen(["sleep", "600"], start_new_session=True)  # a child with a group of its own
+    if how == "hang":
+        Path("hangs").touch()
     time.sleep(600)

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
@@ -16,13 +18,19 @@ from pipelines.trials.trial_command import train_arguments, trial_command
 from pipelines.trials.trial_process import Job, Outcome, TrialProcess
 
 
-def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int = 1) -> None:
+def run_search(
+    search: Search,
+    parallel: int | None = None,
+    gpus_per_trial: int = 1,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Runs trials of a sweep on this machine until none is left to start; other launchers may share the work.
 
     Args:
         search: The sweep.
         parallel: Number of trials at a time, ≥ 1; None for one per `gpus_per_trial` GPUs, or one per core without GPUs.
         gpus_per_trial: Number of GPUs of each trial on a machine with GPUs, ≥ 1.
+        clock: Time in seconds, by which the time limit of trials is measured.
 
     Raises:
         ValueError: If the machine has fewer GPUs than a trial needs, or no run logs the sweep's metric.
@@ -30,7 +38,7 @@ def run_search(search: Search, parallel: int | None = None, gpus_per_trial: int 
     """
     environments = trial_environments(parallel, gpus_per_trial)
     lock = search.join()
-    machine = LocalMachine(environments, lock.launcher, lock.fileno())
+    machine = LocalMachine(environments, lock.launcher, lock.fileno(), clock)
     try:
         _run_trials(search, machine)
     finally:

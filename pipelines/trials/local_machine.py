@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[s
     count = parallel or groups or cores
     environments = []
     for index in range(count):
-        environment = {"OMP_NUM_THREADS": _threads(max(1, cores // count))}
+        environment = {"OMP_NUM_THREADS": _threads(cores, count)}
         if groups:
             first = (index % groups) * gpus_per_trial  # trials beyond the number of groups share GPUs
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + gpus_per_trial])
@@ -77,11 +78,15 @@ def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[s
     return environments
 
 
-def _threads(share: int) -> str:
-    """Returns OMP_NUM_THREADS of each trial: its share of the cores, or the given number if that is smaller."""
+def _threads(cores: int, count: int) -> str:
+    """Returns OMP_NUM_THREADS of each of `count` trials: their share of the cores, or fewer if that is set.
+
+    One trial at a time keeps what is set: Ray sets the number of cores that it has reserved for the trial.
+    """
+    share = max(1, cores // count)
     given = os.environ.get("OMP_NUM_THREADS", "")
-    smaller = given.isascii() and given.isdigit() and 1 <= int(given) < share
-    return given if smaller else str(share)
+    is_number = given.isascii() and given.isdigit() and int(given) >= 1
+    return given if is_number and (count == 1 or int(given) < share) else str(share)
 
 
 class LocalMachine:
@@ -91,9 +96,13 @@ class LocalMachine:
         environments: Environment variables of each trial that runs at the same time.
         mark: Name of the launcher, which marks the processes of its trials.
         lock: File descriptor of the launcher's lock, held until its last trial has ended.
+        clock: Time in seconds, by which time limits are measured.
     """
 
-    def __init__(self, environments: list[dict[str, str]], mark: str, lock: int) -> None:
+    def __init__(
+        self, environments: list[dict[str, str]], mark: str, lock: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._free = list(environments)
         self._running: list[tuple[TrialProcess, dict[str, str]]] = []
         self._mark = mark
@@ -110,7 +119,7 @@ class LocalMachine:
         marked = {**job.environment, **environment, MARK: f"{self._mark}/{job.number}"}
         if self._server is None and train_command(job.command) is not None:
             self._server = WarmServer(job.root, {**os.environ, **marked, MARK: self._mark})
-        self._running.append((TrialProcess(replace(job, environment=marked), self._server), environment))
+        self._running.append((TrialProcess(replace(job, environment=marked), self._server, self._clock), environment))
 
     def poll(self) -> list[tuple[TrialProcess, Outcome | None]]:
         """Returns each running trial with its outcome, None if it still runs; those with one are not returned again."""

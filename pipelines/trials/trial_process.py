@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -64,10 +65,12 @@ class TrialProcess:
     Args:
         job: The command to start.
         server: Process from which a run of `pipelines.train` is forked; None to start a new one.
+        clock: Time in seconds, by which the time limit is measured.
     """
 
-    def __init__(self, job: Job, server: WarmServer | None = None) -> None:
+    def __init__(self, job: Job, server: WarmServer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
+        self._clock = clock
         self.metric: list[float] = []
         self.logged: list[str] = []  # names of all metrics that the run logs
         self._stopping: tuple[str, float] | None = None  # the reason, and the time at which it is killed
@@ -76,14 +79,14 @@ class TrialProcess:
         # Inside a SLURM job Lightning would take the job's tasks for processes of the trial, and wait for them.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         self._process = _start(job, {**inherited, **job.environment}, server)
-        self._started = self._last_read = time.monotonic()
+        self._started = self._last_read = clock()
 
     def poll(self) -> Outcome | None:
         """Reads the metrics and returns the outcome, None while the trial runs.
 
         Stops a trial whose loss or metric is not finite, or that exceeds its time limit.
         """
-        now = time.monotonic()
+        now = self._clock()
         ended = self._process.poll() is not None
         if ended or now - self._last_read > _READ_SECONDS:
             self._last_read = now
@@ -103,7 +106,7 @@ class TrialProcess:
     def stop(self, reason: str | None = None, grace: float = _GRACE_SECONDS) -> None:
         """Terminates the trial, and kills it after `grace` seconds; with a reason it counts as failed."""
         if self._stopping is None:
-            self._stopping = (reason or "", time.monotonic() + grace)
+            self._stopping = (reason or "", self._clock() + grace)
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()  # the trial ends its children; any that remain are killed with it
 

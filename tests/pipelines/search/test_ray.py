@@ -73,14 +73,20 @@ class Cluster:
                 continue
 
 
-@pytest.fixture
+_HEAD = ("--num-cpus", "6", "--num-gpus", "4")  # GPUs are what Ray is told
+
+
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster yet to be started; gone afterwards."""
+    """The cluster of all tests: a head with six cores and four GPUs; the last test kills it and starts it again."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         cluster = Cluster(found.getsockname()[1], _token())
-    yield cluster
-    cluster.kill("ray")
+    try:
+        cluster.start_head(*_HEAD)
+        yield cluster
+    finally:
+        cluster.kill("ray")
 
 
 def _write(folder: Path, pause: float) -> None:
@@ -122,7 +128,6 @@ def test_ray_alone_listens_on_loopback_and_runs_every_trial_once(tmp_path: Path)
 
 
 def test_each_trial_has_its_own_gpus_and_cores(tmp_path: Path, cluster: Cluster) -> None:
-    cluster.start_head("--num-cpus", "6", "--num-gpus", "4")
     write = "import os, pathlib, time, json, sys; x = json.loads(pathlib.Path(sys.argv[1]).read_text())['x'];"
     write += "pathlib.Path(f'said-{x}').write_text(os.environ['CUDA_VISIBLE_DEVICES'] + ' ' + os.environ"
     write += "['OMP_NUM_THREADS'] + ' ' + os.environ['WANDB_PROJECT']); time.sleep(5)"
@@ -135,41 +140,12 @@ def test_each_trial_has_its_own_gpus_and_cores(tmp_path: Path, cluster: Cluster)
     assert all(words.split()[1:] == ["3", "mine"] for words in said)
 
 
-def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
-    cluster.start_head("--num-cpus", "2")
-    _write(tmp_path, 1.0)
-    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
-    wait_for_starts(tmp_path, 2)
-    process.kill()
-    process.communicate()
-    deadline = time.monotonic() + DEADLINE
-    while {trial.state for trial in the_trials(tmp_path)} != {"interrupted"} and time.monotonic() < deadline:
-        time.sleep(0.1)  # until the watchdogs have let go, having killed the trials
-    assert {trial.state for trial in the_trials(tmp_path)} == {"interrupted"}
-    assert left_over(tmp_path) == []
-
-    resume = ("resume", str(the_folder(tmp_path)), *cluster.options)
-    process = start_sweep(tmp_path, *resume, environment=cluster.environment)
-    wait_for_starts(tmp_path, 4)
-    cluster.kill("gcs_server")
-    cluster.kill("raylet")  # the head's machine is gone
-    _, err = process.communicate(timeout=DEADLINE)
-    again = f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name} {' '.join(cluster.options)}"
-    assert process.returncode == 2 and "is gone. No trial is lost" in err and again in err, err
-    assert left_over(tmp_path) == []
-
-    cluster.start_head("--num-cpus", "2")
-    code, _, err = run_sweep(tmp_path, *resume, environment=cluster.environment)
-    assert code == 0, err
-    assert set(tried(tmp_path)) == {1, 2, 3, 4, 5, 6}
-    _check_ended(tmp_path)
-
-
 def test_a_lost_machine_s_trial_is_tried_elsewhere(tmp_path: Path, cluster: Cluster) -> None:
-    cluster.start_head("--num-cpus", "1")
-    cluster.start("--address", f"127.0.0.1:{cluster.port}", "--num-cpus", "1", ip="127.0.0.2")
+    resources = ("--num-cpus", "4", "--num-gpus", "1")
+    cluster.start("--address", f"127.0.0.1:{cluster.port}", *resources, ip="127.0.0.2")
     _write(tmp_path, 2.0)
-    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
+    four = ("--cpus-per-trial", "4")  # so that each machine has room for one trial
+    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, *four, environment=cluster.environment)
     wait_for_starts(tmp_path, 2)
     cluster.kill("raylet", "node_ip_address=127.0.0.2")
     _, err = process.communicate(timeout=DEADLINE)
@@ -182,9 +158,9 @@ def test_a_lost_machine_s_trial_is_tried_elsewhere(tmp_path: Path, cluster: Clus
 def test_a_stopped_sweep_ends_its_trials_and_says_how_to_go_on(
     tmp_path: Path, cluster: Cluster, how: signal.Signals
 ) -> None:
-    cluster.start_head("--num-cpus", "2")
     _write(tmp_path, 60.0)
-    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, environment=cluster.environment)
+    options = ("--parallel", "2", *cluster.options)
+    process = start_sweep(tmp_path, "run", "fake.yaml", *options, environment=cluster.environment)
     wait_for_starts(tmp_path, 2)
     process.send_signal(how)
     _, err = process.communicate(timeout=DEADLINE)
@@ -195,7 +171,6 @@ def test_a_stopped_sweep_ends_its_trials_and_says_how_to_go_on(
 
 
 def test_bad_input_gets_a_sentence(tmp_path: Path, cluster: Cluster) -> None:
-    cluster.start_head("--num-cpus", "2")
     _write(tmp_path, 0.0)
 
     def error(*arguments: str, environment: dict[str, str] = cluster.environment) -> str:
@@ -215,3 +190,33 @@ def test_bad_input_gets_a_sentence(tmp_path: Path, cluster: Cluster) -> None:
     assert "set RAY_AUTH_TOKEN to the token" in error(*run, *cluster.options, environment=_token())
     write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}, "logs": {"value": "val/loss"}})
     assert "No run logs 'val/accuracy'" in error(*run, *cluster.options)
+
+
+def test_a_sweep_outlives_its_launcher_and_the_cluster(tmp_path: Path, cluster: Cluster) -> None:
+    two = ("--parallel", "2")
+    _write(tmp_path, 1.0)
+    process = start_sweep(tmp_path, "run", "fake.yaml", *cluster.options, *two, environment=cluster.environment)
+    wait_for_starts(tmp_path, 2)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + DEADLINE
+    while {trial.state for trial in the_trials(tmp_path)} != {"interrupted"} and time.monotonic() < deadline:
+        time.sleep(0.1)  # until the watchdogs have let go, having killed the trials
+    assert {trial.state for trial in the_trials(tmp_path)} == {"interrupted"}
+    assert left_over(tmp_path) == []
+
+    resume = ("resume", str(the_folder(tmp_path)), *cluster.options, *two)
+    process = start_sweep(tmp_path, *resume, environment=cluster.environment)
+    wait_for_starts(tmp_path, 4)
+    cluster.kill("gcs_server")
+    cluster.kill("raylet")  # the head's machine is gone
+    _, err = process.communicate(timeout=DEADLINE)
+    again = f"python -m pipelines.sweep resume logs/sweeps/{the_folder(tmp_path).name} {' '.join(cluster.options)}"
+    assert process.returncode == 2 and "is gone. No trial is lost" in err and again in err, err
+    assert left_over(tmp_path) == []
+
+    cluster.start_head(*_HEAD)
+    code, _, err = run_sweep(tmp_path, *resume, environment=cluster.environment)
+    assert code == 0, err
+    assert set(tried(tmp_path)) == {1, 2, 3, 4, 5, 6}
+    _check_ended(tmp_path)

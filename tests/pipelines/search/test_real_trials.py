@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.run.status import read_status
+from pipelines.search.launcher import run_search
 from pipelines.search.search import Search
+from pipelines.search.sweep_file import read_sweep
 from tests.command_line import PROJECT, run_pipeline
 from tests.helpers import rows
 
@@ -25,7 +27,7 @@ def validated(run: Path) -> list[dict[str, str]]:
     return [row for row in rows(run) if row["val/accuracy"]]
 
 
-def test_a_run_that_its_sweep_stops_says_why(tmp_path: Path) -> None:
+def test_a_run_that_its_sweep_stops_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "long.yaml"
     values = {**_VALUES, "trainer.max_epochs": 100_000}
     content = {
@@ -35,12 +37,17 @@ def test_a_run_that_its_sweep_stops_says_why(tmp_path: Path) -> None:
         "parameters": {name: {"value": value} for name, value in values.items()},
     }
     file.write_text(json.dumps(content))
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--time-limit", "15"]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    for name, value in {"PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    def clock() -> float:
+        """An hour passes when the run has been validated."""
+        return time.monotonic() + 3601.0 * bool(list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")))
+
+    run_search(Search.create(read_sweep(file), tmp_path / "logs", time_limit=3600.0), clock=clock)
     (run,) = (tmp_path / "logs" / "softmax").iterdir()
     status = read_status(run)
-    assert (status.state, status.reason) == ("stopped", "ran longer than 15 s")
+    assert (status.state, status.reason) == ("stopped", "ran longer than 3600 s")
 
 
 def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tmp_path: Path) -> None:

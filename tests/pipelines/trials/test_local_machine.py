@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,20 @@ from tests.command_line import PROJECT
 def test_a_failed_trial_leaves_no_process_while_the_launcher_goes_on(tmp_path: Path) -> None:
     (tmp_path / "values.json").write_text(json.dumps({"x": 1, "how": "hang"}))
     command = [sys.executable, str(PROJECT / "tests" / "fake_trial.py"), "values.json"]
-    job = Job(7, command, tmp_path, {"WANDB_RUN_ID": "run-7"}, tmp_path / "7.log", "val/accuracy", 2.0)
+    job = Job(7, command, tmp_path, {"WANDB_RUN_ID": "run-7"}, tmp_path / "7.log", "val/accuracy", 3600.0)
+    elapsed = 0.0
     with (tmp_path / "lock").open("w") as lock:
-        machine = LocalMachine([{}], "test-mark", lock.fileno())
+        machine = LocalMachine([{}], "test-mark", lock.fileno(), clock=lambda: time.monotonic() + elapsed)
         machine.start(job)
         outcome = None
         most = 0
         while outcome is None:
             ((_, outcome),) = machine.poll()
             most = max(most, len(marked("test-mark/7")))
+            if most == 2:
+                elapsed = 3601.0
         assert most == 2  # the trial, and a child with a session of its own
-        assert outcome.reason == "ran longer than 2 s"
+        assert outcome.reason == "ran longer than 3600 s"
         assert marked("test-mark") == []
         machine.close()
 
@@ -110,3 +114,5 @@ def test_threads_of_the_shell_never_exceed_the_share_of_a_trial(given: str, monk
     assert trial_environments(2, 1) == [{"OMP_NUM_THREADS": "4"}] * 2
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert trial_environments(2, 1) == [{"OMP_NUM_THREADS": "3"}] * 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "12")
+    assert trial_environments(1, 1) == [{"OMP_NUM_THREADS": "12"}]
