@@ -211,6 +211,12 @@ class COCOCaptions(CaptionDataModule):
         """Number of unreadable images among those fetched so far, all of them skipped."""
         return sum(int(inputs.unreadable.sum()) for inputs in self._inputs) + self.left_out["images that can't be read"]
 
+    @property
+    def unreadable_files(self) -> list[Path]:
+        """Files that could not be read among those fetched so far, without a backbone."""
+        found = [source.files[i] for source in self._inputs for i in source.unreadable.nonzero().flatten().tolist()]
+        return list(dict.fromkeys(found))
+
     def teardown(self, stage: str) -> None:
         """Warns at the end of a run if images were skipped because they could not be decoded."""
         if self.backbone is None and self.num_unreadable:
@@ -221,9 +227,7 @@ class COCOCaptions(CaptionDataModule):
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
         # Batches leave out unreadable images, so the first images are the first readable ones.
-        unreadable = {
-            inputs.files[i] for inputs in self._inputs for i in inputs.unreadable.nonzero().flatten().tolist()
-        }
+        unreadable = set(self.unreadable_files)
         files = [file for file in self.files(split) if file not in unreadable]
         pixels = [read_square(files[i], self.image_size) for i in indices.tolist()]
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255

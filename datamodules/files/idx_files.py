@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data_file_names import find_mnist_file
 from datamodules.files.data_files import MAX_BYTES, damaged, require, unreadable
 
 MNIST_NAMES: Final = {
@@ -63,7 +64,8 @@ def read_mnist(folder: Path, train: bool, dataset: str | None = None) -> tuple[N
 
     Args:
         folder: Folder of `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k-` files, each
-            uncompressed (which is preferred, as it is faster to read) or with the suffix `.gz`.
+            uncompressed (which is preferred, as it is faster to read) or with the suffix `.gz`; names that programs
+            give them while unpacking are known too.
         train: Whether to read the training files, or else the `t10k` test files.
         dataset: Name of the data set for `python -m pipelines.data download` in error messages.
 
@@ -74,7 +76,7 @@ def read_mnist(folder: Path, train: bool, dataset: str | None = None) -> tuple[N
         DataFileError: If a file is missing or damaged, or the numbers of images and labels differ.
     """
     names = MNIST_NAMES[train]
-    paths = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
+    paths = [find_mnist_file(folder, name) for name in names]
     require([f"{name}[.gz]" for name, path in zip(names, paths, strict=True) if path is None], folder, dataset)
     images_path, labels_path = (path for path in paths if path is not None)
 

@@ -6,6 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html. Files: `root/cifar-10-batches-py/`,
 
 import numpy as np
 
+from common.data_file_names import cifar10_folder
 from datamodules.files.archives import extract_tar
 from datamodules.files.cifar_files import read_cifar10
 from datamodules.files.download import fetch
@@ -23,11 +24,11 @@ class CIFAR10(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Downloads and unpacks the batches (170 MB), unless they exist."""
-        folder = self.root / "cifar-10-batches-py"
+        folder = cifar10_folder(self.root)
         batches = set(CIFAR10_MEMBERS) - {"batches.meta"}  # it holds the class names alone
         if not all((folder / name).is_file() for name in batches):
             archive = fetch(ARCHIVE, self.root)
-            extract_tar(archive, folder, CIFAR10_MEMBERS)
+            extract_tar(archive, self.root / "cifar-10-batches-py", CIFAR10_MEMBERS)
 
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        return read_cifar10(self.root / "cifar-10-batches-py", train)
+        return read_cifar10(cifar10_folder(self.root), train)

@@ -6,6 +6,7 @@ Sources: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist/; H. X
 
 import numpy as np
 
+from common.data_file_names import find_mnist_file
 from datamodules.files import official_files
 from datamodules.files.download import fetch
 from datamodules.files.idx_files import read_mnist
@@ -25,7 +26,7 @@ class MNIST(ImageDataModule):
         """Downloads the four files (12 MB, or 31 MB of Fashion-MNIST), unless they exist."""
         folder = self.root / type(self).__name__ / "raw"
         for file in self.files:
-            if not (folder / file.name).is_file() and not (folder / file.name).with_suffix("").is_file():
+            if find_mnist_file(folder, file.name.removesuffix(".gz")) is None:
                 fetch(file, folder)
 
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:

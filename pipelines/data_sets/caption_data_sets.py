@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.console.formatting import count
 
+_NAMED = 10  # unreadable images that are named; the others are counted
 COCO_YEARS = {"coco": 2017, "coco2014": 2014}  # by name on the command line
 
 
@@ -20,13 +21,16 @@ def download(name: str, root: Path) -> None:
     download_coco(root, COCO_YEARS[name])
 
 
-def verify(name: str, root: Path, sizes: tuple[int, int]) -> str:
-    """Reads every caption, decodes every image, and reports the counts and what can't be used, a line each.
+def verify(name: str, root: Path, sizes: tuple[int, int]) -> tuple[list[str], str]:
+    """Reads every caption and decodes every image.
 
     Args:
         name: Name of the data set.
         root: Folder of the data sets.
         sizes: Official numbers of training and test images.
+
+    Returns:
+        Lines with the counts and what can't be used, and which images can't be read, empty if all can be.
 
     Raises:
         ValueError: If files are missing or damaged.
@@ -42,7 +46,7 @@ def verify(name: str, root: Path, sizes: tuple[int, int]) -> str:
     else:
         data = ShapeCaptions()
     parts: dict[str, list[Split]] = {"train": ["train", "val"], "test": ["test"]}
-    lines = [name]
+    lines, unreadable = [name], list[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is skipped is counted below
         for (part, splits), official in zip(parts.items(), sizes, strict=True):
@@ -55,5 +59,9 @@ def verify(name: str, root: Path, sizes: tuple[int, int]) -> str:
                 for _ in data.evaluation_dataloader(split) if len(data.rows(split)) else ():
                     pass
             data.left_out["images that can't be read"] = data.num_unreadable
+            unreadable = [str(file) for file in data.unreadable_files]
     lines += [f"  left out  {reason}: {number:,}" for reason, number in sorted(data.left_out.items()) if number]
-    return "\n".join(lines)
+    if not unreadable:
+        return lines, ""
+    named = ", ".join(unreadable[:_NAMED]) + (f" and {len(unreadable) - _NAMED:,} more" * (len(unreadable) > _NAMED))
+    return lines, f"{count(len(unreadable), 'image')} can't be read, {named}"

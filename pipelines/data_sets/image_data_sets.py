@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common.data_file_names import cifar10_folder, find_mnist_file
 from common.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ CIFAR10_BATCHES = {  # with the md5 sums of the official files
     "data_batch_4": "634d18415352ddfa80567beed471001a",
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+MNIST_UNPACKED = {  # with the sha256 sums of the official files without .gz
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _COCO = ("annotations/captions_train{0}.json", "annotations/captions_val{0}.json", "train{0}", "val{0}")
 DATA_SETS = {
@@ -69,8 +76,11 @@ def state(name: str, root: Path) -> str:
     data_set = DATA_SETS[name]
     if not data_set.files:
         return "built in"
-    folder = root / data_set.folder
-    present = sum((folder / file).exists() or (folder / f"{file}.gz").is_file() for file in data_set.files)
+    folder = cifar10_folder(root) if name == "cifar10" else root / data_set.folder
+    is_mnist = name in ("mnist", "fashion_mnist")
+    present = sum(
+        find_mnist_file(folder, file) is not None if is_mnist else (folder / file).exists() for file in data_set.files
+    )
     if present in (0, len(data_set.files)):
         return "complete" if present else "missing"
     return f"{present} of {len(data_set.files)} files"

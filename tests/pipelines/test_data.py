@@ -1,5 +1,6 @@
 """`python -m pipelines.data`: list, download, verify, preview, and their error messages."""
 
+import gzip
 import hashlib
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from datamodules.captions.coco_download import ARCHIVES
 from datamodules.files import official_files as official
 from datamodules.files.download import Download
 from pipelines.data import main
-from pipelines.data_sets.image_data_sets import CIFAR10_BATCHES, DATA_SETS, find_name, state
+from pipelines.data_sets.image_data_sets import CIFAR10_BATCHES, DATA_SETS, MNIST_UNPACKED, find_name, state
 from pipelines.data_sets.preview import preview
 from tests.datamodules.files.official_files import write_cifar10, write_mnist
 
@@ -203,6 +204,87 @@ def test_verify_knows_official_files_by_their_checksums(
     for file in files:
         file.unlink()
     assert said().startswith("unpacked, without a .gz file to compare with: train-images-idx3-ubyte, ")
+
+
+def test_verify_fails_if_files_of_the_official_size_have_other_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mnist(tmp_path, packed=False)
+    folder = tmp_path / "MNIST" / "raw"
+    small = DATA_SETS["mnist"]._replace(sizes=(100, 20))
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    monkeypatch.setitem(DATA_SETS, "mnist", small)
+    monkeypatch.setattr("pipelines.data_sets.verification.MNIST_UNPACKED", sums)
+    main(["verify", "mnist", "--root", str(tmp_path)])
+    assert "  files  identical to the official files: train-images-idx3-ubyte, " in capsys.readouterr().out
+    labels = folder / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-40] + bytes(40))
+    with pytest.raises(SystemExit, match="1"):
+        main(["verify", "mnist", "--root", str(tmp_path)])
+    printed = capsys.readouterr()
+    assert "  files  differ from the official files: train-labels-idx1-ubyte\n" in printed.out
+    assert printed.err.startswith(f"error: {labels} have as many images as the official files but other bytes, so they")
+    assert printed.err.endswith("delete them and run python -m pipelines.data download mnist.\n")
+    for file in list(folder.iterdir()):  # packed anew
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    with pytest.raises(SystemExit, match="1"):
+        main(["verify", "mnist", "--root", str(tmp_path)])
+
+
+def test_official_sums_of_unpacked_files() -> None:
+    assert set(MNIST_UNPACKED) == set(DATA_SETS["mnist"].files)
+    assert all(len(digest) == 64 for digest in MNIST_UNPACKED.values())
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "raw/{dotted}",
+        "raw/{dotted}.gz",
+        "raw/{name}/{name}",
+        "raw/{name}/{dotted}",
+        "raw/{dotted}/{dotted}",
+        "raw/{name}.gz/{name}",
+        "{dotted}",
+    ],
+)
+def test_mnist_under_the_names_that_unpackers_give(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mnist(tmp_path, packed=place.endswith(".gz"))
+    expected = datamodules.MNIST(str(tmp_path)).read(train=True)
+    folder = tmp_path / "MNIST" / "raw"
+    for file in list(folder.iterdir()):
+        content, name = file.read_bytes(), file.name.removesuffix(".gz")
+        file.unlink()
+        target = folder.parent / place.format(name=name, dotted=name.replace("-idx", ".idx"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    monkeypatch.setattr("datamodules.images.mnist.fetch", None)  # would be called, and fail
+    data = datamodules.MNIST(str(tmp_path))
+    data.prepare_data()
+    found = data.read(train=True)
+    assert (found[0] == expected[0]).all() and (found[1] == expected[1]).all()
+    assert state("mnist", tmp_path) == "complete"
+    main(["verify", "mnist", "--root", str(tmp_path)])
+    assert "  train  100 images, 10 in each class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["cifar-10-python/cifar-10-batches-py", "cifar-10-batches-py/cifar-10-batches-py"])
+def test_cifar10_in_the_folder_that_an_unpacker_makes(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cifar10(tmp_path / "elsewhere")
+    (tmp_path / place).parent.mkdir()
+    (tmp_path / "elsewhere" / "cifar-10-batches-py").rename(tmp_path / place)
+    monkeypatch.setattr("datamodules.images.cifar10.fetch", None)  # would be called, and fail
+    data = datamodules.CIFAR10(str(tmp_path))
+    data.prepare_data()
+    assert len(data.read(train=True)[1]) == 100
+    assert state("cifar10", tmp_path) == "complete"
+    main(["verify", "cifar10", "--root", str(tmp_path)])
+    assert "  files  differ from the official files: data_batch_1, " in capsys.readouterr().out
 
 
 def test_verify_of_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,14 @@ def test_verify_counts_images_and_captions_and_what_cannot_be_used(
     content = annotations(list(range(1, 13)), "train2017")
     content["annotations"][7]["caption"] = ""
     write_json(folder / "annotations" / "captions_train2017.json", content)
-    main(["verify", "COCOCaptions", "--root", str(tmp_path)])
-    assert capsys.readouterr().out.splitlines()[1:] == [
+    with pytest.raises(SystemExit, match="1"):
+        main(["verify", "COCOCaptions", "--root", str(tmp_path)])
+    printed = capsys.readouterr()
+    unreadable = folder / "train2017" / "000000000001.jpg"
+    assert (
+        printed.err == f"error: coco: 1 image can't be read, {unreadable}; repair or delete them, or get them again.\n"
+    )
+    assert printed.out.splitlines()[1:] == [
         "  train  12 images with 59 captions: not the official count of 118,287",
         "  test   4 images with 20 captions: not the official count of 5,000",
         "  left out  empty captions: 1",
