@@ -2,11 +2,13 @@
 
 It is a small `modules.ConvNet`, whose features before the last layer and class probabilities are used. A checkpoint of
 `python -m pipelines.train fit --config mnist_convnet` can be given; otherwise one is trained on first use, the same for
-every run, and kept beside the data under a name derived from the training images.
+every run, and kept beside the data under a name derived from the training images, or in the user's cache folder if the
+data may only be read. One that is damaged is trained again.
 
 Shapes: N images, C channels, H×W pixels, D features, K classes.
 """
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.atomic_files import atomic_write
+from common.cache_folders import cache_folders, writable_folder
 from common.dtype_support import has_bfloat16
 from common.errors import UserError
 from modules import ConvNet, WarmupCosine
@@ -68,20 +71,28 @@ def read_reference_classifier(path: Path) -> ReferenceClassifier:
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; use a ConvNet's, or leave classifier out to train one.")
     try:
+        with zipfile.ZipFile(path) as content:
+            if damaged := content.testzip():  # torch does not compare the checksums in its files
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        preprocessing: Mapping[str, Any] = next(
-            value for value in stored.values() if isinstance(value, dict) and "preprocessing" in value
-        )
-        settings = {name: value for name, value in stored["hyper_parameters"].items() if not name.startswith("_")}
-        with _isolated_training():
-            model = ConvNet(**settings)
-        model.load_state_dict(stored["state_dict"])
-        return ReferenceClassifier(model, preprocessing["scale"], preprocessing["shift"])
+        return _classifier_of(stored)
     except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(
             f"{path} is damaged or not a checkpoint of a ConvNet on scaled or standardized images; use another "
             "classifier, or leave it out to train one."
         ) from error
+
+
+def _classifier_of(stored: Mapping[str, Any]) -> ReferenceClassifier:
+    """Creates the classifier from a checkpoint; raises errors of many types if it is of another model."""
+    preprocessing: Mapping[str, Any] = next(
+        value for value in stored.values() if isinstance(value, dict) and "preprocessing" in value
+    )
+    settings = {name: value for name, value in stored["hyper_parameters"].items() if not name.startswith("_")}
+    with _isolated_training():
+        model = ConvNet(**settings)
+    model.load_state_dict(stored["state_dict"])
+    return ReferenceClassifier(model, preprocessing["scale"], preprocessing["shift"])
 
 
 def find_or_train_reference_classifier(
@@ -90,18 +101,32 @@ def find_or_train_reference_classifier(
     """Returns the reference classifier of these training images; trains it if there is none yet.
 
     Args:
-        folder: Folder of its checkpoint.
+        folder: Folder of its checkpoint, beside the data.
         images: Training images (N, C, H, W) uint8.
         labels: Classes (N,) int64.
         report: Function that prints the progress of training.
     """
     name = blake2b(images.numpy().tobytes() + labels.numpy().tobytes(), digest_size=6).hexdigest()
-    path = folder / f"judge-{name}.ckpt"  # the name under which version 0.1 stored it
-    if not path.is_file():
-        with _isolated_training():
-            torch.manual_seed(0)
-            _write(path, _train(images, labels, report))
-    return read_reference_classifier(path)
+    file = f"judge-{name}.ckpt"  # the name under which version 0.1 stored it
+    folders = cache_folders(folder)
+    for path in (place / file for place in folders):
+        if path.is_file():
+            try:
+                return read_reference_classifier(path)
+            except UserError:
+                report(f"{path} is damaged, so the reference classifier is trained again.")
+    target = writable_folder(folders)
+    if target is None:
+        report(f"Neither {folders[0]} nor {folders[1]} can be written, so each run trains its reference classifier.")
+    with _isolated_training():
+        torch.manual_seed(0)
+        stored = _train(images, labels, report)
+    if target is not None:
+        try:
+            _write(target / file, stored)
+        except OSError as error:  # a full disk
+            report(f"The reference classifier can't be written to {target} ({error.strerror}), so each run trains it.")
+    return _classifier_of(stored)
 
 
 def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dict[str, Any]:

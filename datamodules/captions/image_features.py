@@ -3,15 +3,19 @@
 A captioner with a frozen backbone (K. Xu et al., "Show, attend and tell", arXiv 1502.03044) then reads a few hundred
 kilobytes an image instead of decoding it and running the network.
 
-The cache is `FOLDER/<digest>.npy`, float16, memory-mapped, followed by one byte an image: whether it could be read. The
-digest covers the network, its weights, the preprocessing, and names, sizes and modification times of the image files,
-so that any change of them leads to a new file. A file gets its name when it is complete. One process computes it while
-others that need it wait. COCO's grid of 7×7 positions and 1,280 features takes 15 GB; old files may be deleted.
+The cache is `FOLDER/<digest>.npy`, float16, memory-mapped, with checksums (`feature_file.py`). The digest covers the
+network, its weights, the preprocessing, and names, sizes and modification times of the image files, so that any change
+of them leads to a new file. A file gets its name when it is complete. One process computes it while others that need it
+wait. COCO's grid of 7×7 positions and 1,280 features takes 15 GB; old files may be deleted.
+
+A damaged file is computed again. Checking 15 GB takes too long for every start, so the features of a large file are
+checked when an image is first used, and damage then ends the run. If FOLDER may only be read, new files are kept in the
+user's cache folder.
 
 Shapes: N image files, M images of a split, B in a batch, L positions of the grid, D features.
 """
 
-import warnings
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -24,8 +28,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.atomic_files import atomic_write
+from common.cache_folders import cache_folders, writable_folder
 from common.errors import UserError
 from datamodules.captions.coco_files import BadSamples
+from datamodules.captions.feature_file import FeatureFile, read_feature_file, row_checksums, trailer
 from datamodules.captions.frozen_backbone import FrozenBackbone
 from datamodules.files.given_images import GivenImages
 from datamodules.loader import Batch, BatchLoader
@@ -43,13 +49,16 @@ class StoredFeatures:
         rows: Rows of the split's M images in the file, (M,) int64.
     """
 
-    file: Path
+    file: FeatureFile
     rows: Tensor
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns features (B, L, D) or (B, D) float16, and all indices in the batch, (B,)."""
-        stored = np.load(self.file, mmap_mode="r", allow_pickle=False)
-        return torch.from_numpy(stored[self.rows[batch.indices].numpy()]), torch.arange(len(batch.indices))
+        """Returns features (B, L, D) or (B, D) float16, and all indices in the batch, (B,).
+
+        Raises:
+            DataFileError: If the features of an image are damaged.
+        """
+        return torch.from_numpy(self.file.read(self.rows[batch.indices])), torch.arange(len(batch.indices))
 
 
 @dataclass
@@ -78,13 +87,14 @@ def store_features(
     bad: BadSamples,
     device: torch.device,
     num_workers: int,
-) -> tuple[Path, Tensor]:
+) -> tuple[FeatureFile, Tensor]:
     """Finds the file with the features of image files in a folder, or computes it.
 
     Args:
         backbone: Network that computes the features.
         files: N image files.
-        folder: Folder of the features, created if it does not exist.
+        folder: Folder of the features, created if it does not exist; if it can't be written, the user's cache folder
+            takes new files.
         bad: Policy for images that can't be read.
         device: Device that computes the features.
         num_workers: Number of processes that decode images.
@@ -95,25 +105,38 @@ def store_features(
     Raises:
         ValueError: If an image can't be read and the policy is to stop, or the folder can't be written.
     """
-    file = folder / f"{_digest(backbone, files)}.npy"
+    name = f"{_digest(backbone, files)}.npy"
     shape = (len(files), *backbone.shape)
-    if (readable := _readable(file, shape)) is None:
+    folders = cache_folders(folder)
+    stored = next((found for place in folders if (found := read_feature_file(place / name, shape))), None)
+    if stored is None:
+        target = writable_folder(folders)
+        needed = 2 * int(np.prod(shape))
+        if target is None or shutil.disk_usage(target).free < needed:
+            problem = "no space is left" if target else f"neither it nor {folders[1]} can be written"
+            raise _not_written(target or folder, problem, needed)
+        file = target / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".{file.stem}.lock"):
-                if (readable := _readable(file, shape)) is None:  # else another process has just computed it
-                    readable = _compute(backbone, files, file, shape, bad, device, num_workers)
+            with FileLock(target / f".{file.stem}.lock", mode=0o666):  # another user may come to need it
+                if (stored := read_feature_file(file, shape)) is None:  # else another process has just computed it
+                    _compute(backbone, files, file, shape, bad, device, num_workers)
+                    stored = FeatureFile.open(file, shape)
         except OSError as error:
-            raise UserError(
-                f"The features can't be written to {folder} ({error.strerror or error}); make it writable, free "
-                f"{2 * np.prod(shape) / 1e9:.1f} GB there, or set features to pooled, which takes far less."
-            ) from error
+            raise _not_written(target, error.strerror or str(error), needed) from error
+    readable = stored.readable
     if unreadable := int((~readable).sum()):
         first = files[int((~readable).nonzero()[0])]
         bad.report("images that can't be read", f"{first} can't be read as an image", unreadable)
     if not readable.any():
         raise UserError(f"None of the {len(files)} images can be read, the first of them {files[0]}; repair them.")
-    return file, readable
+    return stored, readable
+
+
+def _not_written(folder: Path, problem: str, needed: int) -> UserError:
+    return UserError(
+        f"The features can't be written to {folder} ({problem}); make it writable, free {needed / 1e9:.1f} GB there, "
+        "set XDG_CACHE_HOME to a folder for them, or set features to pooled, which takes far less."
+    )
 
 
 def _digest(backbone: FrozenBackbone, files: Sequence[Path]) -> str:
@@ -122,21 +145,6 @@ def _digest(backbone: FrozenBackbone, files: Sequence[Path]) -> str:
         stat = file.stat()
         key.update(f"{file.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return key.hexdigest()
-
-
-def _readable(file: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """Returns which images of a file of features were readable, (N,) bool; None if it is missing or damaged."""
-    if not file.exists():
-        return None
-    try:
-        stored = np.load(file, mmap_mode="r", allow_pickle=False)
-        flags = np.fromfile(file, np.uint8, offset=stored.offset + stored.nbytes)
-        if stored.shape != shape or stored.dtype != np.float16 or len(flags) != len(stored):
-            raise UserError(f"{stored.dtype} of shape {stored.shape} with {len(flags)} flags")
-        return torch.from_numpy(flags).bool()
-    except (OSError, ValueError, EOFError) as error:
-        warnings.warn(f"{file} is damaged ({error}), so the features are computed again.", stacklevel=2)
-        return None
 
 
 @dataclass
@@ -169,12 +177,12 @@ def _compute(
     bad: BadSamples,
     device: torch.device,
     num_workers: int,
-) -> Tensor:
-    """Computes a file of features; returns which images are readable, (N,) bool."""
+) -> None:
+    """Computes a file of features."""
     fetch = _Pixels(files, backbone, stop=bad.policy == "stop")
     backbone.config, backbone.shape  # noqa: B018  # computed before the workers start
     batches = BatchLoader(fetch, len(files), _BATCH, num_workers=num_workers)
-    flags, done = [], 0
+    flags, checksums, done = [], [], 0
     title = f"{backbone.name} {backbone.form}"
     try:
         with atomic_write(file, sync=True) as temporary:
@@ -184,12 +192,12 @@ def _compute(
                     backbone.network.to(device)
                     features = backbone(images).clamp(-_LARGEST, _LARGEST).half().cpu()
                     stored[done : done + len(features)] = features.numpy()
+                    checksums += row_checksums(features.numpy())
                     flags.append(readable)
                     done += len(features)
                     progress.update(len(features))
             stored.flush()
             with temporary.open("ab") as stream:
-                stream.write(torch.cat(flags).to(torch.uint8).numpy().tobytes())
+                stream.write(trailer(temporary, checksums, torch.cat(flags)))
     finally:
         backbone.network.cpu()
-    return torch.cat(flags)

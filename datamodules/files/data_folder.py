@@ -61,7 +61,7 @@ def locked(path: Path) -> Iterator[None]:
 
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = FileLock(path, mode=0o666)  # another user may come to need it
         try:
             lock.acquire()
         except NotImplementedError as error:

@@ -146,6 +146,9 @@ def _fetch_from(url: str, download: Download, part: Path) -> None:
 
 def _transfer(url: str, download: Download, part: Path) -> None:
     """Appends the missing bytes to the partial file; returns when the mirror has no more."""
+    if part.exists() and not os.access(part, os.W_OK):  # what another user left
+        with storage_errors(part):
+            part.unlink()
     have = _size(part)
     if download.size is not None and have >= download.size:
         return

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from common.atomic_files import atomic_write
+from common.atomic_files import atomic_write, remove_abandoned
 from common.errors import UserError
 from datamodules.images.augmentation import Flip, draw_mirrored
 from datamodules.images.hog import hog
@@ -149,10 +149,12 @@ def cached_features(features: Features, images: Tensor, folder: Path) -> Tensor:
     if file.exists():
         try:
             return _read(file, shape)
-        except (OSError, ValueError, EOFError) as error:
-            warnings.warn(f"{file} is damaged ({error}), so the features are computed again.", stacklevel=2)
+        except Exception as error:  # a damaged header makes numpy and Python's parser raise many types
+            reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+            warnings.warn(f"{file} is damaged ({reason}), so the features are computed again.", stacklevel=2)
     result = compute_all(features, images)
     try:
+        remove_abandoned(folder)
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
             np.save(stream, result.numpy(), allow_pickle=False)
             stream.write(_checksum(result))

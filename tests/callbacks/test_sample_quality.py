@@ -181,3 +181,41 @@ def test_refusals(root: Path, tmp_path: Path) -> None:
         trainer(SampleQuality(), tmp_path).validate(
             model, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(1, 1, 8, 8)))
         )
+
+
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_classifier, "_LEAST_STEPS", 1)
+    monkeypatch.setattr(reference_classifier, "_EPOCHS", 1)
+
+
+@pytest.mark.usefixtures("short_training")
+def test_a_damaged_classifier_is_trained_again(tmp_path: Path) -> None:
+    images, labels = source(tmp_path, subset=100).splits["train"]
+    find_or_train_reference_classifier(tmp_path / "data", images, labels, lambda text: None)
+    (file,) = (tmp_path / "data").iterdir()
+    whole = file.read_bytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(b"data/0") + 2000] ^= 64  # in a weight, which torch would load
+    file.write_bytes(damaged)
+    said: list[str] = []
+    find_or_train_reference_classifier(tmp_path / "data", images, labels, said.append)
+    assert said[0] == f"{file} is damaged, so the reference classifier is trained again."
+    read_reference_classifier(file)
+
+
+@pytest.mark.usefixtures("short_training")
+def test_data_that_may_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = source(tmp_path, subset=100).splits["train"]
+    (tmp_path / "data").write_text("a file, so that no folder can be made here, whoever runs the tests")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.warns(UserWarning, match=r"data can't be written, so its files are kept in .*lightning-231n/data"):
+        find_or_train_reference_classifier(tmp_path / "data", images, labels, lambda text: None)
+    (file,) = (tmp_path / "cache" / "lightning-231n" / "data").iterdir()
+    read_reference_classifier(file)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "data"))
+    said: list[str] = []
+    found = find_or_train_reference_classifier(tmp_path / "data", images, labels, said.append)
+    assert said[0].startswith("Neither ") and "so each run trains its reference classifier" in said[0]
+    kept = read_reference_classifier(file)
+    assert all(torch.equal(a, b) for a, b in zip(found.model.parameters(), kept.model.parameters(), strict=True))

@@ -4,6 +4,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from datamodules import COCOCaptions
 from datamodules.captions import image_features
 from datamodules.captions.coco_files import BadSamples
+from datamodules.captions.feature_file import FeatureFile, read_feature_file
 from datamodules.captions.frozen_backbone import FeatureForm, FrozenBackbone
 from datamodules.captions.image_features import StoredFeatures, store_features
 from datamodules.loader import Batch
@@ -45,11 +47,12 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def store(backbone: FrozenBackbone, files: list[Path], folder: Path, policy: Any = "skip", workers: int = 0) -> Path:
-    return store_features(backbone, files, folder, BadSamples(policy), CPU, workers)[0]
+    return store_features(backbone, files, folder, BadSamples(policy), CPU, workers)[0].path
 
 
 def rows(file: Path, count: int) -> torch.Tensor:
-    fetched, indices = StoredFeatures(file, torch.arange(count))(Batch(torch.arange(count), 0, count, 0))
+    stored = FeatureFile.open(file, np.load(file, mmap_mode="r").shape)
+    fetched, indices = StoredFeatures(stored, torch.arange(count))(Batch(torch.arange(count), 0, count, 0))
     assert indices.tolist() == list(range(count))
     assert fetched.dtype == torch.float16
     return fetched.float()
@@ -183,9 +186,9 @@ def test_several_at_once_agree_on_one_file_that_one_of_them_computes(
     computed = []
     compute = image_features._compute
 
-    def counted(*arguments: Any) -> torch.Tensor:
+    def counted(*arguments: Any) -> None:
         computed.append(arguments[2])
-        return compute(*arguments)
+        compute(*arguments)
 
     monkeypatch.setattr(image_features, "_compute", counted)
     with ThreadPoolExecutor(3) as pool:
@@ -197,8 +200,104 @@ def test_several_at_once_agree_on_one_file_that_one_of_them_computes(
     assert not list((tmp_path / "features").glob(".*.tmp"))
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, files: list[Path]) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f2', 'fortran_order': False, 'shape': (99999999999999999999, 4), }",
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f2', 'fortran_order': False, 'shape': (5, (4), }",
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': ['<f2', 3], 'fortran_order': 'x', 'shape': None, }",
+        b"\x93NUMPY\x09\x09",
+    ],
+)
+def test_damaged_headers_of_numpy_are_computed_again(tmp_path: Path, files: list[Path], content: bytes) -> None:
+    backbone = FrozenBackbone(NETWORK, None, "pooled")
+    file = store(backbone, files, tmp_path / "features")
+    whole = file.read_bytes()
+    file.write_bytes(content.ljust(127) + b"\n" + whole[128:])
+    with pytest.warns(UserWarning, match=r"is damaged \(.*\), so the features are computed again"):
+        assert store(backbone, files, tmp_path / "features") == file
+    assert file.read_bytes() == whole
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path, files: list[Path]) -> None:
+    file = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+    whole, shape = file.read_bytes(), np.load(file, mmap_mode="r").shape
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert read_feature_file(file, shape) is None
+    old = whole[: -4 * 5 - 4]  # as version 0.1 wrote it, without checksums
+    file.write_bytes(old)
+    with pytest.warns(UserWarning, match=r"is damaged \(wrong checksum\)"):
+        assert read_feature_file(file, shape) is None
+
+
+def test_a_large_file_is_checked_as_it_is_read(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.captions.feature_file._CHECKED_AT_ONCE", 0)
+    file = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+    stored = np.load(file, mmap_mode="r+")
+    stored[3, 1] += 1
+    stored.flush()
+    opened = read_feature_file(file, stored.shape)
+    assert opened is not None
+    fetch = StoredFeatures(opened, torch.tensor([4, 3, 0]))
+    fetch(Batch(torch.tensor([0, 2]), 0, 2, 0))
+    assert opened.checked.tolist() == [True, False, False, False, True]
+    with pytest.raises(ValueError, match=rf"{file} is damaged; delete it, and the next run computes it again"):
+        fetch(Batch(torch.tensor([1]), 0, 1, 0))
+
+
+def test_features_of_data_that_may_only_be_read_are_kept_elsewhere(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, folder = FrozenBackbone(NETWORK, None, "pooled"), tmp_path / "coco" / "features"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder.mkdir(parents=True)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    with pytest.warns(UserWarning, match=r"coco/features can't be written, so its files are kept in .*231n/features"):
+        file = store(backbone, files, folder)
+    assert file.parent == tmp_path / "cache" / "lightning-231n" / "features" and not list(folder.iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store(backbone, files, folder) == file
+    (folder / file.name).write_bytes(file.read_bytes())
+    file.unlink()
+    assert store(backbone, files, folder) == folder / file.name  # what is there may be read
+
+
+def test_what_killed_runs_left_of_other_features_is_removed(tmp_path: Path, files: list[Path]) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / ".0123.npy.0.tmp").write_bytes(b"gigabytes")
+    file = store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+    assert [path.name for path in (tmp_path / "features").iterdir() if not path.name.endswith(".lock")] == [file.name]
+
+
+def test_another_user_may_open_the_lock(tmp_path: Path, files: list[Path]) -> None:
+    store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+    (lock,) = (tmp_path / "features").glob(".*.lock")
+    assert lock.stat().st_mode & 0o666 == 0o666
+
+
+def test_too_little_space_is_said_before_the_work(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(image_features, "_compute", None)  # would be called, and fail
+    with pytest.raises(ValueError, match=r"The features can't be written to .*features \(no space is left\); make it"):
+        store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "features").write_text("a file")
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     with pytest.raises(ValueError, match=r"The features can't be written to .*features \(.*\); make it writable"):
         store(FrozenBackbone(NETWORK, None, "pooled"), files, tmp_path / "features")
 

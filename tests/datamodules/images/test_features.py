@@ -101,7 +101,9 @@ def test_other_images_features_shapes_or_versions_have_other_files(
     assert len(list(tmp_path.glob("*.npy"))) == 5 == len(list(tmp_path.iterdir()))
 
 
-@pytest.mark.parametrize("damage", ["cut short", "a bit", "empty", "text", "another array", "an object array"])
+@pytest.mark.parametrize(
+    "damage", ["cut short", "a bit", "empty", "text", "another array", "an object array", "a header", "header 2"]
+)
 def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path: Path, damage: str) -> None:
     images, features = random_images(30), Features(["hog"])
     expected = cached_features(features, images, tmp_path)
@@ -112,6 +114,10 @@ def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path: Path, damage:
         np.save(file, np.zeros(3))
     elif damage == "an object array":
         np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    elif "header" in damage:
+        shape = b"(99999999999999999999, 4)" if damage == "a header" else b"(30, (4)"
+        header = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + b", }"
+        file.write_bytes(header.ljust(127) + b"\n" + bytes(content[128:]))
     else:
         cut = file.read_bytes()[:-100]
         file.write_bytes({"cut short": cut, "a bit": bytes(content), "empty": b"", "text": b"hello"}[damage])
