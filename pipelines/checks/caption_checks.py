@@ -42,7 +42,6 @@ def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report:
         report: Called with the loss after each step.
     """
     plain: Any = without_regularization(model)
-    plain.label_smoothing = 0.0
     max_length = words.shape[1]
     references = [decode_caption(row, plain.vocabulary) for row in words.tolist()]
     best = ""

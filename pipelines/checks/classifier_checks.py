@@ -40,15 +40,19 @@ _OVERLAP_TOLERANCE = 0.01  # fraction of a split; published data sets contain a 
 
 
 def check_initial_loss(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
-    """Compares the data loss of an untrained model with its expected initial loss: images (B, ...), labels (B,)."""
+    """Compares the training loss of an untrained model with its expected initial loss: images (B, ...), labels (B,).
+
+    Without regularization, `training_step` must return `loss` of the logits. Mixed images may change it a little.
+    """
     expected = model.expected_initial_loss()
     model = without_regularization(model)
     with torch.no_grad():
         loss = float(model.loss(model(images), labels))
+        trained = float(training_loss(model, (images, labels)))
+    if not abs(trained - loss) <= _LOSS_TOLERANCE * abs(loss):  # NaN too
+        return Result("initial loss", False, f"training_step returns {trained:.4f}, loss {loss:.4f} of the same batch")
     if expected is None:
-        return Result(
-            "initial loss", None if isfinite(loss) else False, f"{loss:.4f}; the model gives no expected value"
-        )
+        return Result("initial loss", None, f"{loss:.4f}; the model gives no expected value")
     off = abs(loss - expected) / abs(expected) if expected else abs(loss)
     figures = f"{loss:.4f}, expected {expected:.4f}: {off:.1%} off (limit {_LOSS_TOLERANCE:.0%})"
     return Result("initial loss", off <= _LOSS_TOLERANCE, figures)

@@ -57,10 +57,11 @@ class Result:
 
 
 def without_regularization(model: SanityCheckable) -> SanityCheckable:
-    """Returns a copy of a model in training mode, without weight penalty (`reg`) and dropout."""
+    """Returns a copy of a model in training mode, without weight penalty (`reg`), label smoothing and dropout."""
     copy = deepcopy(model).train()
-    if hasattr(copy, "reg"):
-        copy.reg = 0.0
+    for name in ("reg", "label_smoothing"):
+        if hasattr(copy, name):
+            setattr(copy, name, 0.0)
     for layer in copy.modules():
         # `p` in torch's dropout layers, `dropout` in its LSTM and attention, `drop_prob` in timm's DropPath.
         for name in ("p",) if isinstance(layer, nn.modules.dropout._DropoutNd) else ("dropout", "drop_prob"):

@@ -73,6 +73,11 @@ class LossOffByTwo(TwoLayers):
         return 2 * super().loss(logits, labels)
 
 
+class TrainsOnTwiceTheLoss(TwoLayers):
+    def training_step(self, batch: Split, batch_idx: int) -> Tensor:
+        return 2 * super().training_step(batch, batch_idx)
+
+
 class SumInsteadOfMean(TwoLayers):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="sum")
@@ -176,7 +181,8 @@ def test_correct_models_pass(build: Callable[[], Any], seed: int) -> None:
         (SumInsteadOfMean, ["initial loss"], "expected 1.3863"),
         (SeesTheBrightnessAlone, ["overfitting"], " of 50 training images (limit 98%)"),
         (CutOff, ["gradients", "parameters"], "relative error 1.0e+00 in first."),
-        (HardSteps, ["gradients"], "lies on a kink; none was compared"),
+        (HardSteps, ["gradients"], "more on kinks"),
+        (TrainsOnTwiceTheLoss, ["initial loss"], "training_step returns 2.7"),
         (SinglePrecision, ["gradients"], "the loss of a float64 model is float32"),
         (NotANumber, ["initial loss", "gradients", "parameters", "overfitting"], "nan"),
     ],
@@ -205,7 +211,8 @@ class OneParameter(nn.Module):
     ("start", "function", "error"),
     [
         (0.0, torch.relu, None),  # the slope is 0 on one side and 1 on the other
-        (5e-6, torch.relu, None),  # the kink is less than one step away
+        (5e-6, torch.relu, 0.0),  # the kink is less than one step away, but not less than the smaller step
+        (5e-7, torch.relu, None),
         (1e-3, torch.relu, 0.0),
         (0.7, torch.sin, 0.0),
         (0.7, lambda x: 1000 * x.exp(), 0.0),
