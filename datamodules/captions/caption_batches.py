@@ -1,7 +1,7 @@
 """Fetches batches of images with captions, one sample a caption in training, one an image in evaluation.
 
-The inputs of the images, pixels or features of a frozen network, come from an `InputSource`. An image that can't be read and
-is to be skipped is left out of its batch.
+The inputs of the images, pixels or features of a frozen network, come from an `InputSource`. An image that can't be
+read and is to be skipped is left out of its batch.
 
 The fetchers are classes rather than closures, so that worker processes that don't fork can unpickle them.
 

@@ -14,7 +14,6 @@ Shapes: N images of a split, B of a batch, K classes.
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from hashlib import blake2b
-from math import isfinite
 from typing import Any
 
 import torch
