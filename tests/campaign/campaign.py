@@ -44,7 +44,7 @@ class Campaign:
     def __init__(self, seed: int, report: Callable[[str], None], limit: float = LIMIT_SECONDS) -> None:
         self.seed = seed
         self.cases: Counter[str] = Counter()  # by kind
-        self.accepted: Counter[str] = Counter()  # by kind, of those without a fault
+        self.ended: Counter[tuple[str, str]] = Counter()  # cases without a fault, by kind and how they ended
         self.faults: Counter[tuple[str, str]] = Counter()  # by kind and what
         self.distinct: Counter[tuple[str, str]] = Counter()  # by what and key
         self._report = report
@@ -69,7 +69,8 @@ class Campaign:
         """Runs one case; reports its findings that are not known yet."""
         label, result = judge(case, folder)
         self.cases[kind] += 1
-        self.accepted[kind] += not result.findings and result.codes[-1] in case.commands[-1].statuses
+        if not result.findings:
+            self.ended[kind, "accepted" if result.codes[-1] in case.commands[-1].statuses else "refused"] += 1
         for finding in result.findings:
             self.faults[kind, finding.what] += 1
             self.distinct[finding.what, finding.key] += 1
@@ -82,12 +83,9 @@ class Campaign:
 
     def summary(self) -> str:
         """The number of cases and faults of each kind."""
-        lines = [f"{'kind':<14}{'cases':>7}{'accepted':>10}{'refused':>9}" + "".join(f"{what:>12}" for what in FAULTS)]
+        columns = [("accepted", self.ended), ("refused", self.ended), *((what, self.faults) for what in FAULTS)]
+        lines = [f"{'kind':<14}{'cases':>7}" + "".join(f"{name:>12}" for name, _ in columns)]
         for kind, cases in self.cases.items():
-            faults = [self.faults[kind, what] for what in FAULTS]
-            refused = cases - self.accepted[kind] - sum(faults)
-            lines.append(
-                f"{kind:<14}{cases:>7}{self.accepted[kind]:>10}{refused:>9}" + "".join(f"{n:>12}" for n in faults)
-            )
+            lines.append(f"{kind:<14}{cases:>7}" + "".join(f"{counter[kind, name]:>12}" for name, counter in columns))
         lines.append(f"{sum(self.cases.values())} cases, {len(self.distinct)} distinct faults with seed {self.seed}")
         return "\n".join(lines)
