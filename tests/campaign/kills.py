@@ -6,11 +6,11 @@ from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 from tests.campaign.case import Case, Command, Expect, Kill
 from tests.campaign.good_files import CAPTIONER, CLASSIFIER, GAN
 
-_EPOCHS = ("--trainer.max_epochs=5",)
+_EPOCHS = ("--trainer.max_epochs=3",)
 _RUNS = {
     "fc_net": (*CLASSIFIER, *_EPOCHS),
     "gan": (*GAN, *_EPOCHS),
-    "caption_lstm": (*CAPTIONER, "--data.num_train=100", *_EPOCHS),
+    "caption_lstm": (*CAPTIONER, "--data.num_train=80", *_EPOCHS),
 }
 _EVERY = "--last_checkpoint.every_n_train_steps"
 
@@ -24,7 +24,7 @@ def case(random: Random) -> Case:
     killed, words = [], []
     for _ in range(random.choice([1, 1, 2, 3])):
         if random.random() < 0.4:
-            step = random.randint(1, 28)
+            step = random.randint(1, 17)
             killer = f"--trainer.callbacks=[{{class_path: tests.kill.KillAtStep, init_args: {{step: {step}}}}}]"
             killed.append(Command("train", (*whole, *often, killer), resumes=run, statuses=(0, -9)))
             words.append(f"step {step}")

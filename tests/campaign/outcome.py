@@ -57,7 +57,7 @@ class Judge:
 
     Args:
         folder: Folder for good files and copies.
-        limit: Seconds after which a command hangs.
+        limit: Seconds after which a command hangs, on a machine with a core to spare.
         start: Starts a command.
     """
 
@@ -148,7 +148,7 @@ class Judge:
             if process.running:
                 process.send_signal(command.kill.signal)
         try:
-            return process.finish(self._limit)
+            return process.finish(self._limit * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))  # a busy machine
         except TimeoutError:
             return None
 
