@@ -120,3 +120,12 @@ def test_tracebacks_of_the_same_place_are_one_fault() -> None:
     err = 'Traceback (most recent call last):\n  File "/p/pipelines/run/cli.py", line {}, in run\n    x\nKeyError: {}\n'
     assert origin(err.format(5, "'a'")) == origin(err.format(7, "'b'"))
     assert origin(err.format(5, "'a'")) != origin(err.format(5, "'a'").replace("cli", "resume"))
+
+
+def test_a_refusal_of_what_should_work_and_a_missing_line_are_found(judge: Judge, tmp_path: Path) -> None:
+    refused, accepts = Command("planted", ("refused",)), Command("planted", ("accepts",))
+    case = Case("data", "refused", (refused,), expect=Expect.RESULT)
+    assert [finding.what for finding in judge(case, tmp_path / "refused")[1].findings] == ["refused"]
+    for line, found in (("^7$", []), ("^8$", ["difference"])):
+        case = Case("data", "prints", (accepts,), expect=Expect.RESULT, prints=line)
+        assert [finding.what for finding in judge(case, tmp_path / line)[1].findings] == found

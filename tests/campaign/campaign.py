@@ -24,7 +24,7 @@ KINDS: dict[str, Callable[[Random], Case]] = {
     "kills": kills.case,
 }
 _LONGEST_LINE = 700  # characters
-FAULTS = ("traceback", "hang", "code", "silent", "difference", "status", "sentence", "changed", "leftover")
+FAULTS = ("traceback", "hang", "code", "silent", "difference", "refused", "status", "sentence", "changed", "leftover")
 
 
 def make_case(seed: int, kind: str, number: int) -> Case:
@@ -70,7 +70,7 @@ class Campaign:
         label, result = judge(case, folder)
         self.cases[kind] += 1
         if not result.findings:
-            self.ended[kind, "accepted" if result.codes[-1] in case.commands[-1].statuses else "refused"] += 1
+            self.ended[kind, "accepted" if result.codes[-1] in case.commands[-1].statuses else "declined"] += 1
         for finding in result.findings:
             self.faults[kind, finding.what] += 1
             self.distinct[finding.what, finding.key] += 1
@@ -83,7 +83,7 @@ class Campaign:
 
     def summary(self) -> str:
         """The number of cases and faults of each kind."""
-        columns = [("accepted", self.ended), ("refused", self.ended), *((what, self.faults) for what in FAULTS)]
+        columns = [("accepted", self.ended), ("declined", self.ended), *((what, self.faults) for what in FAULTS)]
         lines = [f"{'kind':<14}{'cases':>7}" + "".join(f"{name:>12}" for name, _ in columns)]
         for kind, cases in self.cases.items():
             lines.append(f"{kind:<14}{cases:>7}" + "".join(f"{counter[kind, name]:>12}" for name, counter in columns))

@@ -15,11 +15,13 @@ class Expect(Enum):
         SENTENCE: Success, or a refusal in one sentence.
         REFUSED: A refusal in one sentence.
         SAME: A refusal in one sentence, or the very figures and weights that undamaged files give.
+        RESULT: The very figures and weights that undamaged files give.
     """
 
     SENTENCE = auto()
     REFUSED = auto()
     SAME = auto()
+    RESULT = auto()
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Case:
         damage: Damages the copy; returns more words for the label, which depend on the files.
         expect: What must come of the commands.
         reference: Commands that give the right figures on undamaged files; the case's own if there are none here.
+        prints: Regular expression of a line that the last command must print.
     """
 
     files: str
@@ -98,3 +101,4 @@ class Case:
     damage: Damage = field(default=undamaged, compare=False)
     expect: Expect = Expect.SENTENCE
     reference: tuple[Command, ...] = ()
+    prints: str = ""

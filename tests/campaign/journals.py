@@ -18,6 +18,7 @@ _RUN = Command("sweep", ("run", "grid.yaml", "--engine", "local", "--parallel", 
 def case(random: Random) -> Case:
     """Draws one."""
     kind = random.choice(["lines", "lines", "bytes", "sweep.yaml", "sweep file"])
+    expect = Expect.SAME if kind in ("lines", "bytes") else Expect.SENTENCE
     if kind == "lines":
         label, damage = _other_lines(random)
     elif kind == "bytes":
@@ -27,7 +28,7 @@ def case(random: Random) -> Case:
     if kind == "sweep file":
         return Case("sweep file", label, (_RUN,), damage)
     first = random.choice([_SHOW, _BEST, _RESUME])
-    return Case("sweep", label, (first, _SHOW), damage, Expect.SENTENCE)
+    return Case("sweep", label, (first, _SHOW), damage, expect)
 
 
 def _other_lines(random: Random) -> tuple[str, Damage]:

@@ -1,6 +1,7 @@
 """Runs a case and judges what came of it."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from typing import Any
 
 import torch
 
+from common.errors import UserError
+from pipelines.search.search import Search
 from tests.campaign.case import Case, Command, Expect
 from tests.campaign.good_files import GOOD_FILES, RUN_ID
 from tests.command_line import Finished, Started, start_pipeline
@@ -33,7 +36,8 @@ class Finding:
 
     Attributes:
         what: "traceback", "hang", "code" (from a data file was run), "silent" (damage was accepted), "difference",
-            "status", "sentence" (the refusal is none), "changed" (a refused command changed files) or "leftover".
+            "refused" (what should work), "status", "sentence" (the refusal is none), "changed" (a refused command
+            changed files) or "leftover".
         detail: What happened, in a line.
         key: Findings of the same key are the same fault.
     """
@@ -77,7 +81,7 @@ class Judge:
         damaged = {name: digest for name, digest in contents(folder).items() if digest != good.get(name)}
         damaged |= dict.fromkeys(good.keys() - contents(folder).keys(), "missing")
         label = f"{case.label} ({words})" if words else case.label
-        result = Result()
+        result, finished = Result(), None
         for command in case.commands:
             before = contents(folder)
             start = time.monotonic()
@@ -92,21 +96,26 @@ class Judge:
             if found:
                 break
         else:
-            result.findings += self._compare(case, folder, result.codes, damaged)
+            assert finished is not None
+            result.findings += self._compare(case, folder, finished, damaged)
         return label, result
 
-    def _compare(self, case: Case, folder: Path, codes: list[int], damaged: dict[str, str]) -> Iterator[Finding]:
-        refused = codes[-1] not in case.commands[-1].statuses
+    def _compare(self, case: Case, folder: Path, last: Finished, damaged: dict[str, str]) -> Iterator[Finding]:
+        refused = last.code not in case.commands[-1].statuses
+        key = re.sub(r"[\d.]+", "", f"{case.files} {case.label}")
         if case.expect is Expect.REFUSED and not refused:
             yield Finding("silent", f"accepted by {case.commands[-1]}", f"{case.label}")
-        if case.expect is Expect.SAME and not refused:
+        if case.expect is Expect.RESULT and refused:
+            yield Finding("refused", f"{last.err[-300:]!r} of {case.commands[-1]}", key)
+        if case.prints and not re.search(case.prints, last.out, re.MULTILINE):
+            yield Finding("difference", f"{case.commands[-1]} prints no line {case.prints!r}: {last.err[-200:]!r}", key)
+        if case.expect in (Expect.SAME, Expect.RESULT) and not refused:
             expected, got = self._reference(case), figures(folder)
             now = contents(folder)
             untouched = {name for name, digest in damaged.items() if now.get(name, "missing") == digest}
             other = sorted(name for name in expected.keys() - untouched if got.get(name) != expected[name])
             if other:
                 what = "difference" if any(command.kill for command in case.commands) else "silent"
-                key = re.sub(r"[\d.]+", "", f"{case.files} {case.label}")
                 yield Finding(what, f"other {', '.join(other)} after {case.commands[-1]}", key)
 
     def _good_files(self, name: str) -> Path:
@@ -185,10 +194,26 @@ def figures(folder: Path) -> dict[str, Any]:
             ]
         except Exception as error:
             found[name] = f"unreadable: {type(error).__name__}"
-    for pattern in ("*.csv", "*.json", "*.png", "*.safetensors"):
-        for file in sorted(folder.glob(pattern)):
-            found[file.name] = hashlib.md5(file.read_bytes()).hexdigest()
+    for sweep in sorted(folder.glob("logs/sweeps/*")):
+        found[f"figures of {sweep.name}"] = _swapped_figures(sweep)
+    for file in sorted(folder.glob("*.csv")):
+        found |= {
+            f"{file.name} {line.partition(',')[0]}": line for line in file.read_text(errors="replace").splitlines()
+        }
+    for file in sorted(folder.glob("c.json")):  # captions
+        found |= {f"{file.name} {entry['file_name']}": entry["caption"] for entry in json.loads(file.read_bytes())}
+    for file in [*sorted(folder.glob("*/*.png")), *folder.glob("*.png"), *folder.glob("*.safetensors")]:
+        found[str(file.relative_to(folder))] = hashlib.md5(file.read_bytes()).hexdigest()
     return found
+
+
+def _swapped_figures(sweep: Path) -> list[str]:
+    """The trials of a sweep that have another trial's figure: that of x is x / 100."""
+    try:
+        trials = Search(sweep).trials()
+    except UserError:  # the damaged sweep
+        return []
+    return [f"x = {trial.values['x']}: {trial.metric}" for trial in trials if trial.metric != [trial.values["x"] / 100]]
 
 
 def _faults(command: Command, finished: Finished, folder: Path, before: dict[str, str]) -> Iterator[Finding]:

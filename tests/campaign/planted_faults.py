@@ -30,6 +30,7 @@ def main(fault: str) -> None:
     if fault == "killed":
         Path("p.csv").write_text("")
         time.sleep(600)
+    print(data)
     Path("p.csv").write_text(data)
 
 
