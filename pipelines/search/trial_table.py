@@ -1,8 +1,11 @@
 """Prints a sweep's trials as a table, best first, and formats its best trial for pasting."""
 
 import math
+import os
+import re
 import shlex
 import time
+from pathlib import Path
 
 import yaml
 from rich.console import Console
@@ -13,6 +16,7 @@ from rich.text import Text
 from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.search.search import Search, Trial
+from pipelines.trials.trial_command import trial_command
 
 _COLORS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
 _REDRAW_SECONDS = 1.0
@@ -44,22 +48,33 @@ def best_trial(search: Search) -> str:
     trial = next((trial for trial in search.trials() if trial.best is not None and trial.state != "failed"), None)
     if trial is None:
         raise UserError(f"No trial of {search.folder.name} has a value yet; `sweep show` shows the state of each.")
-    words = [word for word in search.sweep.command if word not in ("${env}", "/usr/bin/env")]
-    flags = [f"--{name}={_to_yaml(value)}" for name, value in trial.values.items()]
-    command: list[str] = []
-    for word in words:
-        if word.startswith("${args"):
-            if command[-1] in ("--config", "-c"):
-                command.pop()
-            command += flags
-        else:
-            command.append("python" if word == "${interpreter}" else word)
     lines = [f"# trial {trial.number} of {search.folder.name}: {search.sweep.metric} {trial.best:.4f}, {trial.state}"]
-    lines += [yaml.safe_dump(search.sweep.nested(trial.values), sort_keys=False).rstrip(), "", shlex.join(command)]
+    lines += [
+        yaml.safe_dump(search.sweep.nested(trial.values), sort_keys=False).rstrip(),
+        "",
+        _command_line(search, trial),
+    ]
     run = search.run_folder(trial)
     if run is not None:
         lines.append(f"python -m pipelines.train test --ckpt_path {run.relative_to(search.root)}")
     return "\n".join(lines)
+
+
+def _command_line(search: Search, trial: Trial) -> str:
+    """Returns the command that repeats a trial, for a shell; its values are options in place of a file of values."""
+    words: list[str] = []
+    for word in search.sweep.command:
+        if word in ("${env}", "/usr/bin/env"):
+            continue
+        if word in ("${args}", "${args_json_file}"):
+            if word == "${args_json_file}" and words and words[-1] in ("--config", "-c"):
+                words.pop()
+            words += [shlex.quote(f"--{name}={_to_yaml(value)}") for name, value in trial.values.items()]
+        elif "${envvar:" in word:  # may be a secret
+            words.append('"' + re.sub(r"\$\{envvar:(\w+)\}", r"${\1}", re.sub(r'(["`\\])', r"\\\1", word)) + '"')
+        else:
+            words += map(shlex.quote, trial_command((word,), search.sweep.nested(trial.values), Path(os.devnull)))
+    return " ".join(words)
 
 
 def _table(search: Search, trials: list[Trial]) -> Table:

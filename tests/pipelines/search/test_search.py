@@ -10,7 +10,7 @@ import pytest
 from pipelines.search.sampling import propose
 from pipelines.search.search import Search
 from pipelines.search.sweep_file import SweepFile, read_sweep
-from pipelines.search.trial_table import print_trials
+from pipelines.search.trial_table import best_trial, print_trials
 
 
 def _sweep(folder: Path, method: str = "random", parameters: dict[str, Any] | None = None) -> SweepFile:
@@ -117,3 +117,26 @@ def test_names_and_values_in_brackets_are_shown_as_they_are(tmp_path: Path, caps
     print_trials(search)
     out = capsys.readouterr().out
     assert all(name in out for name in [*names, "val/[red]loss", "[hog]", "[/red] is no tag"])
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["${env}", "python", "-m", "x", "--config", "${args_json_file}"], "python -m x --lr=null --a.b=1 '--n=[x y]'"),
+        (["${args}"], "--lr=null --a.b=1 '--n=[x y]'"),
+        (["python", "x", "--key=${envvar:KEY}", "${args_append_hydra}"], "python x \"--key=${KEY}\" +lr=None '+a={'"),
+        (["${env}", "A=1", "${interpreter}", "a b.py", "${args_no_hyphens}"], "A=1 python 'a b.py' lr=None"),
+    ],
+)
+def test_the_best_trial_s_command_can_be_pasted(tmp_path: Path, command: list[str], line: str) -> None:
+    parameters = {"lr": {"value": None}, "a": {"parameters": {"b": {"value": 1}}}, "n": {"value": ["x y"]}}
+    content = {"method": "grid", "metric": {"name": "val/loss"}, "command": command, "parameters": parameters}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(content))
+    search = Search.create(read_sweep(tmp_path / "sweep.yaml"), tmp_path / "logs")
+    search.join()
+    trial = search.next_trial()
+    assert trial is not None
+    search.report(trial.number, [0.5])
+    search.finish(trial.number, "finished", None, 1.0)
+    printed = best_trial(search).splitlines()[-1]
+    assert printed.startswith(line.removesuffix("'"))
