@@ -160,6 +160,10 @@ def _run(options: argparse.Namespace) -> None:
 
         run_on_wandb(options.file, options.parallel, options.gpus_per_trial or 1, options.run_cap)
         return
+    if sweep.for_wandb:
+        print(
+            f"Only W&B uses {', '.join(sweep.for_wandb)} of {options.file}; this search does without.", file=sys.stderr
+        )
     search = Search.create(
         sweep, Path("logs"), options.sampler or "tpe", options.seed or 0, options.run_cap, options.time_limit
     )

@@ -28,7 +28,7 @@ for step in range(steps):
 if how == "exception":
     raise RuntimeError("all is lost")
 if how == "sentence":
-    sys.exit("error: x must be smaller; give less.")
+    sys.exit("\x1b[31merror: x must be smaller; give less.\x1b[0m")
 if how == "exit 3":
     raise SystemExit(3)
 if how == "sigkill":

@@ -17,14 +17,19 @@ def figure(value: float | None) -> str:
 
 
 def setting(value: Any) -> str:
-    """Formats a setting as one would type it, numbers to four digits, other values as JSON; "–" for None."""
+    """Formats a setting as one would type it, numbers to four digits, other values as JSON; "–" for None.
+
+    Text with line breaks or control codes is JSON too, so that it can't break a table or reach the terminal as a code.
+    """
     if value is None:
         return "–"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, default=str, ensure_ascii=isinstance(value, str))
 
 
 def duration(seconds: float | None) -> str:

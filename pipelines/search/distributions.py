@@ -40,6 +40,7 @@ _KEYS: dict[str, tuple[str, ...]] = {  # required by each distribution
 }
 _DEFAULTS: dict[str, float] = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q": 1}  # an integer q gives integers
 _LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
+_LARGEST = 1e100  # so that ranges, and numbers of multiples in them, are floats
 _LARGEST_INTEGER = 2**63 - 1  # of a range that Optuna samples from
 _PLAUSIBLE_EXPONENT = 20.0  # e^20 is half a billion: who writes a larger one means a value
 _TAIL = 1e-12  # quantiles closer to 0 or 1 are those at this distance: a normal distribution has no ends
@@ -204,7 +205,7 @@ def read_distribution(settings: dict[str, Any]) -> Distribution:
             a sentence that begins with the parameter's name.
     """
     name = settings.get("distribution") or _implied_name(settings)
-    if name not in _KEYS:
+    if not isinstance(name, str) or name not in _KEYS:
         raise UserError(f"has the unknown distribution {name!r}; give one of {', '.join(_KEYS)}.")
     rest = {key: value for key, value in settings.items() if key != "distribution"}
     missing = [key for key in _KEYS[name] if key not in rest]
@@ -245,6 +246,8 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
             raise UserError(f"has {key} {settings[key]!r}, which is not a number{_yaml_hint(settings[key])}.")
         if key in settings and not math.isfinite(settings[key]):
             raise UserError(f"has {key} {settings[key]}; it must be finite.")
+        if key in settings and (abs(settings[key]) > _LARGEST or (key == "q" and 0 < settings[key] < 1 / _LARGEST)):
+            raise UserError(f"has {key} {settings[key]:.4g}; it must be between 1e-100 and 1e100 in size.")
     if "values" in settings:
         values = settings["values"]
         if not isinstance(values, list) or not values:

@@ -23,6 +23,7 @@ _KEYS = (
     *("name", "description", "project", "entity", "program", "command", "method", "metric", "metrics", "parameters"),
     *("early_terminate", "run_cap", "apiVersion", "kind", "controller", "job", "image_uri", "scheduler"),
 )
+_FOR_WANDB = ("metrics", "controller", "job", "image_uri", "scheduler")
 _METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 _MINIMIZED = ("loss", "error", "perplexity", "fid")
 
@@ -44,6 +45,7 @@ class SweepFile:
         run_cap: Largest number of runs; None for no limit.
         early_terminate: When a poor run is stopped early; None for never.
         tracking: Environment variables of W&B that name the file's project and entity.
+        for_wandb: Keys of the file that only W&B's service uses.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class SweepFile:
     run_cap: int | None
     early_terminate: EarlyTermination | None
     tracking: dict[str, str]
+    for_wandb: tuple[str, ...]
 
     @property
     def searched(self) -> dict[str, Distribution]:
@@ -132,6 +135,9 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
             raise UserError(
                 f"unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else f"give one of {', '.join(_KEYS)}.")
             )
+    for key in ("name", "project", "entity", "program"):
+        if content.get(key) is not None and not isinstance(content[key], str | int | float):
+            raise UserError(f"{key} is {content[key]!r}; it must be text.")
     method = _read_method(content.get("method"))
     metric, goal, target = _read_metric(content.get("metric"))
     parameters = _read_parameters(content.get("parameters"))
@@ -157,6 +163,10 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
         run_cap=run_cap,
         early_terminate=read_early_termination(content.get("early_terminate")),
         tracking={f"WANDB_{key.upper()}": str(content[key]) for key in ("project", "entity") if content.get(key)},
+        for_wandb=tuple(
+            [f"metric.{key}" for key in content["metric"] if key.startswith("impute")]
+            + [key for key in content if key in _FOR_WANDB]
+        ),
     )
 
 
@@ -208,11 +218,14 @@ def _read_parameters(content: Any, prefix: str = "") -> dict[str, Distribution]:
             raise UserError(
                 f"parameter {name} has a name that YAML reads as a {type(key).__name__}; write it in quotes."
             )
+        if key != key.strip() or not key:
+            raise UserError(f"parameter {name!r} has a name that is empty or begins or ends with a space; correct it.")
         if key.startswith("-"):
             raise UserError(f"parameter {name} begins with a hyphen; write {key.lstrip('-')}, without.")
         if not isinstance(settings, dict):
             form = "values" if isinstance(settings, list) else "value"
-            raise UserError(f"parameter {name} is {settings!r}; write {form}: {settings}.")
+            text = "null" if settings is None else settings
+            raise UserError(f"parameter {name} is {text!s}; write {form}: {text}.")
         if "parameters" in settings:
             if len(settings) > 1:
                 other = next(key for key in settings if key != "parameters")

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ from pipelines.tracking.curves import read_curves
 from pipelines.trials.warm_server import WarmProcess, WarmServer, train_command
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
+_ESCAPE_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _READ_SECONDS = 0.5  # between two readings of a trial's metrics
 
 
@@ -171,6 +173,7 @@ def _start(job: Job, environment: dict[str, str], server: WarmServer | None) -> 
 
 def _error_message(log: Path) -> str:
     """The error message in the output of a failed program: its last "error: …" line, else its last line."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = _ESCAPE_CODE.sub("", log.read_text(errors="replace"))  # a traceback may be colored
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or ["no output"])[-1][:300]

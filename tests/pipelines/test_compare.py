@@ -389,6 +389,7 @@ def test_numbers_durations_and_settings_are_formatted() -> None:
     assert [duration(seconds) for seconds in (None, 12.4, 59.6, 200, 3900, 187200)] == [
         "–", "12 s", "1 min 00 s", "3 min 20 s", "1 h 05 min", "2 d 04 h",
     ]  # fmt: skip
+    assert [setting(value) for value in ("a\nb", "\x1b[2J", "é ü")] == [r'"a\nb"', r'"\u001b[2J"', "é ü"]
     assert [setting(value) for value in (None, True, 0.1 + 0.2, [1, "é"], "Adam", 3)] == [
         "–", "true", "0.3", '[1, "é"]', "Adam", "3",
     ]  # fmt: skip

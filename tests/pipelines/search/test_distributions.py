@@ -168,6 +168,9 @@ def test_exponents_are_not_doubted(low: float, high: float) -> None:
         ({"distribution": "log_normal", "mu": 128}, "mean of the value's natural logarithm"),
         ({"min": 0, "max": 2**64}, "within ±(2^63 − 1)"),
         ({"min": None, "max": 1}, "has min None, which is not a number"),
+        ({"distribution": ["uniform"], "min": 0, "max": 1}, "unknown distribution ['uniform']"),
+        ({"min": -1e308, "max": 1e308}, "has min -1e+308; it must be between 1e-100 and 1e100 in size"),
+        ({"distribution": "q_uniform", "min": 0, "max": 1.0, "q": 1e-300}, "has q 1e-300; it must be between"),
         ({"min": "inf", "max": 1}, "has min 'inf', which is not a number."),
     ],
 )

@@ -349,3 +349,11 @@ def test_the_project_and_entity_of_the_file_reach_the_trials(tmp_path: Path) -> 
     file = write_sweep(tmp_path, parameters={"x": {"value": 1}}, **content)
     run_sweep(tmp_path, "run", str(file), environment={"WANDB_ENTITY": "other"})
     assert (tmp_path / "said").read_text() == "mineother"
+
+
+def test_keys_that_only_wandb_uses_are_named(tmp_path: Path) -> None:
+    metric = {"name": "val/accuracy", "goal": "maximize", "impute": "worst"}
+    file = write_sweep(tmp_path, metric=metric, controller={"type": "local"}, parameters={"x": {"value": 1}})
+    code, _, err = run_sweep(tmp_path, "run", str(file))
+    assert code == 0
+    assert err == f"Only W&B uses metric.impute, controller of {file}; this search does without.\n"

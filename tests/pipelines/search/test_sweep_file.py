@@ -160,6 +160,13 @@ def _refused(folder: Path, **content: Any) -> str:
         ({"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 1}}, "has eta 1; it must be at least 2"),
         ({"parameters": [{"name": "x"}]}, "the file has no parameters; give at least one by its name"),
         ({"parameters": {"on": {"value": 1}, True: {"value": 2}}}, "True has a name that YAML reads as a bool"),
+        (
+            {"parameters": {" x": {"value": 1}}},
+            "parameter ' x' has a name that is empty or begins or ends with a space",
+        ),
+        ({"parameters": {"x": {"parameters": {"": {"value": 1}}}}}, "parameter 'x.' has a name that is empty"),
+        ({"parameters": {"x": None}}, "parameter x is null; write value: null"),
+        ({"project": ["mine"]}, "project is ['mine']; it must be text"),
         ({"parameters": {"--model.reg": {"value": 1}}}, "begins with a hyphen; write model.reg, without"),
         ({"parameters": {"model.reg": [0.1, 0.2]}}, "model.reg is [0.1, 0.2]; write values: [0.1, 0.2]"),
         ({"parameters": {"model": {"parameters": None}}}, "parameter model has no parameters"),
