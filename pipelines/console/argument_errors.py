@@ -83,6 +83,8 @@ def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     if "Not a valid subclass of" in text or "is not iterable" in text:
         example = _EXAMPLES.get(key, "callbacks.Templates")
         return f"--{key} is {_value(given, text)}{_place(given)}; it must be the name of a class, such as {example}."
+    if key in _ROOTS and given is not None and "." in given.value:  # its module fails in another way
+        return _no_class(key, given.value, written)
     group, _, name = key.rpartition(".")
     hints = settings_of(_GROUPS[group]) if group in _GROUPS else {}
     return _wrong_value(key, hints.get(name, int if key == "seed_everything" else None), text, written)

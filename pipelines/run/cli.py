@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from pydoc import locate
 from typing import Any, cast
@@ -36,7 +36,7 @@ from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
-from pipelines.run.config_file import Parser, SaveConfig
+from pipelines.run.config_file import LINKED, Parser, SaveConfig
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
@@ -53,11 +53,10 @@ from pipelines.run.run_messages import (
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.settings.config_check import check_values, expand_paths
+from pipelines.settings.type_words import settings_of as settings_of_class
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
-
-_LINKED = ("input_shape", "num_classes", "vocabulary")  # attributes of the data set that models take as arguments
 
 
 def run(arguments: list[str], topic: str) -> "TopicCLI":
@@ -125,7 +124,7 @@ class TopicCLI(LightningCLI):
         return {name: skipped for name, skipped in super().subcommands().items() if name == self._command}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name in _LINKED:
+        for name in LINKED:
             # Linked to the whole data module: a link to a missing attribute would build and print all its loaders.
             attribute = partial(self._attribute_of_data, name)
             parser.link_arguments("data", f"model.init_args.{name}", attribute, apply_on="instantiate")
@@ -135,16 +134,27 @@ class TopicCLI(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
     def _attribute_of_data(self, name: str, data: Any) -> Any:
-        """Returns the data module's attribute of that name; None if neither the data has it nor the model takes it."""
-        model = self.config[self.subcommand]["model.class_path"]
+        """Returns the data module's attribute of that name, else what the model is given or has as its default.
+
+        None if the model has no such setting.
+        """
+        settings = self.config[self.subcommand]
+        model, given = settings["model.class_path"], settings.get(f"model.init_args.{name}")
         if data is None:
             raise UserError("There is no data set; set --data to a class, such as CIFAR10.")
-        if not hasattr(data, name) and name in signature(locate(model)).parameters:  # type: ignore[arg-type]
+        if hasattr(data, name):
+            own = getattr(data, name)
+            same = given == own or (isinstance(given, list | tuple) and list(given) == list(own))
+            if given is not None and not same:
+                raise UserError(f"--model.{name} is {given}, but that of {type(data).__name__} is {own}; leave it out.")
+            return own
+        parameter = signature(locate(model)).parameters.get(name)  # type: ignore[arg-type]
+        if given is None and parameter is not None and parameter.default is Parameter.empty:
             raise UserError(
                 f"{model} needs the {name} of its data, which {type(data).__name__} does not have; use a data set "
-                f"of {'captions' if name == 'vocabulary' else 'classified images'}."
+                f"of {'captions' if name == 'vocabulary' else 'classified images'}, or give --model.{name}."
             )
-        return getattr(data, name, None)
+        return given if given is not None or parameter is None else parameter.default
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -163,7 +173,7 @@ class TopicCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(explain(str(error), self._options(args[0]), args)) from None
         expand_paths(self.config[args[0]])
-        check_values(self.config[args[0]], args, _LINKED)
+        check_values(self.config[args[0]], args, LINKED)
         self.precision_changed = choose_precision(self.config[args[0]].trainer, args)
 
     def _options(self, subcommand: str) -> set[str]:
@@ -194,6 +204,9 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "predict":
             if not settings["images"]:
                 raise UserError("No images were given; set --images to image files or folders.")
+            data = settings["data.class_path"]
+            if "images" not in settings_of_class(locate(data)):  # type: ignore[arg-type]
+                raise UserError(f"{data} has no setting 'images', so predict can't read files with it; add one to it.")
             settings["data.init_args.images"] = settings.pop("images")
             self.predictions = PredictionsCSV(
                 Path(settings.pop("out")),

@@ -12,9 +12,13 @@ from common.atomic_files import atomic_write
 from common.earlier_names import current_config
 from common.yaml_text import Loader, load_yaml
 from pipelines.settings.config_check import check_file
+from pipelines.settings.own_modules import find_modules_of, first_line
 
 # The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
 _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set when first used
+
+LINKED = ("input_shape", "num_classes", "vocabulary")
+"""Attributes of the data set that models take as settings."""
 
 
 class Parser(LightningArgumentParser):
@@ -31,6 +35,7 @@ class Parser(LightningArgumentParser):
             ValueError: If it is not YAML with settings; names the file and the line.
         """
         check_file(Path(path))
+        find_modules_of(Path(path))
         return super().parse_path(path, *args, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
@@ -66,4 +71,7 @@ class SaveConfig(SaveConfigCallback):
         config = self.config.clone()
         config.pop("ckpt_path", None)  # a resumed run names its checkpoint itself
         with atomic_write(Path(trainer.default_root_dir) / "config.yaml") as temporary:
-            temporary.write_text(self.parser.dump(config, skip_none=False, skip_validation=True))
+            # What the data set has is found in it again; what was given instead is found only here.
+            linked = all(config.get(f"model.init_args.{name}") is None for name in LINKED)
+            dumped = self.parser.dump(config, skip_none=False, skip_validation=True, skip_link_targets=linked)
+            temporary.write_text(first_line() + dumped)
