@@ -38,11 +38,11 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the first argument names with the arguments after it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("--help", "-h"):
-        print(usage())
-        return
-    name = given[0].replace("-", "_")
     with user_errors():
+        if not given or given[0] in ("--help", "-h"):
+            print(usage())
+            return
+        name = given[0].replace("-", "_")
         if name not in {**SUBCOMMANDS, **COMMANDS}:
             near = MEANT.get(name.lower()) or nearest(name, [*SUBCOMMANDS, *COMMANDS])
             if near is None and is_config(given[0]):

@@ -7,6 +7,7 @@ that all checks passed, 1 that a check failed, 2 that the command line is wrong.
 the checks of a classifier, `checks/caption_checks.py` those of a captioner.
 """
 
+import os
 import shutil
 import sys
 
@@ -73,7 +74,7 @@ def check(arguments: list[str]) -> bool:
 
 def _progress(text: str = "") -> None:
     """Shows the progress of a check on a line of its own, overwritten by the next one; only in a terminal."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":  # a dumb terminal can't clear a line
         width = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:width]}\x1b[K", end="", file=sys.stderr, flush=True)
 

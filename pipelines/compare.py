@@ -89,11 +89,10 @@ def _upload(arguments: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; a user's mistake ends with one sentence and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
-        print(usage())
-        return
     with user_errors():
-        if arguments[0] == "upload":
+        if not arguments:
+            print(usage())
+        elif arguments[0] == "upload":
             _upload(arguments[1:])
         else:
             _compare(arguments)

@@ -13,7 +13,6 @@ Source: https://cs231n.github.io/classification/#val
 
 import argparse
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from common.errors import UserError
 from pipelines.console.formatting import count, figure
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.run_command import run_command
+from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
 from pipelines.run.topics import topics
 from pipelines.train import name_first
@@ -83,7 +83,7 @@ def crossval(arguments: list[str]) -> bool:
 
     Raises:
         ValueError: If the command line is not valid.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, when all runs have ended.
+        KeyboardInterrupt: After Ctrl-C or another stop signal, when all runs have ended.
     """
     options, settings = parse(arguments)
     from pipelines.cross_validation.plan import make_plan, read_plan
@@ -95,7 +95,7 @@ def crossval(arguments: list[str]) -> bool:
         print("checking the settings", flush=True)  # takes some seconds
         plan = make_plan(settings, 5 if options.folds is None else options.folds, options.grid)
         search = _create(plan)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it raises KeyboardInterrupt, as Ctrl-C does
+    interrupt_on_signals()
     folder = as_typed(search.folder)
     runs = count(int(search.sweep.size), "run")
     num_settings = count(len(list(plan.settings)), "setting")

@@ -168,13 +168,11 @@ def interpret(given: argparse.Namespace) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line; exit status 1 if an image can't be read or did not fool the network, 2 after a mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("--help", "-h"):
-        print(usage())
-        return
     with user_errors():
-        good = interpret(_parser().parse_args(arguments))
-    if not good:
-        sys.exit(1)
+        if not arguments or arguments[0] in ("--help", "-h"):
+            print(usage())
+        elif not interpret(_parser().parse_args(arguments)):
+            sys.exit(1)
 
 
 if __name__ == "__main__":

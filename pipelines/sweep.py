@@ -10,7 +10,6 @@ python -m pipelines.sweep best logs/sweeps/SWEEP        # the best trial's setti
 """
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
 from pipelines.tracking.wandb_login import wandb_mode
 
@@ -194,7 +194,7 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
     """Runs trials until none is left to start, and prints the commands that read the sweep."""
     from pipelines.search.launcher import run_search, trial_line
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it raises KeyboardInterrupt, as Ctrl-C does
+    interrupt_on_signals()
     folder = as_typed(search.folder)
     print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:

@@ -118,10 +118,10 @@ def _split_equals(arguments: list[str]) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line; exit status 1 if `predict` could not read some images, 2 after a user's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("--help", "-h"):
-        print(usage())
-        return
     with user_errors():
+        if not arguments or arguments[0] in ("--help", "-h"):
+            print(usage())
+            return
         resolved, topic = resolve(arguments)
         keep_freed_memory()
         from pipelines.run.cli import run  # imports torch and Lightning: four seconds

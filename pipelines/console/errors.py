@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import extract_tb
 
 from common.errors import UserError
 from common.yaml_text import shorten
+from pipelines.console.terminal import discard_output, prepare_terminal
 from pipelines.settings.refused_settings import refused_setting
 
 
@@ -46,21 +47,46 @@ def user_errors() -> Iterator[None]:
     A UserError says what was given, what is accepted and what to do. Any other exception is a bug, and its traceback
     is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
     """
+    prepare_terminal()
     try:
-        yield
+        try:
+            yield
+        except SystemExit:
+            _flush()
+            raise
+        _flush()
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(1)
+        discard_output(2)
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
         misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's error for a user's mistake
         users_mistake = isinstance(error, UserError | OSError) or misconfigured
         if os.environ.get("LIGHTNING_231N_TRACEBACK") or not users_mistake:
             raise
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        _say(f"error: {sentence(error)}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        _say("Stopped.")
         sys.exit(130)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # nobody reads it
+        print(message, file=sys.stderr)
+
+
+def _flush() -> None:
+    """Writes what is still buffered here, where an error is caught: the interpreter only prints one as it ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, or a terminal that was closed
+        discard_output(1)
+        raise UserError(
+            f"The output can't be written ({(error.strerror or 'unknown error').lower()}); send it to another file."
+        ) from None
 
 
 def sentence(error: BaseException) -> str:

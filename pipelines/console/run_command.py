@@ -17,10 +17,8 @@ def run_command(
         arguments: Command line; None takes that of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"--help", "-h"} & set(given):
-        print(usage())
-        return
     with user_errors():
-        good = work(given)
-    if good is False:
-        sys.exit(1)
+        if not given or {"--help", "-h"} & set(given):
+            print(usage())
+        elif work(given) is False:
+            sys.exit(1)

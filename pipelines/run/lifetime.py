@@ -24,7 +24,7 @@ class RunLifetime:
     """Starts a run in its folder and ends it, however it ends.
 
     Attributes:
-        signals: Callback that stops training after SIGTERM or Ctrl-C.
+        signals: Callback that stops training after Ctrl-C, SIGTERM and other stop signals.
         trainer: Trainer of the run; None until it is created.
     """
 

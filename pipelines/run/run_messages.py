@@ -2,8 +2,11 @@
 
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -18,8 +21,22 @@ from pipelines.run.run_folder import RunFolder, as_typed
 from pipelines.run.stop_signals import Stopped
 from pipelines.tracking.wandb_files import unsent_files
 
+_P = ParamSpec("_P")
 
-@rank_zero_only
+
+def _of_a_run(message: Callable[_P, None]) -> Callable[_P, None]:
+    """Prints a message on rank 0; one that can't be printed, since nobody reads it any more, does not end the run."""
+
+    @rank_zero_only
+    @wraps(message)
+    def printed(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with suppress(OSError):
+            message(*args, **kwargs)
+
+    return printed
+
+
+@_of_a_run
 def print_started(
     subcommand: str,
     model: LightningModule,
@@ -39,14 +56,14 @@ def print_started(
     )
 
 
-@rank_zero_only
+@_of_a_run
 def print_precision(changed: str | None) -> None:
     """Prints that the run uses another precision than its configuration, if it does."""
     if changed is not None:
         print(f"precision: {changed}")
 
 
-@rank_zero_only
+@_of_a_run
 def print_changes(changes: Changes | None) -> None:
     """Prints the settings that a resumed run changes, if there are any."""
     if changes:
@@ -66,7 +83,7 @@ def print_already_finished(reason: str, trainer: Trainer, checkpoint: Path) -> N
     print(f"already finished: {reason}; {what}")
 
 
-@rank_zero_only
+@_of_a_run
 def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
     """Prints what stopped a run, and the command that continues a `fit`.
 
@@ -85,7 +102,7 @@ def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | No
         print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
 
 
-@rank_zero_only
+@_of_a_run
 def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder) -> None:
     """Prints the best metric, the folder and the commands that come next."""
     best = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)), None)

@@ -1,6 +1,7 @@
-"""SIGTERM and Ctrl-C end a run between two steps, with its last checkpoint written and its other processes ended.
+"""Signals end a run between two steps, with its last checkpoint written and its other processes ended.
 
-`wandb agent`, SLURM's `scancel` and Kubernetes send SIGTERM, and SIGKILL 30 seconds later.
+`wandb agent`, SLURM's `scancel` and Kubernetes send SIGTERM, and SIGKILL 30 seconds later; Ctrl-C, a closed
+terminal and the warnings of batch systems (SIGUSR1, SIGUSR2, SIGXCPU) count alike.
 """
 
 import atexit
@@ -21,17 +22,19 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pipelines.console.signals import stop_signals
+from pipelines.console.terminal import leave_closed_terminal
+
 _VALIDATION_SECONDS = 3.0  # a validation that ends within this time is finished: the epoch's checkpoint follows it
 _GRACE_SECONDS = 20.0  # for a clean end
 _SAME_SECONDS = 0.5  # a terminal and a launcher may both forward the same Ctrl-C
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(SystemExit):
     """Ends the run because of a signal, with the exit status that shells use for it.
 
     Args:
-        signum: Signal number, SIGINT or SIGTERM.
+        signum: Signal number.
     """
 
     def __init__(self, signum: int) -> None:
@@ -73,9 +76,7 @@ class StopSignals(Callback):
         if threading.current_thread() is not threading.main_thread():
             return self  # Python delivers signals to the main thread only
         atexit.register(self._die)  # early: handlers registered first run last
-        self._previous = {
-            number: handler for number in _SIGNALS if (handler := signal.getsignal(number)) != signal.SIG_IGN
-        }
+        self._previous = {number: signal.getsignal(number) for number in stop_signals()}
         self._listen()
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
@@ -102,11 +103,13 @@ class StopSignals(Callback):
 
     def _receive(self, signum: int, frame: Any) -> None:
         now = time.monotonic()
+        if signum == signal.SIGHUP:
+            leave_closed_terminal()
         if self.signum is None:
             self.signum, self._since = signum, now
             if not self._training:
                 raise Stopped(signum)
-        elif signum == self.signum == signal.SIGINT and now - self._since > _SAME_SECONDS:
+        elif signum == self.signum and signum in (signal.SIGINT, signal.SIGQUIT) and now - self._since > _SAME_SECONDS:
             self._end_now(patient=False)
 
     def _watch(self) -> None:
@@ -222,11 +225,14 @@ _active: list[StopSignals] = []
 
 
 def _in_forked_child() -> None:
-    """Makes data loader workers ignore Ctrl-C: their parent ends them."""
+    """Makes data loader workers ignore Ctrl-C, and what else reaches all processes of a terminal or a job.
+
+    Their parent ends them.
+    """
     if _active:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _active[-1]._previous:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
         atexit.unregister(_active[-1]._die)
 
 

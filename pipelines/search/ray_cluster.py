@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from pipelines.console.signals import interrupt_on_signals
 from pipelines.search.launcher import run_search, trial_line
 from pipelines.search.search import Search, Trial
 
@@ -108,7 +109,7 @@ def _launch(folder: Path, gpus_per_trial: int, settings: dict[str, str]) -> None
             f"{os.uname().nodename} does not see {folder}; start the sweep in a folder that all machines share."
         )
     os.environ.update(settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_signals()
     run_search(Search(folder), parallel=1, gpus_per_trial=gpus_per_trial)
 
 

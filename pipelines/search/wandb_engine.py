@@ -20,6 +20,7 @@ import yaml
 from common.errors import UserError
 from common.yaml_text import read_yaml_file
 from pipelines.console.formatting import setting
+from pipelines.console.signals import interrupt_on_signals, stop_signals
 from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.wandb_files import AGENT_DIR
 from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project
@@ -50,7 +51,7 @@ def run_on_wandb(
     Raises:
         ValueError: If the user is not logged in, W&B can't be reached or refuses the sweep, the machine has too few
             GPUs, or an agent fails.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, when all agents and their runs have ended.
+        KeyboardInterrupt: After Ctrl-C or another stop signal, when all agents and their runs have ended.
     """
     _check_login()
     pass_on_all_proxy()
@@ -65,7 +66,8 @@ def run_on_wandb(
     mark = secrets.token_hex(8)
     watchdog = Watchdog(mark)
     agents: list[Agent] = []
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in stop_signals()}
+    interrupt_on_signals()
     try:
         for index, environment in enumerate(environments):
             own_count = None if count is None else (count + index) // len(environments)
@@ -79,7 +81,8 @@ def run_on_wandb(
         raise
     finally:
         watchdog.close()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_login() -> None:

@@ -144,4 +144,5 @@ def _stop() -> None:
 
 
 def _print(message: str) -> None:
-    print(without_passwords(message), file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it; the run continues
+        print(without_passwords(message), file=sys.stderr)

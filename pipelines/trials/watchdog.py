@@ -13,6 +13,8 @@ import time
 
 import psutil
 
+from pipelines.console.signals import stop_signals
+
 MARK = "LIGHTNING_231N_LAUNCHER"
 _PAUSE_SECONDS = 0.1
 
@@ -67,8 +69,8 @@ def kill_marked(mark: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     if os.fork():
         os._exit(0)
     sys.stdin.buffer.read()

@@ -112,7 +112,7 @@ def test_two_launchers_share_the_work(tmp_path: Path) -> None:
     assert all(out.count("\ntrial ") >= 2 for out in outs)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_sweep_says_how_to_continue_and_does(tmp_path: Path, how: signal.Signals) -> None:
     file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2, 3]}, "pause": {"value": 0.5}})
     process = start_sweep(tmp_path, "run", str(file), "--parallel", "1")
