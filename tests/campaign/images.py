@@ -15,9 +15,6 @@ _COMMANDS = {
     "classifier": [
         Command("train", ("predict", "--ckpt_path", _CLASSIFIER, "--images", "photos", "--out", "p.csv")),
         Command("interpret", ("saliency", "--ckpt", _CLASSIFIER, "--images", "photos", "--out", "maps")),
-        Command(
-            "interpret", ("features", "--ckpt", _CLASSIFIER, "--images", "photos", "--layer", "net.1", "--out", "f")
-        ),
     ],
     "captioner": [Command("caption", (_CAPTIONER, "photos", "--out", "c.json"))],
 }
