@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from common.atomic_files import atomic_write
 from common.errors import UserError
 from modules.captioning.earlier_keys import current_keys
+from pipelines.run.run_folder import RunFolder
 
 Checkpoint = dict[str, Any]
 
@@ -58,6 +59,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a training checkpoint; use one that `fit` has written.")
     return checkpoint
+
+
+def step_reached(run: RunFolder, checkpoint: Path) -> int | None:
+    """Returns the step of a run's last checkpoint; None if it is the given one, is missing or can't be read."""
+    if not run.last.is_file() or (checkpoint.is_file() and checkpoint.samefile(run.last)):
+        return None
+    try:
+        step = read_checkpoint(run.last).get("global_step")
+    except UserError:
+        return None
+    return step if isinstance(step, int) else None
 
 
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from pydoc import locate
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from jsonargparse import ArgumentError, Namespace
@@ -35,7 +36,7 @@ from pipelines.checkpoints.recorded_settings import (
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
-from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint
+from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint, step_reached
 from pipelines.run.config_file import LINKED, Parser, SaveConfig
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
@@ -44,6 +45,7 @@ from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import (
     print_already_finished,
+    print_branched,
     print_changes,
     print_fitted,
     print_metrics,
@@ -52,6 +54,7 @@ from pipelines.run.run_messages import (
     print_started,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.run.status import read_status
 from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.settings.type_words import settings_of as settings_of_class
 from pipelines.tracking.loggers import run_loggers
@@ -188,19 +191,24 @@ class TopicCLI(LightningCLI):
         config = self._get(self.config, "ckpt_path")
         checkpoint = Path(config) if config else None
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
-        self.run_folder = existing or (RunFolder.new(self.topic) if self.subcommand == "fit" else None)
         settings: Namespace = self.config[self.subcommand]
+        if self.subcommand == "fit" and checkpoint:
+            self.resumed = read_checkpoint(checkpoint)
+        if self._fast_dev_run():  # a trial of a few batches leaves nothing, least of all in the folder of a run
+            self.scratch = TemporaryDirectory(prefix="fast-dev-run-", ignore_cleanup_errors=True)
+            settings["trainer.default_root_dir"] = self.scratch.name
+        else:
+            self.run_folder = self._own_folder(existing, checkpoint)
         if self.run_folder is not None:
             settings["trainer.default_root_dir"] = str(self.run_folder.path)
             for name in ("checkpoint", "last_checkpoint"):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "fit":
-            assert self.run_folder is not None
             self.resolved = self._resolved_config()
-            if checkpoint:
-                self.resumed = read_checkpoint(checkpoint)
+            if self.resumed is not None:
                 self.changes = self._check_resumed(self.resumed, existing)
-            self.lifetime.start(self.run_folder)
+            if self.run_folder is not None:
+                self.lifetime.start(self.run_folder)
         if self.subcommand == "predict":
             if not settings["images"]:
                 raise UserError("No images were given; set --images to image files or folders.")
@@ -213,6 +221,20 @@ class TopicCLI(LightningCLI):
                 *([checkpoint] if checkpoint else []),
                 *(existing.files_to_keep() if existing else []),
             )
+
+    def _own_folder(self, existing: RunFolder | None, checkpoint: Path | None) -> RunFolder | None:
+        """Returns the folder that this command writes in, None if it writes in none."""
+        if self.subcommand != "fit":
+            return existing
+        if existing is None:
+            return RunFolder.new(self.topic)
+        assert checkpoint is not None and self.resumed is not None
+        reached = step_reached(existing, checkpoint)
+        step = self.resumed.get("global_step", 0)
+        if reached is None or reached <= step:
+            return existing
+        print_branched(checkpoint, step, existing, reached)
+        return RunFolder.new(self.topic)
 
     def _check_resumed(self, checkpoint: dict[str, Any], run: RunFolder | None) -> Changes | None:
         """Returns the settings that have changed since the checkpoint, None if it does not tell.
@@ -266,7 +288,7 @@ class TopicCLI(LightningCLI):
         return cast(Trainer, trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer: Any = super().instantiate_trainer(logger=self._loggers(), **kwargs)
+        trainer: Any = super().instantiate_trainer(logger=False, **kwargs)  # `_run_subcommand` adds them
         precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
         trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
@@ -300,7 +322,8 @@ class TopicCLI(LightningCLI):
         # A new run in the folder of one without a checkpoint has no rows to keep.
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         configured = self._get(self.config_init, "trainer")["logger"]
-        return run_loggers(self.run_folder.path, configured, resume_step, self._dumped_config)
+        beside = self.subcommand == "test" and read_status(self.run_folder.path).state == "running"
+        return run_loggers(self.run_folder.path, configured, resume_step, self._dumped_config, beside)
 
     def _dumped_config(self) -> dict[str, Any]:
         self._dump_config()
@@ -324,6 +347,8 @@ class TopicCLI(LightningCLI):
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)
         print_changes(self.changes)
+        if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
+            self.trainer.loggers = loggers
         super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:

@@ -84,6 +84,15 @@ def print_already_finished(reason: str, trainer: Trainer, checkpoint: Path) -> N
 
 
 @_of_a_run
+def print_branched(checkpoint: Path, step: int, run: RunFolder, reached: int) -> None:
+    """Prints that training goes on in a new run, because its own has later results than the checkpoint."""
+    print(
+        f"{as_typed(checkpoint)} is from step {step}, and its run has reached step {reached}: training goes on from "
+        f"there as a new run, and {as_typed(run.path)} keeps its results"
+    )
+
+
+@_of_a_run
 def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | None) -> None:
     """Prints what stopped a run, and the command that continues a `fit`.
 

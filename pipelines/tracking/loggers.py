@@ -1,20 +1,28 @@
 """Chooses the loggers of a run: metrics.csv always, W&B unless it is off or replaced by other loggers."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from common.errors import UserError
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
+from pipelines.tracking.wandb_login import wandb_mode
 from pipelines.tracking.wandb_run import start_wandb
 
 
 def run_loggers(
-    folder: Path, configured: Any, resume_step: int | None, config: Callable[[], dict[str, Any]]
+    folder: Path,
+    configured: Any,
+    resume_step: int | None,
+    config: Callable[[], dict[str, Any]],
+    beside: bool = False,
 ) -> list[Logger]:
     """Returns MetricsCSV, and the loggers of `trainer.logger`: W&B by default, none if false.
 
@@ -23,11 +31,34 @@ def run_loggers(
         configured: Value of `trainer.logger`: a logger, a list of them, true, false or None.
         resume_step: Step from which the run is resumed; None to keep all rows of metrics.csv.
         config: Returns the resolved configuration, which W&B records.
+        beside: Whether the run is still training: W&B takes rows from one process of a run at a time.
+
+    Raises:
+        ValueError: If a configured CSVLogger would delete the metrics of an earlier run.
     """
     loggers: list[Logger] = [MetricsCSV(folder, resume_step)]
+    first = getattr(rank_zero_only, "rank", 0) == 0
     if configured not in (None, True, False):
-        loggers += configured if isinstance(configured, list) else [configured]
-    elif configured is not False and getattr(rank_zero_only, "rank", 0) == 0:
+        own: list[Logger] = configured if isinstance(configured, list) else [configured]
+        for logger in own if first else []:
+            _check_own(logger)
+        loggers += own
+    elif configured is not False and first and beside and wandb_mode() != "disabled":
+        print("W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr)
+    elif configured is not False and first and not beside:
         wandb_logger = start_wandb(folder, wandb_run_id(folder.name), folder.parent.name, flat_settings(config()))
         loggers += [wandb_logger] if wandb_logger else []
     return loggers
+
+
+def _check_own(logger: Logger) -> None:
+    """Checks a logger that the command line configures: Lightning's CSVLogger deletes the file that it finds.
+
+    Raises:
+        ValueError: If it finds one.
+    """
+    if isinstance(logger, CSVLogger) and (file := Path(logger.log_dir) / "metrics.csv").is_file():
+        raise UserError(
+            f"The CSVLogger would delete {file} of an earlier run; set another --trainer.logger.version, or leave it "
+            "out: every run writes its own metrics.csv."
+        )

@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from common.errors import UserError
 from pipelines.run.run_folder import RunFolder, topic_of
 from pipelines.run.status import StatusFile, read_status
 from tests.command_line import run_pipeline
+from tests.helpers import numbers
 
 FIT = [
     "fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.callbacks", "null",
@@ -29,14 +31,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_run_id_left_in_the_environment_replaces_no_results(tmp_path: Path) -> None:
     assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
     before = contents(tmp_path)
-    for arguments in (FIT, [*FIT, "--trainer.fast_dev_run", "true"]):
-        again = run_pipeline("train", arguments, tmp_path, WANDB_RUN_ID="abc")
-        assert again.code == 2, again.out
-        assert again.err == (
-            "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc has the results of a run with this id; continue that "
-            "run with --ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
-        )
-        assert contents(tmp_path) == before
+    again = run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc")
+    assert again.code == 2, again.out
+    assert again.err == (
+        "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc has the results of a run with this id; continue that run "
+        "with --ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
+    )
+    assert contents(tmp_path) == before
     resumed = run_pipeline("train", ["fit", "--ckpt_path", "logs/softmax/abc"], tmp_path, WANDB_RUN_ID="abc")
     assert resumed.code == 0, resumed.err
 
@@ -112,3 +113,39 @@ def test_a_folder_of_checkpoints_may_be_a_link_to_another_disk(tmp_path: Path) -
     resumed = run_pipeline("train", longer, tmp_path)
     assert resumed.code == 0, resumed.err
     assert [path.name for path in (tmp_path / "logs" / "softmax").iterdir()] == ["abc"]
+
+
+def test_a_trial_of_a_few_batches_leaves_nothing(tmp_path: Path) -> None:
+    arguments = [*FIT[:-2], "--trainer.callbacks", "[Templates, ConfusionMatrix]"]
+    assert run_pipeline("train", arguments, tmp_path, WANDB_RUN_ID="abc").code == 0
+    before = contents(tmp_path)
+    for command in (
+        arguments,
+        ["fit", "--ckpt_path", "logs/softmax/abc", "--trainer.max_epochs", "2"],
+        ["test", "--ckpt_path", "logs/softmax/abc"],
+    ):
+        tried = run_pipeline("train", [*command, "--trainer.fast_dev_run", "true"], tmp_path, WANDB_RUN_ID="abc")
+        assert tried.code == 0, tried.err
+        assert contents(tmp_path) == before
+
+
+def test_going_on_from_an_earlier_checkpoint_is_a_new_run(tmp_path: Path) -> None:
+    often = [*FIT, "--trainer.max_epochs", "3", "--checkpoint.save_top_k", "-1", "--checkpoint.filename", "{epoch}"]
+    assert run_pipeline("train", often, tmp_path, WANDB_RUN_ID="abc").code == 0
+    run = tmp_path / "logs" / "softmax" / "abc"
+    before = contents(run)
+    earlier = min((run / "checkpoints").glob("epoch=*.ckpt"))
+    branched = run_pipeline("train", ["fit", "--ckpt_path", str(earlier)], tmp_path)
+    assert branched.code == 0, branched.err
+    assert contents(run) == before
+    assert "logs/softmax/abc/checkpoints/epoch=0.ckpt is from step " in branched.out
+    assert "as a new run, and logs/softmax/abc keeps its results\n" in branched.out
+    (other,) = set((tmp_path / "logs" / "softmax").iterdir()) - {run}
+    step = torch.load(earlier, weights_only=True)["global_step"]
+    kept = [row for row in numbers(run) if row["step"] >= step]
+    assert numbers(other) == kept  # the same training, from there on
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
+    repaired = run_pipeline("train", ["fit", "--ckpt_path", str(earlier)], tmp_path)
+    assert repaired.code == 0, repaired.err
+    assert [row for row in numbers(run) if row["step"] >= step] == kept
+    assert len(list((tmp_path / "logs" / "softmax").iterdir())) == 2
