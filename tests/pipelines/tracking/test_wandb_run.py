@@ -206,6 +206,7 @@ def test_csv_survives_a_kill_and_new_columns(tmp_path: Path) -> None:
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("3,5")  # a row cut off by a kill
     resumed = MetricsCSV(tmp_path, resume_step=2)  # from a checkpoint after two steps
+    resumed.begin()
     resumed.log_metrics({"a": 9.0, "c": 7.0}, step=2)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [
