@@ -274,7 +274,8 @@ def _check_settings(name: str, settings: dict[str, Any]) -> None:
     for key in ("sigma", "a", "b", "q"):
         if key in settings and settings[key] <= 0:
             raise UserError(f"has {key} {settings[key]}; it must be greater than 0.")
-    if name.endswith("log_normal") and abs(settings.get("mu", 0.0)) > _PLAUSIBLE_EXPONENT:
+    mu = settings.get("mu", 0.0)
+    if name.endswith("log_normal") and (abs(mu) > _PLAUSIBLE_EXPONENT or 0 < mu < 0.1):  # rates and widths as values
         raise UserError(
             f"has mu {settings['mu']}, the mean of the value's natural logarithm; give the logarithm of the value "
             "that you mean."

@@ -312,7 +312,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("--folds 5", "There is no --config; give a topic (caption_lstm, "),
         ("--config softmx", "There is no topic or file 'softmx'; did you mean softmax?"),
         ("{digits} --folds 1", "--folds is 1; it must be at least 2."),
-        ("{digits} --folds many", "Argument --folds: invalid int value: 'many';"),
+        ("{digits} --folds many", "--folds is 'many'; it must be an integer."),
         ("{digits} --folds 2000", "num_folds is 2000, but there are 1437 training images; give at most 1437."),
         ("{digits} --parallel 0", "--parallel is 0; it must be at least 1."),
         (
@@ -332,8 +332,8 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("{digits} --grid model.regg=1,2", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
         ("{digits} --model.regg 1", "SoftmaxRegression has no setting 'regg'; did you mean reg?"),
         (
-            "{digits} --checkpoint.monitor train/loss",
-            "checkpoint.monitor is train/loss; it must be a validation metric",
+            "{digits} --checkpoint.monitor train/accuracy",
+            "checkpoint.monitor is train/accuracy; it must be a validation metric",
         ),
         ("--resume nothing", "nothing is not a cross-validation's folder; give one such as"),
         ("--resume nothing --folds 3", "--resume continues with the same settings, folds and grid;"),

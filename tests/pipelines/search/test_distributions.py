@@ -165,6 +165,7 @@ def test_exponents_are_not_doubted(low: float, high: float) -> None:
         ({"min": 1, "max": 256, "q": 32}, "give only min, max, or the distribution q_uniform"),
         ({"distribution": "log_uniform_values", "min": -10, "max": -1}, "(log_uniform takes exponents of e)"),
         ({"distribution": "q_log_uniform_values", "min": 1e-4, "max": 0.1}, "every value is rounded to 0; give a sm"),
+        ({"distribution": "q_log_normal", "mu": 0.001}, "mean of the value's natural logarithm"),
         ({"distribution": "log_normal", "mu": 128}, "mean of the value's natural logarithm"),
         ({"min": 0, "max": 2**64}, "within ±(2^63 − 1)"),
         ({"min": None, "max": 1}, "has min None, which is not a number"),
