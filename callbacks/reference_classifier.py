@@ -8,7 +8,6 @@ data may only be read. One that is damaged is trained again.
 Shapes: N images, C channels, H×W pixels, D features, K classes.
 """
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from common.atomic_files import atomic_write
 from common.cache_folders import cache_folders, writable_folder
+from common.checked_tensors import load_checked
 from common.dtype_support import has_bfloat16
 from common.errors import UserError
 from modules import ConvNet, WarmupCosine
@@ -71,11 +71,7 @@ def read_reference_classifier(path: Path) -> ReferenceClassifier:
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; use a ConvNet's, or leave classifier out to train one.")
     try:
-        with zipfile.ZipFile(path) as content:
-            if damaged := content.testzip():  # torch does not compare the checksums in its files
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        return _classifier_of(stored)
+        return _classifier_of(load_checked(path))
     except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(
             f"{path} is damaged or not a checkpoint of a ConvNet on scaled or standardized images; use another "

@@ -7,6 +7,7 @@ from typing import Any, Self
 import lightning as L
 import torch
 
+from common.checked_tensors import load_checked
 from common.earlier_names import current_settings
 
 
@@ -17,7 +18,7 @@ class EarlierCheckpoints(L.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Builds a module from a checkpoint, as Lightning does, with every setting under its name of today."""
         if isinstance(checkpoint_path, str | Path) and Path(checkpoint_path).is_file():
-            checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            checkpoint = load_checked(Path(checkpoint_path))
             settings = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
             current = current_settings(cls.__name__, settings)
             if current != settings:

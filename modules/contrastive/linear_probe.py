@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.checked_tensors import load_checked
 from common.errors import UserError
 from common.user_paths import user_path
 from modules.base.classifier import Classifier
@@ -105,7 +106,7 @@ def load_encoder(encoder: nn.Module, file: Path) -> None:
     if not file.is_file():
         raise UserError(f"There is no checkpoint at {file}; use the .ckpt file of a run of simclr.")
     try:
-        stored: Any = torch.load(file, map_location="cpu", weights_only=True)
+        stored: Any = load_checked(file)
     except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(f"{file} can't be read as a checkpoint; use another one of a run of simclr.") from error
     weights: dict[str, Tensor] = stored.get("state_dict", {}) if isinstance(stored, dict) else {}

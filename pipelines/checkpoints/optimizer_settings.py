@@ -45,7 +45,14 @@ class OptimizerSettings(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs when the new optimizers exist and the checkpoint's states have not been restored."""
         checkpoint, self._checkpoint = self._checkpoint, None
-        if checkpoint is None or (self.changed is not None and not concerns_optimizer(self.changed)):
+        if checkpoint is None:
+            return
+        if self.changed is not None and not concerns_optimizer(self.changed):
+            if len(checkpoint["optimizer_states"]) != len(trainer.optimizers):
+                raise UserError(
+                    f"The checkpoint has the state of {len(checkpoint['optimizer_states'])} optimizers, but the model "
+                    f"has {len(trainer.optimizers)}; use another checkpoint of the run."
+                )
             return
         checkpoint["lr_schedulers"] = [
             _forwarded(config, checkpoint, index) for index, config in enumerate(trainer.lr_scheduler_configs)

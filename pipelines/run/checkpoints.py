@@ -1,15 +1,17 @@
-"""Checkpoints: written atomically, read without running code, compared with a model before they are loaded."""
+"""Checkpoints: written atomically, read without running code or accepting damage, compared with a model."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import lightning
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import LightningModule
 
 from common.atomic_files import atomic_write
+from common.checked_tensors import load_checked
 from common.errors import UserError
 from modules.captioning.earlier_keys import current_keys
 from pipelines.run.run_folder import RunFolder
@@ -50,15 +52,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; use the path of a .ckpt file or of a run's folder.")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = load_checked(path)
     except Exception as error:  # torch.load raises many kinds of errors
         raise UserError(
             f"{path} can't be read as a checkpoint: it is truncated, damaged or holds more than tensors and plain "
             "values; use another checkpoint of the run."
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(f"{path} is not a training checkpoint; use one that `fit` has written.")
-    return checkpoint
+    for name, value in (("pytorch-lightning_version", lightning.__version__), ("global_step", 0), ("epoch", 0)):
+        checkpoint.setdefault(name, value)  # Lightning needs them where there are weights alone
+    return cast(Checkpoint, checkpoint)
 
 
 def step_reached(run: RunFolder, checkpoint: Path) -> int | None:
@@ -86,7 +91,11 @@ def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Pat
     if stored.keys() != expected.keys():
         name = min(stored.keys() ^ expected.keys())
         where = "the checkpoint lacks" if name in expected else "the model lacks"
-        of = str(checkpoint.get("hyper_parameters", {}).get("_class_path", "another model")).rsplit(".", 1)[-1]
+        settings = checkpoint.get("hyper_parameters")
+        of = str(
+            settings["_class_path"] if isinstance(settings, dict) and "_class_path" in settings else "another model"
+        )
+        of = of.rsplit(".", 1)[-1]
         raise UserError(
             f"{path} is a checkpoint of {of} and does not fit {type(module).__name__}: {where} {name}; use the "
             "configuration that the checkpoint was trained with."

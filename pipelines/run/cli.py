@@ -33,6 +33,7 @@ from pipelines.checkpoints.recorded_settings import (
     recorded_settings,
     settings_of,
 )
+from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.progress_bar import ProgressBar
@@ -205,7 +206,8 @@ class TopicCLI(LightningCLI):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "fit":
             self.resolved = self._resolved_config()
-            if self.resumed is not None:
+            if self.resumed is not None and checkpoint is not None:
+                check_training_state(self.resumed, checkpoint)
                 self.changes = self._check_resumed(self.resumed, existing)
             if self.run_folder is not None:
                 self.lifetime.start(self.run_folder)
@@ -349,7 +351,8 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
-        super()._run_subcommand(subcommand)
+        with refused_if_damaged(Path(checkpoint) if checkpoint else None):
+            super()._run_subcommand(subcommand)
 
     def after_fit(self) -> None:
         """Prints the result and the next commands."""

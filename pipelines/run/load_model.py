@@ -23,9 +23,13 @@ def restore(model: Any, data: Any, checkpoint: Path) -> None:
     """
     stored = read_checkpoint(checkpoint)
     check_weights_fit(stored, model, checkpoint)
-    model.on_load_checkpoint(stored)
-    model.load_state_dict(stored["state_dict"])
     if type(data).__qualname__ not in stored:
         raise UserError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; use one that `fit` wrote.")
-    data.load_state_dict(stored[type(data).__qualname__])
+    try:
+        model.on_load_checkpoint(stored)
+        model.load_state_dict(stored["state_dict"])
+        data.load_state_dict(stored[type(data).__qualname__])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"The state in {checkpoint} can't be used ({reason}); use another checkpoint.") from error
     model.eval()

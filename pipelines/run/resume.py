@@ -88,6 +88,15 @@ class RandomState(Callback):
         return {"ranks": of_ranks}
 
     def load_state_dict(self, state_dict: Checkpoint) -> None:
+        """Takes over the state of a checkpoint.
+
+        Raises:
+            Exception: Of several kinds, if it is damaged.
+        """
+        for state in state_dict["ranks"]:
+            torch.Generator().set_state(state["torch"])
+            random.Random().setstate(_tuples(state["python"]))
+            np.random.RandomState().set_state(_of_numpy(state["numpy"]))
         self._restored = state_dict["ranks"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -97,11 +106,16 @@ class RandomState(Callback):
             state = self._restored[trainer.global_rank]
             torch.set_rng_state(state["torch"])
             random.setstate(_tuples(state["python"]))
-            kind, keys, *rest = state["numpy"]
-            np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+            np.random.set_state(_of_numpy(state["numpy"]))
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state(state["cuda"])
         self._restored = None
+
+
+def _of_numpy(state: Any) -> Any:
+    """Converts the stored state of NumPy's generator back to the form that NumPy takes."""
+    kind, keys, *rest = state
+    return (kind, keys.numpy().astype(np.uint32), *rest)
 
 
 def _tuples(value: Any) -> Any:
