@@ -102,6 +102,11 @@ class SampleQuality(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log(trainer, pl_module, "test")
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that validation logs."""
+        return ("val/fid", "val/kl", "val/confidence")
+
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads or trains the classifier before training, so that a missing one does not end a long run."""
         if self._reference_classifier is None and trainer.is_global_zero:

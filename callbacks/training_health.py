@@ -31,6 +31,11 @@ class TrainingHealth(Callback):
         self._seconds = 0.0
         self._last = 0.0
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training logs."""
+        return tuple(f"health/{name}" for name in ("gradient_norm", "update_ratio", "lr", "images_per_s"))
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = perf_counter()
 

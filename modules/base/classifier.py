@@ -47,6 +47,11 @@ class Classifier(BufferedMetrics):
         logits: Tensor = self(images)
         return logits
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training and validation log."""
+        return ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+
     def expected_initial_loss(self) -> float | None:
         """Returns the loss to expect before training, when all logits are near 0, or None if it is unknown."""
         return None

@@ -174,6 +174,12 @@ class Captioner(BufferedMetrics):
         images = self.trainer.strategy.reduce(self.scores.images.double(), reduce_op="sum")
         self.log_dict(self._all_scores("test") | {"test/images": images})
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training and validation log."""
+        scores = ("loss", "cider", "rouge_l", "exact_match", *(f"bleu{n}" for n in range(1, 5)))
+        return ("train/loss", *(f"val/{name}" for name in scores))
+
     def _all_scores(self, split: str) -> dict[str, Tensor]:
         """Returns loss and scores by metric name, over all processes, and resets them."""
         scores = {"loss": self.eval_loss.compute()} | self.scores.compute()

@@ -132,6 +132,11 @@ class SimCLR(BufferedMetrics):
         self._count(loss.detach(), first.detach().float(), second.detach().float())
         return loss
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training and validation log."""
+        return ("train/loss", "train/alignment", "train/uniformity", "val/feature_std", "val/knn_accuracy")
+
     def _count(self, loss: Tensor, first: Tensor, second: Tensor) -> None:
         first, second = (nn.functional.normalize(z) for z in (first, second))
         images = len(first)

@@ -112,6 +112,11 @@ class GAN(MultiOptimizerModule):
         self.average = WeightAverage(self.generator, ema_decay) if ema_decay else None
         self._finite_losses = FiniteLossGuard(["discriminator's loss", "generator's loss"])
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training logs."""
+        return ("train/loss_d", "train/loss_g", "train/accuracy_real", "train/accuracy_fake")
+
     def configure_optimizers(self) -> list[Optimizer]:  # type: ignore[override]  # two, not one
         """Returns Adam for the generator and Adam for the discriminator."""
         networks = (self.generator, self.discriminator)

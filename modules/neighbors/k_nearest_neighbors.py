@@ -238,6 +238,11 @@ class KNearestNeighbors(Classifier):
         super().on_test_epoch_end()
         self._log_accuracy_by_k("test")
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that validation logs."""
+        return ("val/loss", "val/accuracy", *(f"val/accuracy/k={k}" for k in self.report_k))
+
     def _log_accuracy_by_k(self, split: str) -> None:
         self.accuracy_by_k: Tensor = self.correct_by_k.compute()  # (k_max,)
         self.correct_by_k.reset()

@@ -129,6 +129,8 @@ class BestCheckpoint(ModelCheckpoint):
             and self._validated_step != trainer.global_step
         ):
             return  # the metric is of earlier weights
+        if str(self.monitor).startswith(("train/", "health/")) and self.monitor not in monitor_candidates:
+            return  # not logged yet, since an epoch is shorter than log_every_n_steps
         super()._save_topk_checkpoint(trainer, monitor_candidates)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:

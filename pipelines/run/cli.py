@@ -22,6 +22,7 @@ import modules  # noqa: F401
 from common.errors import UserError
 from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.checkpoints.monitors import check_monitors
 from pipelines.checkpoints.optimizer_settings import OptimizerSettings, ended_epoch
 from pipelines.checkpoints.own_checkpoints import place_own_checkpoints
 from pipelines.checkpoints.recorded_settings import (
@@ -345,6 +346,8 @@ class TopicCLI(LightningCLI):
         if finished is not None:
             print_already_finished(finished, self.trainer, Path(checkpoint))
             return
+        if subcommand == "fit" and not self._fast_dev_run():
+            check_monitors(self.model, self.trainer, self._get(self.config, "lr_scheduler"))
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)

@@ -1,0 +1,56 @@
+"""The metrics that checkpoints, early stopping and schedules monitor, checked before training instead of after an epoch."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from common.errors import UserError
+from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.tracking.metric_goals import known_mode
+
+_KNOWN_PACKAGES = ("modules", "callbacks", "pipelines", "lightning")
+
+
+def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
+    """Compares the monitored metrics with those that the run logs, and each mode with what its metric means.
+
+    Only the classes of the project say what they log; with a class of somebody else's, any name may be right.
+
+    Args:
+        model: Model of the run.
+        trainer: Its trainer, with all callbacks.
+        schedule: Settings of its schedule; None for none.
+
+    Raises:
+        ValueError: If a metric will not be logged, or its mode is the wrong way round.
+    """
+    classes = [type(part).__module__.partition(".")[0] for part in (model, *trainer.callbacks)]
+    known = {name for part in (model, *trainer.callbacks) for name in getattr(part, "metric_names", ())}
+    complete = set(classes) <= set(_KNOWN_PACKAGES)
+    for setting, monitor, mode in _monitors(trainer, schedule):
+        if complete and monitor not in known:
+            near = get_close_matches(monitor, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(known))}."
+            raise UserError(f"{setting} monitors {monitor!r}, which {type(model).__name__} does not log here; {hint}")
+        right = known_mode(monitor)
+        if right is not None and mode is not None and mode != right:
+            better = "smaller" if right == "min" else "larger"
+            raise UserError(
+                f"{setting} has the mode {mode}, but {monitor} is better the {better} it is; set its mode to {right}."
+            )
+
+
+def _monitors(trainer: Any, schedule: Any) -> Iterator[tuple[str, str, str | None]]:
+    """Yields each monitored metric: what monitors it, its name and its mode, None where that is checked elsewhere."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, BestCheckpoint):
+            if callback.monitor is not None and callback.save_top_k != 0:
+                yield "checkpoint", callback.monitor, None
+        elif isinstance(callback, ModelCheckpoint | EarlyStopping) and callback.monitor is not None:
+            yield type(callback).__name__, callback.monitor, callback.mode
+    settings = schedule.get("init_args", {}) if schedule else {}
+    if settings.get("monitor") is not None:
+        yield "lr_scheduler", settings["monitor"], settings.get("mode")
