@@ -27,6 +27,7 @@ from callbacks.reference_classifier import (
     find_or_train_reference_classifier,
     read_reference_classifier,
 )
+from common.checkpoint_paths import checkpoint_of
 from common.errors import UserError
 from common.ranges import check_range
 from common.user_paths import user_path
@@ -60,8 +61,8 @@ class SampleQuality(Callback):
     Args:
         num_samples: Number of samples N in validation, ≥ 100.
         num_test_samples: Number of samples N in the test, ≥ 100.
-        classifier: Checkpoint of modules.ConvNet trained on the same data, such as that of the topic mnist_convnet;
-            None trains one on first use and keeps it beside the data.
+        classifier: Run folder or checkpoint of modules.ConvNet trained on the same data, such as that of the topic
+            mnist_convnet; None trains one on first use and keeps it beside the data.
 
     Raises:
         ValueError: If there are too few samples, the model generates no images, or the checkpoint is not a ConvNet's.
@@ -112,7 +113,7 @@ class SampleQuality(Callback):
         if self._reference_classifier is None and trainer.is_global_zero:
             data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
             if self.classifier is not None:
-                self._reference_classifier = read_reference_classifier(user_path(self.classifier))
+                self._reference_classifier = read_reference_classifier(checkpoint_of(user_path(self.classifier)))
             else:
                 data.setup("fit")
                 folder = Path(data.root) / type(data).__name__

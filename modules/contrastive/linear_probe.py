@@ -9,8 +9,8 @@ The images of each epoch are augmented and passed through the encoder, frozen or
 
 Source: T. Chen et al., arXiv 2002.05709, sections 4.2 and B.8.
 
-    python -m pipelines.train fit --config linear_probe --model.checkpoint logs/simclr/RUN/checkpoints/best.ckpt
-    python -m pipelines.train fit --config finetune --data.subset 450 --model.checkpoint …/best.ckpt
+    python -m pipelines.train fit --config linear_probe --model.checkpoint logs/simclr/RUN
+    python -m pipelines.train fit --config finetune --data.subset 450 --model.checkpoint logs/simclr/RUN
     python -m pipelines.train fit --config finetune --data.subset 450
 
 Shapes: B images in a batch, C channels, H×W pixels, F features, K classes.
@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.checked_tensors import load_checked
+from common.checkpoint_paths import checkpoint_of
 from common.errors import UserError
 from common.user_paths import user_path
 from modules.base.classifier import Classifier
@@ -38,7 +39,7 @@ class LinearProbe(Classifier):
     Args:
         input_shape: Shape (C, H, W) of the images.
         num_classes: Number of classes K, ≥ 2.
-        checkpoint: Checkpoint of SimCLR with the encoder's weights; None initializes at random.
+        checkpoint: Run folder or checkpoint of SimCLR with the encoder's weights; None initializes at random.
         freeze_backbone: Train only the linear layer.
         backbone: Name of the encoder in timm; it and the next two must be those of the checkpoint.
         small_stem: Replace the first convolution and pooling, which would quarter the size, by one with stride 1.
@@ -98,13 +99,14 @@ class LinearProbe(Classifier):
 
 
 def load_encoder(encoder: nn.Module, file: Path) -> None:
-    """Loads the weights of the encoder in a checkpoint of SimCLR.
+    """Loads the weights of the encoder in a checkpoint of SimCLR, a file or the folder of a run.
 
     Raises:
         ValueError: If the file is missing, unreadable or of another topic, or its encoder is another one.
     """
+    file = checkpoint_of(file)
     if not file.is_file():
-        raise UserError(f"There is no checkpoint at {file}; use the .ckpt file of a run of simclr.")
+        raise UserError(f"There is no checkpoint at {file}; use the folder of a run of simclr, or its .ckpt file.")
     try:
         stored: Any = load_checked(file)
     except Exception as error:  # torch.load raises many kinds of errors

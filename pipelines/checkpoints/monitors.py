@@ -1,4 +1,4 @@
-"""The metrics that checkpoints, early stopping and schedules monitor, checked before training instead of after an epoch."""
+"""The metrics that checkpoints, early stopping and schedules monitor, checked before training."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches

@@ -45,6 +45,16 @@ def test_it_starts_from_the_checkpoints_encoder(pretrained: SimCLR, tmp_path: Pa
     assert model.expected_initial_loss() == log(K)
 
 
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_a_runs_folder_means_its_best_checkpoint(pretrained: SimCLR, tmp_path: Path, name: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match=r"has no checkpoints/best\.ckpt; use a \.ckpt file or the folder of a run"):
+        probe(str(tmp_path))
+    Path(saved(pretrained, tmp_path / "checkpoints")).rename(tmp_path / "checkpoints" / name)
+    loaded = probe(str(tmp_path)).encoder.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in pretrained.encoder.state_dict().items())
+
+
 @pytest.mark.parametrize("as_built", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_only_what_is_not_frozen_is_trained(pretrained: SimCLR, tmp_path: Path, frozen: bool, as_built: bool) -> None:

@@ -48,7 +48,7 @@ def check(folder: Path, model: L.LightningModule, *callbacks: Callback, schedule
     ],
 )  # fmt: skip
 def test_what_is_not_logged_is_named(callbacks: list[Callback], schedule: Any, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="monitors|mode") as error:
+    with pytest.raises(ValueError, match=r"monitors|mode") as error:
         check(tmp_path, SOFTMAX, *callbacks, schedule=schedule)
     assert sentence in str(error.value)
 
@@ -85,7 +85,7 @@ def test_a_run_logs_exactly_the_names_that_it_is_said_to_log(callbacks: str, tmp
     assert finished.code == 0, finished.err
     logged = {name for row in numbers(only_run(tmp_path)) for name in row} - {"step", "epoch"}
     expected = set(SOFTMAX.metric_names) | (set(TrainingHealth().metric_names) if callbacks != "null" else set())
-    assert logged == expected
+    assert logged == expected - {"health/images_per_s"}  # which `numbers` leaves out
 
 
 def test_the_sentence_comes_before_anything_is_written(tmp_path: Path) -> None:
