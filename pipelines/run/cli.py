@@ -196,6 +196,7 @@ class TopicCLI(LightningCLI):
         settings: Namespace = self.config[self.subcommand]
         if self.subcommand == "fit" and checkpoint:
             self.resumed = read_checkpoint(checkpoint)
+            check_training_state(self.resumed, checkpoint)
         if self._fast_dev_run():  # a trial of a few batches leaves nothing, least of all in the folder of a run
             self.scratch = TemporaryDirectory(prefix="fast-dev-run-", ignore_cleanup_errors=True)
             settings["trainer.default_root_dir"] = self.scratch.name
@@ -207,8 +208,7 @@ class TopicCLI(LightningCLI):
                 settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
         if self.subcommand == "fit":
             self.resolved = self._resolved_config()
-            if self.resumed is not None and checkpoint is not None:
-                check_training_state(self.resumed, checkpoint)
+            if self.resumed is not None:
                 self.changes = self._check_resumed(self.resumed, existing)
             if self.run_folder is not None:
                 self.lifetime.start(self.run_folder)
