@@ -14,6 +14,8 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
 
+from common.atomic_files import atomic_write
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,10 +35,10 @@ def show(trainer: Trainer, name: str, picture: np.ndarray, caption: str | None =
     folder = trainer.log_dir or trainer.default_root_dir  # log_dir is broadcast, so call it on all ranks
     if not trainer.is_global_zero:
         return
-    step = trainer.global_step
+    step = trainer.global_step or trainer.fit_loop.epoch_loop._batches_that_stepped  # a test of a checkpoint has this
     file = Path(folder) / "pictures" / name / f"{step:08d}.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(file)
+    with atomic_write(file) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             # No step: the run's x axis is trainer/global_step, and an older explicit step would be dropped.

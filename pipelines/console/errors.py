@@ -1,5 +1,6 @@
 """Error handling of the commands: a user's mistake prints one sentence and exits with 2, a bug its traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,5 +95,6 @@ def sentence(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         problem = error.strerror[0].lower() + error.strerror[1:]
-        text = f"{error.filename}: {problem}; make it usable or choose another path."
+        todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "make it usable"
+        text = f"{error.filename}: {problem}; {todo} or choose another path."
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

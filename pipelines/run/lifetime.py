@@ -69,7 +69,7 @@ class RunLifetime:
                 if self._created_folder:
                     shutil.rmtree(folder.path, ignore_errors=True)
                 raise
-            for written in (folder.path, folder.checkpoints):
+            for written in (folder.path, folder.checkpoints, *(folder.path / "pictures").rglob("*/")):
                 remove_abandoned(written)
 
     def begin(self) -> None:

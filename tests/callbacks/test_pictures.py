@@ -1,5 +1,6 @@
 """A picture reaches the run's folder and every logger that takes images, and shows what it was given."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,3 +106,27 @@ def test_image_grid_stretches_no_contrast(channels: int) -> None:
     """0.2 and 0.3 stay 51 and 77: matplotlib would stretch a single channel to black and white."""
     picture = image_grid(torch.tensor([0.2, 0.3]).reshape(1, 1, 1, 2).expand(1, channels, 1, 2), [""], 1)
     assert {51, 76} <= set(picture[..., 0].flatten().tolist()) or {51, 77} <= set(picture[..., 0].flatten().tolist())
+
+
+def test_pictures_of_a_test_belong_to_the_step_of_its_checkpoint(tmp_path: Path) -> None:
+    loops = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=40))
+    show(run(tmp_path, global_step=0, fit_loop=loops), "confusion/test", PICTURE)
+    assert [file.name for file in tmp_path.rglob("*.png")] == ["00000040.png"]
+
+
+def test_a_full_disk_names_the_picture_and_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(run(tmp_path), "templates", PICTURE)
+
+    def full(image: Image.Image, file: Path, **settings: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        show(run(tmp_path), "templates", PICTURE)
+    file = tmp_path / "pictures" / "templates" / "00000042.png"
+    assert raised.value.filename == str(file)
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), PICTURE)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -336,3 +337,13 @@ def test_print_config_shows_every_setting(tmp_path: Path) -> None:
     assert config["model"]["init_args"]["reg"] == 0.5
     assert config["data"]["init_args"]["val_fraction"] == 0.1
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_disk_that_is_full_from_the_start_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    Path("logs").mkdir()
+    done = run_module("tests.full_disk", [*DIGITS, "--trainer.callbacks", "null"], tmp_path, FULL_DISK_BYTES="1000")
+    assert done.code == 2, done.err
+    assert re.fullmatch(
+        r"error: logs/softmax/[^/]+/config\.yaml: file too large; free some space or choose another path\.\n", done.err
+    )
+    assert not [path for path in Path("logs").rglob("*") if path.is_file()]

@@ -113,7 +113,9 @@ def test_a_test_beside_the_training_hides_none_of_its_figures(tmp_path: Path) ->
 
 
 def test_what_killed_attempts_left_half_written_is_removed_by_the_next(finished: Path) -> None:
-    for name in (".metrics.csv.0.tmp", "checkpoints/.best.ckpt.0.tmp", "checkpoints/.last.ckpt.31337.tmp"):
+    pictures = ["pictures/templates/.00000042.png.0.tmp", "pictures/confusion/val/.00000042.png.0.tmp"]
+    for name in (".metrics.csv.0.tmp", "checkpoints/.best.ckpt.0.tmp", "checkpoints/.last.ckpt.31337.tmp", *pictures):
+        (finished / name).parent.mkdir(parents=True, exist_ok=True)
         (finished / name).write_bytes(b"half")
     resumed = run_pipeline("train", ["fit", "--ckpt_path", str(finished)], finished.parents[2])
     assert resumed.code == 0, resumed.err
