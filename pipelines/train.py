@@ -33,7 +33,7 @@ def usage() -> str:
     lines += ["", "commands:", *(f"  {name:<10} {text}" for name, text in SUBCOMMANDS.items())]
     lines += ["", *topic_list()]
     lines += ["", "All settings of a topic: python -m pipelines.train fit --config TOPIC --print_config"]
-    lines += ["What each setting means:  python -m pipelines.train fit --help, or of one class --data.help CIFAR10"]
+    lines += ["What each setting means:  python -m pipelines.train fit --config TOPIC --help, or --data.help CIFAR10"]
     return "\n".join(lines)
 
 
@@ -69,8 +69,8 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
             run = RunFolder.of_checkpoint(checkpoint)
             argument = str(checkpoint)
         resolved.append(argument)
-    if any(argument == "-h" or argument.partition("=")[0].endswith("help") for argument in given):
-        return resolved, topic or ""
+    if any(_asks_for_help(argument) for argument in given):
+        return _name_classes(resolved), topic or ""
     if command != "fit" and "--ckpt_path" not in given and "--print_config" not in given:
         raise UserError(f"{command} needs a trained model; set --ckpt_path to a checkpoint or a run's folder.")
     if "--config" not in given and "-c" not in given:
@@ -83,6 +83,41 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
         topic = run.topic
     assert topic is not None
     return resolved, topic
+
+
+def _asks_for_help(argument: str) -> bool:
+    """Returns whether a word is -h, --help or the help of a class, such as --model.help."""
+    name = argument.partition("=")[0]
+    return name in ("-h", "--help") or (name.startswith("--") and name.endswith(".help"))
+
+
+def _name_classes(arguments: list[str]) -> list[str]:
+    """Returns arguments in which each `--model.help` without a class has that of the configuration.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    named = list(arguments)
+    for index, argument in reversed(list(enumerate(arguments))):
+        value = arguments[index + 1 : index + 2]
+        if argument.endswith(".help") and argument.startswith("--") and (not value or value[0].startswith("-")):
+            from pipelines.settings.written_settings import WrittenSettings
+
+            given = WrittenSettings(arguments).find(argument[2:-5])
+            if given is None:
+                raise UserError(f"{argument} needs a class; write {argument} CLASS, or give --config TOPIC.")
+            named.insert(index + 1, given.value)
+    return named
+
+
+def _print_topic_help(resolved: list[str], topic: str) -> bool:
+    """Prints the help of a configuration if it is asked for; returns whether it was."""
+    if not {"-h", "--help"} & {*resolved} or "--config" not in resolved:
+        return False
+    from pipelines.settings.topic_help import topic_help
+
+    print(topic_help(resolved[0], resolved[1:], topic))
+    return True
 
 
 def name_first(arguments: list[str]) -> list[str]:
@@ -123,6 +158,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(usage())
             return
         resolved, topic = resolve(arguments)
+        if _print_topic_help(resolved, topic):
+            return
         keep_freed_memory()
         from pipelines.run.cli import run  # imports torch and Lightning: four seconds
 

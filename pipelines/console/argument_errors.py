@@ -8,22 +8,17 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import callbacks
-import datamodules
-import modules
 from common.earlier_names import RENAMED
 from common.errors import UserError
 from common.yaml_text import Loader, shorten
 from pipelines.console.near_names import suggest
+from pipelines.settings.classes import class_names, find_class
 from pipelines.settings.type_words import in_words, settings_of
 from pipelines.settings.unknown_options import explain_unknown_option
 from pipelines.settings.written_settings import Written, WrittenSettings
@@ -110,7 +105,7 @@ def _explain_class(key: str, path: str, problem: str, written: WrittenSettings) 
         if new_name := RENAMED.get(name, {}).get(wrong):
             value = ", the probability of dropping: 1 − keep_prob" if wrong == "keep_prob" else ""
             return f"{name} has no setting {wrong!r} any more; it is called {new_name} now{value}."
-        if inspect.isabstract(_find_class(path)) or name in ("Callback", "LightningModule", "LightningDataModule"):
+        if inspect.isabstract(find_class(path)) or name in ("Callback", "LightningModule", "LightningDataModule"):
             return (
                 f"{key} has the setting {shorten(wrong)!r} of no class; give class_path, and its settings in init_args."
             )
@@ -185,7 +180,7 @@ def _no_class(key: str, path: str, written: WrittenSettings) -> str:
     """Explains why a class can't be imported: its module fails, or has no such class, or there is no module."""
     given = written.find(key)
     module, _, name = path.rpartition(".")
-    known = [name for home in _homes(key) for name in _class_names(home)]
+    known = class_names(key)
     if parsed := _setting_without_class(key, path, written):
         return parsed
     if module:
@@ -225,42 +220,14 @@ def _setting_without_class(key: str, value: str, written: WrittenSettings) -> st
     return _wrong_value(given.key, hint, "", written) if hint is not None and in_words(hint) else None
 
 
-def _homes(key: str) -> list[ModuleType]:
-    """Returns the modules whose classes a key accepts by their name alone."""
-    homes: dict[str, list[ModuleType]] = {
-        "model": [modules],
-        "data": [datamodules],
-        "trainer.callbacks": [callbacks, lightning_callbacks],
-        "optimizer": [torch.optim, import_module("modules.optimizers.muon"), import_module("modules.optimizers.lars")],
-        "lr_scheduler": [torch.optim.lr_scheduler],
-    }
-    return homes.get(key, [])
-
-
-def _class_names(home: ModuleType) -> list[str]:
-    named = getattr(home, "__all__", None)  # the project's rooms import each class when it is used
-    return list(named) if named else [name for name, value in vars(home).items() if isinstance(value, type)]
-
-
-def _find_class(path: str, key: str = "") -> type | None:
-    """Returns a class by its path, or by its name alone among those that a key accepts."""
-    module, _, name = path.rpartition(".")
-    try:
-        homes = [import_module(module)] if module else _homes(key)
-    except Exception:  # it is explained where the class is the problem
-        return None
-    found = next((value for home in homes if (value := getattr(home, name, None)) is not None), None)
-    return found if isinstance(found, type) else None
-
-
 def _written_class(key: str, written: WrittenSettings) -> type | None:
     given = written.find(key)
-    return _find_class(given.value, key) if given else None
+    return find_class(given.value, key) if given else None
 
 
 def _settings(path: str) -> dict[str, Any]:
     """Returns the settings of a class and their type hints; none if it can't be imported."""
-    return _settings_of_class(_find_class(path))
+    return _settings_of_class(find_class(path))
 
 
 def _settings_of_class(owner: type | None) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class TopicCLI(LightningCLI):
         for name in LINKED:
             # Linked to the whole data module: a link to a missing attribute would build and print all its loaders.
             attribute = partial(self._attribute_of_data, name)
+            attribute.__name__ = name  # type: ignore[attr-defined]  # for the help
             parser.link_arguments("data", f"model.init_args.{name}", attribute, apply_on="instantiate")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         defaults = {"filename": "best", "monitor": "val/accuracy", "mode": "max", "enable_version_counter": False}
