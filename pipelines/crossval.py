@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.commands import command
 from common.errors import UserError
 from pipelines.console.formatting import count, figure
 from pipelines.console.option_parser import OptionParser
@@ -105,7 +106,7 @@ def crossval(arguments: list[str]) -> bool:
         return _validate(plan, search, options.parallel, options.no_test)
     except KeyboardInterrupt:
         no_test = " --no-test" if options.no_test else ""
-        print(f"continue with      python -m pipelines.crossval --resume {folder}{no_test}", file=sys.stderr)
+        print(f"continue with      {command('crossval', '--resume', folder)}{no_test}", file=sys.stderr)
         raise
 
 
@@ -134,7 +135,7 @@ def _validate(plan: "Plan", search: "Search", parallel: int | None, no_test: boo
     print(results_table(plan, results))
     print(f"scores             {folder / 'folds.csv'}")
     print(f"plot               {folder / 'folds.png'}")
-    print(f"compare the runs   python -m pipelines.compare {folder}", flush=True)
+    print(f"compare the runs   {command('compare', folder)}", flush=True)
     if not is_complete(plan, best):
         print("No setting has a score on every fold, so none is selected.", file=sys.stderr)
         return False

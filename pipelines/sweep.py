@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.commands import command
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
@@ -33,8 +34,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="find the mistakes in a sweep file without starting a sweep")
     run = commands.add_parser("run", help="check a sweep file and start a sweep")
-    for command in (check, run):
-        command.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
+    for each in (check, run):
+        each.add_argument("file", type=Path, help="a sweep file, such as sweeps/softmax.yaml")
     run.add_argument(
         "--engine",
         choices=("auto", "local", "ray", "wandb"),
@@ -68,23 +69,23 @@ def parser() -> argparse.ArgumentParser:
         default="local",
         help="local: trials run on this machine; ray: trials run on a Ray cluster (default: local)",
     )
-    for command in (run, resume):
-        command.add_argument(
+    for each in (run, resume):
+        each.add_argument(
             "--parallel",
             type=_positive,
             metavar="N",
             help="number of trials at a time (default: as many as there are GPUs, else cores)",
         )
-        command.add_argument(
+        each.add_argument(
             "--gpus-per-trial",
             type=_positive,
             metavar="N",
             help="number of GPUs of each trial (default: 1 on a machine with GPUs)",
         )
-        command.add_argument(
+        each.add_argument(
             "--address", metavar="HOST:PORT", help="ray: head of the cluster (default: a cluster of this machine alone)"
         )
-        command.add_argument(
+        each.add_argument(
             "--cpus-per-trial", type=_positive, metavar="N", help="ray: number of cores of each trial (default: 1)"
         )
     resume.add_argument(
@@ -92,8 +93,8 @@ def parser() -> argparse.ArgumentParser:
     )
     show = commands.add_parser("show", help="print the trials, best first, updated while the sweep runs")
     best = commands.add_parser("best", help="print the best trial's settings and command")
-    for command in (resume, show, best):
-        command.add_argument("folder", type=Path, help="the sweep's folder, logs/sweeps/SWEEP")
+    for each in (resume, show, best):
+        each.add_argument("folder", type=Path, help="the sweep's folder, logs/sweeps/SWEEP")
     return top
 
 
@@ -207,7 +208,7 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
     except (KeyboardInterrupt, ConnectionError):
         engine = " --engine ray" if options.engine == "ray" else ""
         address = f" --address {options.address}" if options.address else ""
-        print(f"continue with      python -m pipelines.sweep resume {folder}{engine}{address}", file=sys.stderr)
+        print(f"continue with      {command('sweep', 'resume', folder)}{engine}{address}", file=sys.stderr)
         raise
     trials = search.trials()
     best = next((trial for trial in trials if trial.best is not None and trial.state != "failed"), None)
@@ -218,10 +219,10 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
     elif search.run_cap is None or len(trials) < search.run_cap:
         print(f"all points tried   {len(trials)}: no other can be drawn")
     elif len(trials) < search.sweep.size:
-        print(f"more trials        python -m pipelines.sweep resume {folder} --run-cap {2 * len(trials)}")
-    print(f"all trials         python -m pipelines.sweep show {folder}")
-    print(f"the best trial     python -m pipelines.sweep best {folder}")
-    print(f"compare them       python -m pipelines.compare {folder}")
+        print(f"more trials        {command('sweep', 'resume', folder, '--run-cap', 2 * len(trials))}")
+    print(f"all trials         {command('sweep', 'show', folder)}")
+    print(f"the best trial     {command('sweep', 'best', folder)}")
+    print(f"compare them       {command('compare', folder)}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.commands import command
 from common.errors import UserError
 from common.ranges import check_range
 from common.user_paths import user_path
@@ -135,6 +136,11 @@ class COCOCaptions(CaptionDataModule):
         return OfficialCaptions([image.captions for image in images.values()], held_out)
 
     @property
+    def _data_set(self) -> str:
+        """Name by which `pipelines.data` knows the files of this year."""
+        return "coco" if self.year == 2017 else f"coco{self.year}"
+
+    @property
     def _karpathy(self) -> Path:
         return self.folder / "dataset_coco.json"
 
@@ -165,7 +171,7 @@ class COCOCaptions(CaptionDataModule):
         if not images:
             raise DataFileError(
                 f"None of the {len(listed):,} images with captions is in {self.folder / folders[0]}; put COCO's images "
-                "there, or get them with python -m pipelines.data download coco."
+                f"there, or get them with {command('data', 'download', self._data_set)}."
             )
         self._files[train] = files
         return images

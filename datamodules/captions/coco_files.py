@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from common.commands import command
 from common.ranges import check_range
 from common.vocabulary import split_words
 from datamodules.files.data_files import DataFileError
@@ -153,9 +154,10 @@ def _read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_bytes())
     except FileNotFoundError as error:
+        data_set = "coco2014" if "2014" in file.name or file.name == "dataset_coco.json" else "coco"
         raise DataFileError(
-            f"{file} does not exist; set root to the folder above your own copy of COCO, or get COCO with python -m "
-            "pipelines.data download coco."
+            f"{file} does not exist; set root to the folder above your own copy of COCO, or get COCO "
+            f"with {command('data', 'download', data_set)}."
         ) from error
     except UnicodeDecodeError as error:
         raise DataFileError(f"{file} is not UTF-8 text ({error}); save it as UTF-8.") from error

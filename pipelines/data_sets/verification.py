@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+from common.commands import command
 from common.data_file_names import cifar10_folder, find_mnist_file
 from common.errors import UserError
 from pipelines.data_sets import caption_data_sets
@@ -39,7 +40,7 @@ def verify(name: str, root: Path) -> None:
     if complete and files.differing:
         raise UserError(
             f"{', '.join(map(str, files.differing))} have as many images as the official files but other bytes, so "
-            f"they are damaged or were changed; delete them and run python -m pipelines.data download {name}."
+            f"they are damaged or were changed; delete them and run {command('data', 'download', name)}."
         )
 
 

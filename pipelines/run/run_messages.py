@@ -11,6 +11,7 @@ from typing import Any, ParamSpec
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from common.commands import command
 from pipelines.checkpoints.already_finished import longer
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.recorded_settings import Changes
@@ -79,7 +80,7 @@ def print_already_finished(reason: str, trainer: Trainer, checkpoint: Path) -> N
         what = "train it longer with a larger patience in its config.yaml, or without EarlyStopping"
     else:
         path = as_typed(run_folder.path if run_folder else checkpoint)
-        what = f"train it longer with: python -m pipelines.train fit --ckpt_path {path} {more}"
+        what = f"train it longer with: {command('train', 'fit', '--ckpt_path', path)} {more}"
     print(f"already finished: {reason}; {what}")
 
 
@@ -105,7 +106,7 @@ def print_stopped(stopped: Stopped, run_folder: RunFolder | None, step: int | No
         print(f"Stopped by {stopped.reason}.", file=sys.stderr)
     elif run_folder.last.is_file():
         at = "" if step is None else f" at step {step}"
-        resume = f"python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)}"
+        resume = command("train", "fit", "--ckpt_path", as_typed(run_folder.path))
         print(f"Stopped{at} by {stopped.reason}; continue with: {resume}", file=sys.stderr)
     else:
         print(f"Stopped by {stopped.reason} before the first checkpoint.", file=sys.stderr)
@@ -125,12 +126,12 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
     if best is None:
         print("checkpoints        none, as --trainer.enable_checkpointing is false")
         return
-    print(f"test it            python -m pipelines.train test --ckpt_path {as_typed(run_folder.path)}")
+    print(f"test it            {command('train', 'test', '--ckpt_path', as_typed(run_folder.path))}")
     if not any(p.requires_grad for p in model.parameters()):
         return  # a model that memorizes has nothing more to learn
     more = longer(trainer)
     if more is not None:
-        print(f"train it longer    python -m pipelines.train fit --ckpt_path {as_typed(run_folder.path)} {more}")
+        print(f"train it longer    {command('train', 'fit', '--ckpt_path', as_typed(run_folder.path))} {more}")
     else:
         print("train it longer    with a larger patience of EarlyStopping in config.yaml, and --ckpt_path as above")
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from common.commands import command
 from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.search.search import Search, Trial
@@ -56,7 +57,7 @@ def best_trial(search: Search) -> str:
     ]
     run = search.run_folder(trial)
     if run is not None:
-        lines.append(f"python -m pipelines.train test --ckpt_path {run.relative_to(search.root)}")
+        lines.append(command("train", "test", "--ckpt_path", run.relative_to(search.root)))
     return "\n".join(lines)
 
 

@@ -129,6 +129,7 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
     seed = config["seed_everything"]
     if isinstance(seed, int):
         check_range("--seed_everything", seed, 0 <= seed <= _LARGEST_SEED, f"in [0, {_LARGEST_SEED}]")
+    _check_root(config, arguments)
     for key, name, value, owner, parameter in _all_settings(config):
         if value is None and parameter.default not in (None, Parameter.empty) and name not in linked:
             hint = settings_of(owner).get(name)
@@ -150,6 +151,20 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
         if given and given.value.strip() == "~":
             shown = "~, which is null in YAML"
         raise UserError(f"--{key}.{name} is {shown}{place}; it must be {accepted}.")
+
+
+def _check_root(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Refuses a folder of the data that is not there: a mistyped one would be made, and gigabytes loaded into it.
+
+    That of a trained model is not checked: predictions need no data, and the default folder is made.
+    """
+    root = config.get("data.init_args.root")
+    if not isinstance(root, str) or Path(root).exists():
+        return
+    given = WrittenSettings(arguments).find("data.root")
+    if given is not None and "config.yaml" not in given.place:
+        place = f" ({given.place})" if given.place else ""
+        raise UserError(f"--data.root is {root!r}{place}, but there is no such folder; correct it, or make the folder.")
 
 
 def _accepts_null(hint: Any) -> bool:

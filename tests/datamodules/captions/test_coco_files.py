@@ -56,8 +56,10 @@ def test_invalid_json_is_named(file: Path, content: bytes) -> None:
 
 
 def test_a_missing_file_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match=r"none\.json does not exist; .* pipelines\.data download coco"):
+    with pytest.raises(DataFileError, match=r"none\.json does not exist; .* pipelines\.data download coco\."):
         read_captions(tmp_path / "none.json", BadSamples("skip"))
+    with pytest.raises(DataFileError, match=r"does not exist; .* pipelines\.data download coco2014\."):
+        read_captions(tmp_path / "captions_train2014.json", BadSamples("skip"))
 
 
 def without(content: dict[str, Any], where: str, key: str, value: Any = None) -> dict[str, Any]:

@@ -251,7 +251,8 @@ def test_a_first_word_is_the_topic_or_file(word: str, tmp_path: Path, monkeypatc
 def test_home_and_variables_are_expanded_in_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No shell expands them within a word such as --data.root=~/data, and nobody in a file."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    (tmp_path / "scratch" / "data").mkdir(parents=True)
+    monkeypatch.setenv("SCRATCH", f"{tmp_path}/scratch")
     (tmp_path / "my file.yaml").write_text(
         FILE.replace("batch_size: 32", "root: ~/data\n    images: [~/a.png, $SCRATCH/b, c]")
         + "  profiler: {class_path: SimpleProfiler, init_args: {dirpath: '~/profiles'}}\n"
@@ -264,8 +265,19 @@ def test_home_and_variables_are_expanded_in_every_setting(tmp_path: Path, monkey
     with pytest.raises(Parsed) as parsed:
         Values(*resolve(["fit", "--config=~/my file.yaml", "--data.root=${SCRATCH}/data"]))
     (config,) = parsed.value.args
-    assert config["data.init_args.root"] == "/scratch/me/data"
-    assert config["data.init_args.images"] == [f"{tmp_path}/a.png", "/scratch/me/b", "c"]
+    assert config["data.init_args.root"] == f"{tmp_path}/scratch/data"
+    assert config["data.init_args.images"] == [f"{tmp_path}/a.png", f"{tmp_path}/scratch/b", "c"]
     assert config["trainer.profiler.init_args.dirpath"] == f"{tmp_path}/profiles"
     said = sentence("--config=~/my file.yaml", "--data.root=$NOWHERE/data")
     assert said == "$NOWHERE/data begins with the variable NOWHERE, which is not set; set it, or write the path out."
+
+
+def test_a_mistyped_folder_of_the_data_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = sentence("--config", "softmax", "--data.root", "dtaa")
+    assert said == "--data.root is 'dtaa', but there is no such folder; correct it, or make the folder."
+    Path("mine.yaml").write_text(FILE.replace("batch_size: 32", "root: dtaa"))
+    assert sentence("--config", "mine.yaml").startswith("--data.root is 'dtaa' (mine.yaml, line 5), but there is no")
+    assert not Path("dtaa").exists()
+    with pytest.raises(Parsed):  # the default folder is made
+        ParsingOnly(*resolve(["fit", "--config", "softmax"]))
