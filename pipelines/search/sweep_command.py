@@ -50,9 +50,8 @@ def read_command(content: dict[str, Any]) -> tuple[str, ...]:
                 raise UserError("the command has ${program}, but there is no program; give one.")
             word = program
         words.append(str(word))
-    in_shell = any(Path(word).name in _SHELLS for word in words)
     for word in words:
-        _check_word(word, in_shell)
+        _check_word(word)
     return tuple(words)
 
 
@@ -63,7 +62,7 @@ def _split(text: str) -> list[str]:
         return text.split()
 
 
-def _check_word(word: str, in_shell: bool) -> None:
+def _check_word(word: str) -> None:
     macro = re.fullmatch(r"\$\{([^}]*)\}", word)
     if macro and not _VARIABLE.fullmatch(word) and macro[1] not in MACROS:
         variable = macro[1].rpartition(":")[2]
@@ -83,9 +82,6 @@ def _check_word(word: str, in_shell: bool) -> None:
             f"the command has {word!r} as one word; give {', '.join([option[0], *_split(word[option.end() :])])} as "
             "words of their own."
         )
-    variable = re.match(r"(?:--?[\w.-]+=)?\$(\w+)", word)
-    if variable and not in_shell:
-        raise UserError(f"the command has {word}, which no shell replaces; write ${{envvar:{variable[1]}}}.")
 
 
 def _macro_list() -> str:
@@ -106,11 +102,16 @@ def check_command(words: tuple[str, ...], parameters: dict[str, Distribution]) -
     for name in _VARIABLE.findall(" ".join(words)):
         if name not in os.environ:
             raise UserError(f"the command has ${{envvar:{name}}}, but there is no such environment variable; set it.")
+    arguments = train_arguments(words)
+    rest = words[: len(words) - len(arguments or [])]  # `pipelines.train` replaces a variable in its paths itself
+    for word in () if any(Path(word).name in _SHELLS for word in words) else rest:
+        if variable := re.match(r"(?:--?[\w.-]+=)?\$(\w+)", word):
+            raise UserError(f"the command has {word}, which no shell replaces; write ${{envvar:{variable[1]}}}.")
     _check_program(words)
     macros = [word[2:-1] for word in words if word.startswith("${args")]
     if not macros:
         raise UserError("the command has no ${args}, so a trial would not get its values; add it as the last word.")
-    if train_arguments(words) is not None:
+    if arguments is not None:
         _check_macro(words, macros[0], parameters)
 
 

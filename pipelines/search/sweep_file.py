@@ -17,6 +17,7 @@ from pipelines.search.distributions import Distribution, read_distribution
 from pipelines.search.early_termination import EarlyTermination, read_early_termination
 from pipelines.search.sweep_command import read_command
 from pipelines.tracking.curves import Goal
+from pipelines.tracking.metric_goals import known_mode
 
 METHODS = ("grid", "random", "bayes")
 _KEYS = (
@@ -25,7 +26,6 @@ _KEYS = (
 )
 _FOR_WANDB = ("metrics", "controller", "job", "image_uri", "scheduler")
 _METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
-_MINIMIZED = ("loss", "error", "perplexity", "fid")
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _read_metric(metric: Any) -> tuple[str, Goal, float | None]:
             raise UserError(f"the metric has the unknown key {key!r}; {hint}")
     name, goal, target = metric["name"], metric.get("goal"), metric.get("target")
     if goal is None:
-        if not any(word in name.lower() for word in _MINIMIZED):
+        if known_mode(name) != "min":
             raise UserError(
                 f"the metric {name} has no goal, and W&B would minimize it; give goal: maximize or minimize."
             )

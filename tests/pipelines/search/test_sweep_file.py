@@ -220,6 +220,7 @@ def test_false_is_left_out_by_the_macro_without_boolean_flags(tmp_path: Path) ->
         (["${env}", "${interpreter}", "${program}", "--trainer.max_epochs", 5, "${args_no_hyphens}"], None),
         (["python", "-c", "import sys; print(sys.argv)", "${args_json}"], None),
         (["bash", "-c", "$HOME/x ${envvar:HOME}", "${args}"], None),
+        (["python", "-m", "pipelines.train", "fit", "--data.root=$HOME/data", "${args}"], None),
     ],
 )
 def test_the_forms_of_commands_on_wandb_s_pages_are_read(
