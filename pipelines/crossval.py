@@ -21,6 +21,7 @@ from common.commands import command
 from common.errors import UserError
 from pipelines.console.formatting import count, figure
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.resources import allow_many_files
 from pipelines.console.run_command import run_command
 from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
@@ -97,6 +98,7 @@ def crossval(arguments: list[str]) -> bool:
         plan = make_plan(settings, 5 if options.folds is None else options.folds, options.grid)
         search = _create(plan)
     interrupt_on_signals()
+    allow_many_files()
     folder = as_typed(search.folder)
     runs = count(int(search.sweep.size), "run")
     num_settings = count(len(list(plan.settings)), "setting")

@@ -18,6 +18,7 @@ from common.commands import command
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
 from pipelines.tracking.wandb_login import wandb_mode
@@ -196,6 +197,7 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
     from pipelines.search.launcher import run_search, trial_line
 
     interrupt_on_signals()
+    allow_many_files()
     folder = as_typed(search.folder)
     print(f"{search.sweep.method} search of {search.sweep.name}; {folder}", flush=True)
     try:

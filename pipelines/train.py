@@ -12,6 +12,7 @@ from common.errors import UserError
 from common.user_paths import user_path
 from pipelines.console.errors import user_errors
 from pipelines.console.near_names import nearest
+from pipelines.console.resources import allow_many_files
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.run_folder import RunFolder, find_checkpoint, topic_of
 from pipelines.run.topics import find_config, is_config, topic_list, topics
@@ -160,6 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
         resolved, topic = resolve(arguments)
         if _print_topic_help(resolved, topic):
             return
+        allow_many_files()
         keep_freed_memory()
         from pipelines.run.cli import run  # imports torch and Lightning: four seconds
 

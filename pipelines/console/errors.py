@@ -9,6 +9,7 @@ from traceback import extract_tb
 
 from common.errors import UserError
 from common.yaml_text import shorten
+from pipelines.console.resources import exhausted_resource
 from pipelines.console.terminal import discard_output, prepare_terminal
 from pipelines.settings.refused_settings import refused_setting
 
@@ -43,7 +44,7 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns user errors, and errors of files and disks, into one sentence and exit status 2.
+    """Turns user errors, and errors of files, disks and memory, into one sentence and exit status 2.
 
     A UserError says what was given, what is accepted and what to do. Any other exception is a bug, and its traceback
     is what helps. `LIGHTNING_231N_TRACEBACK=1` shows all tracebacks.
@@ -62,7 +63,7 @@ def user_errors() -> Iterator[None]:
         sys.exit(141)  # as a shell reports SIGPIPE
     except Exception as error:
         misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's error for a user's mistake
-        users_mistake = isinstance(error, UserError | OSError) or misconfigured
+        users_mistake = isinstance(error, UserError | OSError) or misconfigured or exhausted_resource(error)
         if os.environ.get("LIGHTNING_231N_TRACEBACK") or not users_mistake:
             raise
         _say(f"error: {sentence(error)}")
@@ -92,8 +93,8 @@ def _flush() -> None:
 
 def sentence(error: BaseException) -> str:
     """Returns the message of an error on one line, with escapes for bytes of file names that are not UTF-8."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    text = exhausted_resource(error) or str(error)
+    if text == str(error) and isinstance(error, OSError) and error.filename is not None and error.strerror:
         problem = error.strerror[0].lower() + error.strerror[1:]
         todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "make it usable"
         text = f"{error.filename}: {problem}; {todo} or choose another path."

@@ -143,9 +143,11 @@ def test_the_reader_of_a_help_text_may_end(tmp_path: Path, command: str, monkeyp
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_without_a_reader(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("unbuffered", "status"), [("", 141), ("1", 0)])
+def test_a_run_goes_on_without_a_reader(tmp_path: Path, unbuffered: str, status: int) -> None:
     """`fit | head`: the figures are in the run's folder."""
     command = f"{sys.executable} -m pipelines.train {' '.join(FIT)} 2>&1 | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=SHELL, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
+    environment = {**SHELL, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
     assert read_status(only_run(tmp_path)).state == "finished"
