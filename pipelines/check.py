@@ -4,12 +4,14 @@ python -m pipelines.check --config svm --data.preprocessing whiten
 
 It takes the options of `pipelines.train fit`, builds the same model and data, and writes no files. Exit status 0 means
 that all checks passed, 1 that a check failed, 2 that the command line is wrong. `checks/classifier_checks.py` describes
-the checks of a classifier, `checks/caption_checks.py` those of a captioner.
+the checks of a classifier, `caption_checks.py`, `gan_checks.py` and `simclr_checks.py` beside it those of the others.
 """
 
 import os
 import shutil
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 from common.errors import UserError
 from pipelines.console.run_command import run_command
@@ -42,18 +44,21 @@ def check(arguments: list[str]) -> bool:
     resolved, topic = resolve(["fit", *arguments])
     # These import torch and Lightning, which takes four seconds; a typing error is reported before.
     from callbacks.generated_captions import CaptionGenerator
+    from modules import GAN, SimCLR
     from pipelines.checks.caption_checks import run_caption_checks
     from pipelines.checks.classifier_checks import read_splits, run_checks
-    from pipelines.checks.sanity_checkable import SanityCheckable
+    from pipelines.checks.gan_checks import run_gan_checks
+    from pipelines.checks.sanity_checkable import Result, SanityCheckable
+    from pipelines.checks.simclr_checks import run_simclr_checks
     from pipelines.run.build import build
 
     built = build(resolved, topic)
-    model, data, seed = built.model, built.datamodule, built.config["fit"]["seed_everything"]
-    is_captioner = isinstance(model, CaptionGenerator)
-    if not is_captioner and not isinstance(model, SanityCheckable):
+    model: Any = built.model
+    data, seed = built.datamodule, built.config["fit"]["seed_everything"]
+    if not any(isinstance(model, kind) for kind in (GAN, SimCLR, CaptionGenerator, SanityCheckable)):
         raise UserError(
             f"{type(model).__name__} lacks loss(logits, labels) and expected_initial_loss(), which the checks need; "
-            "use a topic that classifies or captions images, or add both to the model."
+            "use a topic of the project, or add both to the model."
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
@@ -61,10 +66,14 @@ def check(arguments: list[str]) -> bool:
         flush=True,
     )
     passed = True
-    if is_captioner:
+    results: Iterable[Result]
+    if isinstance(model, CaptionGenerator):
         results = run_caption_checks(model, data, _progress)
+    elif isinstance(model, SimCLR):
+        results = run_simclr_checks(model, data, _progress)
     else:
-        results = run_checks(model, read_splits(data), lambda batch: data.on_after_batch_transfer(batch, 0), _progress)
+        run: Any = run_gan_checks if isinstance(model, GAN) else run_checks
+        results = run(model, read_splits(data), lambda batch: data.on_after_batch_transfer(batch, 0), _progress)
     for result in results:
         _progress()
         print(f"{result.name:<13} {_VERDICTS[result.passed]:<5} {result.figures}", flush=True)

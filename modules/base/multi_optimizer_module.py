@@ -13,6 +13,7 @@ Shapes: N samples of this process.
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -49,6 +50,7 @@ class MultiOptimizerModule(BufferedMetrics):
 
     def draw(self, distribution: Callable[..., Tensor], number: int, *shape: int) -> Tensor:
         """Returns this rank's part (N, …) of numbers that torch.randn, torch.rand or the like draws for all ranks."""
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        distributed = dist.is_available() and dist.is_initialized()
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
         numbers = distribution(world_size * number, *shape, device=self.device)
         return numbers[rank * number : (rank + 1) * number]

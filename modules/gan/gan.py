@@ -135,14 +135,14 @@ class GAN(MultiOptimizerModule):
         metrics = []
         for turn in range(self.discriminator_steps):
             # Every P-th image: a step then has the same images for any number of processes.
-            loss, real, fake = self._discriminator_loss(images[turn :: self.discriminator_steps])
+            loss, real, fake = self.discriminator_loss(images[turn :: self.discriminator_steps])
             self.take_step(discriminator_optimizer, loss)
             metrics.append(torch.stack([loss.detach(), *accuracies(self.losses, real, fake)]))
         loss_d, accuracy_real, accuracy_fake = torch.stack(metrics).mean(0)
         self.discriminator.requires_grad_(False)  # its gradients are not needed here
         losses, number = [], len(images) // self.discriminator_steps
         for turn in range(self.generator_steps):
-            loss = self._generator_loss(number)
+            loss = self.generator_loss(number)
             self.take_step(generator_optimizer, loss, counts=turn == self.generator_steps - 1)
             losses.append(loss.detach())
         self.discriminator.requires_grad_(True)
@@ -154,7 +154,7 @@ class GAN(MultiOptimizerModule):
         if self.average is not None:
             self.average.update(self.generator, self.global_step)
 
-    def _discriminator_loss(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def discriminator_loss(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the discriminator's loss on real images (B, C, H, W) and as many fakes, and its scores (B,)."""
         with torch.no_grad():
             fakes = self._fakes(len(images))
@@ -166,19 +166,20 @@ class GAN(MultiOptimizerModule):
             real, fake = _at_least_float32(self.discriminator(images)), _at_least_float32(self.discriminator(fakes))
         loss = self.losses.discriminator(real, fake)
         if self.gradient_penalty:
-            mix = self.draw(torch.rand, len(images))
+            mix = self.draw(torch.rand, len(images)).to(fakes.dtype)
             with torch.autocast(self.device.type, enabled=False):  # second derivatives need full precision
                 penalty = gradient_penalty(self.discriminator, _at_least_float32(images), _at_least_float32(fakes), mix)
             loss = loss + self.gradient_penalty * penalty
         return loss, real.detach(), fake.detach()
 
-    def _generator_loss(self, number: int) -> Tensor:
+    def generator_loss(self, number: int) -> Tensor:
         """Returns the generator's loss, a scalar, on new fakes."""
         return self.losses.generator(_at_least_float32(self.discriminator(self._fakes(number))))
 
     def _fakes(self, number: int) -> Tensor:
         """Returns images (N, C, H, W) in [−1, 1] of new random latents."""
-        images: Tensor = self.generator(self.draw(torch.randn, number, self.latent_size))
+        latents = self.draw(torch.randn, number, self.latent_size)
+        images: Tensor = self.generator(latents.to(next(self.generator.parameters()).dtype))
         return images
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

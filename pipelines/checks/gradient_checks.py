@@ -25,8 +25,8 @@ from pipelines.checks.sanity_checkable import (
 
 _GRADIENT_TOLERANCE = 1e-4  # relative error; by the course 1e-2 is wrong, and 1e-4 acceptable for losses with kinks
 # h of the central differences. A deep network has so many kinks that 1e-5 often crosses several, with slopes on both
-# sides that tell nothing; a coordinate that fails is compared again with 1e-6.
-_STEPS = (1e-5, 1e-6)
+# sides that tell nothing; a coordinate that fails is compared again with smaller ones.
+_STEPS = (1e-5, 1e-6, 1e-7)
 _SMALL_GRADIENT = 1e-5  # times the loss; below it, central differences in float64 are mostly rounding error
 _ALL_COORDINATES = 200  # over all parameters, so that a deep network takes no longer than a shallow one
 _NOISE = 1e-2  # standard deviation of the noise added to the parameters, some of which are initialized with zeros

@@ -1,0 +1,158 @@
+"""Sanity checks of a GAN before training: initial losses, gradients of both networks, parameters, overfitting.
+
+    initial loss   with scores near 0, the losses are those of scores 0: 2 ln 2 for D and ln 2 for G with `bce`
+    gradients      D's loss for D's parameters and G's loss for G's, against central differences (`gradient_checks.py`)
+    parameters     every parameter of both receives a finite, nonzero gradient
+    overfitting    D tells 50 training images from 50 fixed fakes; G brings fakes to D's side of the boundary
+    splits         validation and test images are not in the training split
+
+Source: I. Goodfellow et al., arXiv 1406.2661: at the equilibrium D is ½ everywhere, and the loss of D is 2 ln 2.
+
+Shapes: B images in a batch.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from functools import partial
+from math import log
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from modules.gan.gan import GAN
+from pipelines.checks.classifier_checks import check_splits
+from pipelines.checks.gradient_checks import check_gradients, check_parameters
+from pipelines.checks.sanity_checkable import Report, Result, Split
+from pipelines.console.formatting import count
+
+_LOSSES_OF_ZERO = {  # of D and G, by the formulas in `gan_losses.py`
+    "bce": (2 * log(2), log(2)),
+    "least_squares": (0.5, 0.5),
+    "hinge": (2.0, 0.0),
+    "wasserstein": (0.0, 0.0),
+}
+_LOSS_TOLERANCE = 0.15  # relative, or absolute if 0 is expected; scores of a new discriminator are spread by up to 0.2
+_ACCURACY = 0.98
+_ACCURACY_OF_CRITIC = 0.8  # a critic moves the means of its scores apart, not each score to its side
+_STEPS = 300
+_RATE = 1e-3
+
+
+class Player(nn.Module):
+    """One network of a GAN as a model with a training loss of its own; the other network is fixed.
+
+    Args:
+        gan: The GAN; it is copied.
+        name: Which network is trained.
+    """
+
+    def __init__(self, gan: GAN, name: Literal["discriminator", "generator"]) -> None:
+        super().__init__()
+        self.gan, self.name = deepcopy(gan), name
+        self.gan.requires_grad_(False)
+        self.network: nn.Module = getattr(self.gan, name)
+        self.network.requires_grad_(True)
+        if name == "discriminator" and gan.hparams["loss"] in ("hinge", "wasserstein"):
+            # A constant added to all scores cancels in r − f, so the bias of the last layer has no gradient at first.
+            [parameter for key, parameter in self.network.named_parameters() if key.endswith("bias")][
+                -1
+            ].requires_grad_(False)
+
+    def training_step(self, batch: Split, batch_idx: int) -> Tensor:
+        """Returns the network's loss on a batch of images (B, C, H, W)."""
+        with torch.enable_grad():  # the gradient penalty needs gradients even where a loss alone is wanted
+            if self.name == "discriminator":
+                return self.gan.discriminator_loss(batch[0])[0]
+            return self.gan.generator_loss(len(batch[0]))
+
+
+def check_initial_losses(gan: GAN, images: Tensor) -> Result:
+    """Compares both losses of an untrained GAN with those of scores 0: images (B, C, H, W)."""
+    plain = deepcopy(gan).train()
+    plain.gradient_penalty = 0.0
+    expected = _LOSSES_OF_ZERO[gan.hparams["loss"]]
+    with torch.no_grad():
+        found = [float(plain.discriminator_loss(images)[0]), float(plain.generator_loss(len(images)))]
+    off = [abs(a - b) / (abs(b) or 1.0) for a, b in zip(found, expected, strict=True)]
+    passed = all(value <= _LOSS_TOLERANCE for value in off)  # NaN is not
+    figures = ", ".join(
+        f"{name} {a:.4f}, expected {b:.4f}" for name, a, b in zip(("D", "G"), found, expected, strict=True)
+    )
+    return Result("initial loss", passed, f"{figures}: {max(off):.1%} off (limit {_LOSS_TOLERANCE:.0%})")
+
+
+def check_players(gan: GAN, check: Callable[[Any, Tensor, Tensor], Result], images: Tensor, labels: Tensor) -> Result:
+    """Runs a check of gradients on both networks and joins the results."""
+    results = [check(Player(gan, name), images, labels) for name in ("discriminator", "generator")]
+    passed = all(result.passed for result in results)
+    figures = "; ".join(f"{letter} {result.figures}" for letter, result in zip("DG", results, strict=True))
+    return Result(results[0].name, passed, figures)
+
+
+def check_playing(gan: GAN, images: Tensor, report: Report = lambda _: None) -> Result:
+    """Trains D alone on fixed fakes, then G alone against that D, each for a few hundred steps of Adam.
+
+    Args:
+        gan: Untrained GAN; it is not changed.
+        images: Training images (B, C, H, W) in [−1, 1].
+        report: Called with the accuracy after each step.
+    """
+    learner = deepcopy(gan).train()
+    learner.gradient_penalty = 0.0
+    latents = torch.randn(len(images), gan.latent_size)
+    boundary = gan.losses.boundary
+    accuracy = _ACCURACY if boundary is not None else _ACCURACY_OF_CRITIC
+    with torch.no_grad():
+        fakes = learner.generator(latents)
+    optimizer = torch.optim.Adam(learner.discriminator.parameters(), lr=_RATE)
+    for step in range(1, _STEPS + 1):
+        real, fake = learner.discriminator(images), learner.discriminator(fakes)
+        limit = boundary if boundary is not None else float(real.mean() + fake.mean()) / 2
+        correct = int((real > limit).sum() + (fake <= limit).sum())
+        report(f"D tells {correct} of {2 * len(images)} images after {count(step - 1, 'step')}")
+        if correct >= accuracy * 2 * len(images):
+            break
+        optimizer.zero_grad()
+        learner.losses.discriminator(real, fake).backward()
+        optimizer.step()
+    figures = f"D tells {correct} of {2 * len(images)} images after {count(step - 1, 'step')}"
+    if correct < accuracy * 2 * len(images):
+        return Result("overfitting", False, f"{figures} (limit {accuracy:.0%})")
+    learner.discriminator.requires_grad_(False)
+    optimizer = torch.optim.Adam(learner.generator.parameters(), lr=_RATE)
+    for step in range(1, _STEPS + 1):
+        scores = learner.discriminator(learner.generator(latents))
+        fooled = int((scores > limit).sum())
+        report(f"G fools D with {fooled} of {len(images)} fakes after {count(step - 1, 'step')}")
+        if fooled >= accuracy * len(images):
+            break
+        optimizer.zero_grad()
+        learner.losses.generator(scores).backward()
+        optimizer.step()
+    figures += f"; G fools it with {fooled} of {len(images)} fakes after {count(step - 1, 'step')}"
+    return Result("overfitting", fooled >= accuracy * len(images), f"{figures} (limit {accuracy:.0%})")
+
+
+def run_gan_checks(
+    gan: GAN, splits: Mapping[str, Split], preprocess: Callable[[Split], Split], report: Report = lambda _: None
+) -> Iterable[Result]:
+    """Runs all checks and yields each result as soon as it is available.
+
+    Args:
+        gan: Untrained GAN; it is not changed.
+        splits: `train`, and `val` and `test` if they exist: images (N, C, H, W), labels (N,).
+        preprocess: Function from a batch of a split to the model's input.
+        report: Called with the current check and its progress.
+    """
+    images, labels = splits["train"]
+    drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(torch.initial_seed()))
+    several, few, tiny = (preprocess((images[drawn[:n]], labels[drawn[:n]])) for n in (500, 50, 10))
+    report("initial loss")
+    yield check_initial_losses(gan, several[0])
+    yield check_players(gan, partial(check_gradients, report=lambda text: report(f"gradients: {text}")), *tiny)
+    report("parameters")
+    yield check_players(gan, check_parameters, *few)
+    yield check_playing(gan, few[0], lambda text: report(f"overfitting: {text}"))
+    report("splits")
+    yield check_splits(splits)
