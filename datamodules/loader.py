@@ -109,6 +109,7 @@ class BatchLoader:
         num_workers: Number of worker processes that call `fetch`, ≥ 0; 0 calls it in this process. The batches are the
             same either way.
         lengths: Lengths of the samples, (N,) int64; training batches then hold samples of about equal length.
+        same_batches: Whether every training epoch has the batches of the first, for `Trainer(overfit_batches=...)`.
 
     Raises:
         ValueError: If a size is out of its range, there are fewer samples than ranks, or `lengths` has another shape.
@@ -126,6 +127,7 @@ class BatchLoader:
         world_size: int = 1,
         num_workers: int = 0,
         lengths: Tensor | None = None,
+        same_batches: bool = False,
     ) -> None:
         if num_samples < 1:
             raise UserError("The data set has no samples; give it at least one.")
@@ -149,6 +151,7 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
+        self.same_batches = same_batches
         self.epoch = 0
         self.step = 0  # the next step
         self._started = False  # whether an iteration from (epoch, step) has started, so that the next is a new epoch
@@ -216,7 +219,7 @@ class BatchLoader:
 
     def _shuffled(self, epoch: int) -> tuple[Tensor, ...]:
         """The global batches of a training epoch: `len(self)` of (G,) int64, then the remainder of the shuffle."""
-        generator = torch.Generator().manual_seed(self._stream(epoch, -1))
+        generator = torch.Generator().manual_seed(self._stream(0 if self.same_batches else epoch, -1))
         order = torch.randperm(self.num_samples, generator=generator)
         global_size = self.batch_size * self.world_size
         if self.lengths is None:

@@ -281,4 +281,5 @@ class CaptionDataModule(L.LightningDataModule):
             world_size=self.trainer.world_size if self.trainer else 1,
             num_workers=num_workers,
             lengths=lengths,
+            same_batches=bool(getattr(self.trainer, "overfit_batches", 0)),
         )

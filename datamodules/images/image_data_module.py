@@ -258,6 +258,7 @@ class ImageDataModule(L.LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
             num_workers=self.num_workers if training else 0,
+            same_batches=bool(getattr(self.trainer, "overfit_batches", 0)),
         )
 
     def _on_device(self, split: tuple[Tensor, Tensor], copies: int = 1) -> tuple[Tensor, Tensor]:

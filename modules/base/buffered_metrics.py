@@ -24,6 +24,7 @@ class BufferedMetrics(EarlierCheckpoints):
         self._sums: dict[str, Tensor] = {}  # of each metric since the last log, on the device
         self._number: int | Tensor = 0  # images or words in these sums
         self._logged_step = 0  # the step of the last log
+        self._lr = 1e-3  # of Adam, if nothing else is configured
         self._restored: dict[str, Any] = {}  # what a checkpoint from between two logs holds of them
 
     def count_training_batch(self, number: int | Tensor, **sums: Tensor) -> None:
@@ -41,7 +42,23 @@ class BufferedMetrics(EarlierCheckpoints):
 
         Source: https://cs231n.github.io/neural-networks-3/#ada
         """
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
+        return torch.optim.Adam(self.parameters(), lr=self._lr)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of `configure_optimizers`, which Lightning's `Tuner.lr_find` sets.
+
+        Raises:
+            AttributeError: If the module, or the command line, configures its optimizers in another way.
+        """
+        configured = getattr(self.configure_optimizers, "__func__", None)
+        if configured is not BufferedMetrics.configure_optimizers:
+            raise AttributeError(f"{type(self).__name__} configures its optimizers itself")
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = value
 
     def on_train_start(self) -> None:
         self._logged_step = self.global_step

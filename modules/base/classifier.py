@@ -5,6 +5,8 @@ A topic subclasses it and defines `forward` (images to logits) and `loss` (logit
 Shapes: B images in a batch, K classes.
 """
 
+from math import nan
+
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -32,7 +34,7 @@ class Classifier(BufferedMetrics):
         self.num_classes = num_classes
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         # float64: a float32 sum over a data set would depend on how its batches are divided among processes.
-        self.eval_loss = MeanMetric().set_dtype(torch.float64)
+        self.eval_loss = MeanMetric(nan_strategy=nan).set_dtype(torch.float64)  # a NaN is not left out
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the training loss of a batch, a scalar, of logits (B, K) and labels (B,). Subclasses define it."""

@@ -16,6 +16,7 @@ Shapes: B images in a batch, T words, V words in the vocabulary, L positions of 
 """
 
 from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class Captioner(BufferedMetrics):
             self.output.weight = self.embedding.weight
         self.dropout = nn.Dropout(dropout)
         # In float64, so that the sum over a data set does not depend on how its batches are divided among processes.
-        self.eval_loss = MeanMetric().set_dtype(torch.float64)
+        self.eval_loss = MeanMetric(nan_strategy=nan).set_dtype(torch.float64)
         self.scores = CaptionScores()
 
     def encode(self, inputs: Tensor) -> Memory:

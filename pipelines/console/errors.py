@@ -42,6 +42,16 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
     return f"{message}; change {refused_setting(message, arguments) or 'that setting (--help explains each)'}."
 
 
+def refused_by_lightning(error: BaseException) -> str | None:
+    """Returns the message with which Lightning's own code refuses a setting while a run begins or goes on, or None.
+
+    Lightning knows the length of an epoch or the names of the metrics only then. Errors raised in other code give None.
+    """
+    inside = "/site-packages/lightning/" in extract_tb(error.__traceback__)[-1].filename
+    refusal = isinstance(error, ValueError | RuntimeError) or type(error).__name__ == "MisconfigurationException"
+    return sentence(error) if inside and refusal and str(error) else None
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turns user errors, and errors of files, disks and memory, into one sentence and exit status 2.

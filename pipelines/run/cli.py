@@ -1,6 +1,6 @@
 """The command line of a run: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
-import logging
+import re
 import sys
 import warnings
 from functools import partial
@@ -36,8 +36,8 @@ from pipelines.checkpoints.recorded_settings import (
 )
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.console.argument_errors import explain
-from pipelines.console.errors import find_user_error, refused_by_library
-from pipelines.console.progress_bar import ProgressBar
+from pipelines.console.errors import find_user_error, refused_by_library, refused_by_lightning
+from pipelines.console.lightning_messages import show_reports
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint, step_reached
 from pipelines.run.config_file import LINKED, Parser, SaveConfig
 from pipelines.run.lifetime import FirstStep, RunLifetime
@@ -62,6 +62,9 @@ from pipelines.settings.type_words import settings_of as settings_of_class
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
+from pipelines.trainer.outcome import print_outcome, print_trial
+from pipelines.trainer.trainer_callbacks import MonitorCheck, own_callbacks, with_progress_bar
+from pipelines.trainer.trainer_settings import check_trainer_settings
 
 
 def run(arguments: list[str], topic: str) -> "TopicCLI":
@@ -79,12 +82,13 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
 def quiet() -> None:
     """Silences messages of Lightning and torch that a user can't act on; other warnings take one line each."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    show_reports()
     warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*was not registered.*", category=UserWarning)
+    # Of StochasticWeightAveraging and ModelPruning, which are refused right after.
+    warnings.filterwarnings("ignore", message=r"\s*Unable to serialize instance (cpu|\w+structured)")
 
 
 class TopicCLI(LightningCLI):
@@ -191,10 +195,11 @@ class TopicCLI(LightningCLI):
         """Does nothing: config.yaml describes the model, and settings on the command line override it."""
 
     def before_instantiate_classes(self) -> None:
+        settings: Namespace = self.config[self.subcommand]
+        check_trainer_settings(settings["trainer"])
         config = self._get(self.config, "ckpt_path")
         checkpoint = Path(config) if config else None
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
-        settings: Namespace = self.config[self.subcommand]
         if self.subcommand == "fit" and checkpoint:
             self.resumed = read_checkpoint(checkpoint)
             check_training_state(self.resumed, checkpoint)
@@ -205,8 +210,10 @@ class TopicCLI(LightningCLI):
             self.run_folder = self._own_folder(existing, checkpoint)
         if self.run_folder is not None:
             settings["trainer.default_root_dir"] = str(self.run_folder.path)
-            for name in ("checkpoint", "last_checkpoint"):
-                settings[f"{name}.dirpath"] = str(self.run_folder.checkpoints)
+        for name in ("checkpoint", "last_checkpoint"):
+            folder = self.scratch.name if self._fast_dev_run() else self.run_folder and self.run_folder.checkpoints
+            if folder:
+                settings[f"{name}.dirpath"] = str(folder)
         if self.subcommand == "fit":
             self.resolved = self._resolved_config()
             if self.resumed is not None:
@@ -292,9 +299,18 @@ class TopicCLI(LightningCLI):
         return cast(Trainer, trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer: Any = super().instantiate_trainer(logger=False, **kwargs)  # `_run_subcommand` adds them
-        precision = PrecisionCheck(str(self._get(self.config, "trainer")["precision"]))
-        trainer.callbacks += [precision, RandomState(), ScheduleLength(), self.lifetime.signals]
+        settings = self._get(self.config_init, "trainer")
+        own = own_callbacks(settings["callbacks"], self.model, settings)
+        hidden = "--trainer.enable_progress_bar false" in " ".join(self.arguments).replace("=", " ").lower()
+        own, bar = with_progress_bar(own, settings["enable_progress_bar"], hidden)
+        trainer: Any = super().instantiate_trainer(
+            logger=False,
+            callbacks=own,
+            enable_progress_bar=bar,
+            **kwargs,  # `_run_subcommand` adds the loggers
+        )
+        precision = PrecisionCheck(str(settings["precision"]))
+        trainer.callbacks += [precision, MonitorCheck(), RandomState(), ScheduleLength(), self.lifetime.signals]
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
         if self.subcommand == "fit":
             trainer.callbacks += [RecordedSettings(self.resolved), OptimizerSettings(self.changes)]
@@ -302,10 +318,11 @@ class TopicCLI(LightningCLI):
         writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
-        if trainer.progress_bar_callback is not None:
-            trainer.callbacks[trainer.callbacks.index(trainer.progress_bar_callback)] = ProgressBar()
-        if self.subcommand == "predict":
+        if self.subcommand == "predict" and not self._fast_dev_run():
             trainer.callbacks.append(self.predictions)
+        if self._fast_dev_run() and self.resumed is not None:  # so many steps more, not from the start of the run
+            trainer.fit_loop.max_epochs = -1
+            trainer.fit_loop.epoch_loop.max_steps += self.resumed.get("global_step", 0)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         self.lifetime.trainer = trainer
         return trainer
@@ -355,12 +372,23 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
-        with refused_if_damaged(Path(checkpoint) if checkpoint else None):
-            super()._run_subcommand(subcommand)
+        try:
+            with refused_if_damaged(Path(checkpoint) if checkpoint else None):
+                super()._run_subcommand(subcommand)
+        except Exception as error:
+            reason = None if find_user_error(error) else refused_by_lightning(error)
+            if reason is None:
+                raise
+            if self.trainer.overfit_batches:  # which sets the other two
+                reason = re.sub("limit_(train|val)_batches", "overfit_batches", reason)
+            raise UserError(reason) from error
+        if self._fast_dev_run():
+            print_trial(self.trainer, subcommand)
 
     def after_fit(self) -> None:
         """Prints the result and the next commands."""
-        if self.run_folder is not None and not self._fast_dev_run():
+        if self.run_folder is not None:
+            print_outcome(self.trainer, self.resumed["global_step"] if self.resumed else 0)
             print_fitted(self.model, self.trainer, self.run_folder)
 
     def after_test(self) -> None:
@@ -373,4 +401,5 @@ class TopicCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Prints the file of the predictions."""
-        print_predicted(self.predictions)
+        if not self._fast_dev_run():
+            print_predicted(self.predictions)

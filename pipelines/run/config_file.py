@@ -7,6 +7,7 @@ import yaml
 from jsonargparse import ArgumentError, Namespace, _loaders_dumpers
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning_utilities.core.enums import StrEnum
 
 from common.atomic_files import atomic_write
 from common.earlier_names import current_config
@@ -19,6 +20,9 @@ _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set
 
 LINKED = ("input_shape", "num_classes", "vocabulary")
 """Attributes of the data set that models take as settings."""
+
+# A default of a callback may be an enum, as Timer's interval is, which YAML can't write.
+yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(str(value.value)))
 
 
 class Parser(LightningArgumentParser):

@@ -126,6 +126,8 @@ def print_fitted(model: LightningModule, trainer: Trainer, run_folder: RunFolder
     if best is None:
         print("checkpoints        none, as --trainer.enable_checkpointing is false")
         return
+    if not run_folder.last.is_file():
+        return  # nothing was trained
     print(f"test it            {command('train', 'test', '--ckpt_path', as_typed(run_folder.path))}")
     if not any(p.requires_grad for p in model.parameters()):
         return  # a model that memorizes has nothing more to learn

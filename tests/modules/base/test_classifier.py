@@ -250,3 +250,10 @@ def test_a_checkpoint_that_is_only_tested_changes_no_window(tmp_path: Path) -> N
     trainer_of(tmp_path).test(fresh, random_batches(18, 4), ckpt_path=tmp_path / "step=2.ckpt", verbose=False)
     trainer_of(tmp_path, max_steps=3, logger=memory, log_every_n_steps=3).fit(fresh, random_batches(18, 4))
     assert memory.of("train/loss") == {2: pytest.approx(np.mean(fresh.losses))}
+
+
+def test_a_loss_that_is_nan_in_one_batch_is_not_left_out() -> None:
+    model = SoftmaxRegression((2,), 3)
+    model.validation_step((torch.zeros(4, 2), torch.zeros(4).long()), 0)
+    model.validation_step((torch.full((4, 2), torch.nan), torch.zeros(4).long()), 1)
+    assert model.eval_loss.compute().isnan()

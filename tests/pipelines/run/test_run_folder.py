@@ -37,6 +37,8 @@ def test_a_run_id_left_in_the_environment_replaces_no_results(tmp_path: Path) ->
         "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc has the results of a run with this id; continue that run "
         "with --ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
     )
+    trial = run_pipeline("train", [*FIT, "--trainer.fast_dev_run", "true"], tmp_path, WANDB_RUN_ID="abc")
+    assert trial.code == 0, trial.err  # it writes nothing
     assert contents(tmp_path) == before
     resumed = run_pipeline("train", ["fit", "--ckpt_path", "logs/softmax/abc"], tmp_path, WANDB_RUN_ID="abc")
     assert resumed.code == 0, resumed.err
