@@ -14,12 +14,14 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
 import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
+from common.yaml_text import load_yaml
 from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.monitors import check_monitors
@@ -39,7 +41,7 @@ from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library, refused_by_lightning
 from pipelines.console.lightning_messages import show_reports
 from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint, step_reached
-from pipelines.run.config_file import LINKED, Parser, SaveConfig
+from pipelines.run.config_file import LINKED, Parser, SaveConfig, with_current_names
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
@@ -59,6 +61,7 @@ from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.status import read_status
 from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.settings.type_words import settings_of as settings_of_class
+from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
@@ -336,6 +339,8 @@ class TopicCLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
                 logger.begin()
+            elif isinstance(logger, WandbLogger) and self.resumed is not None and trainer.is_global_zero:
+                logger.experiment.config.update(flat_settings(self._dumped_config()), allow_val_change=True)
 
     def _loggers(self) -> list[Logger]:
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
@@ -344,7 +349,14 @@ class TopicCLI(LightningCLI):
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         configured = self._get(self.config_init, "trainer")["logger"]
         beside = self.subcommand == "test" and read_status(self.run_folder.path).state == "running"
-        return run_loggers(self.run_folder.path, configured, resume_step, self._dumped_config, beside)
+        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, beside)
+
+    def _tracked_config(self) -> dict[str, Any]:
+        """Returns what W&B records: the settings of the run's training, which a test or a failed resume changes not."""
+        assert self.run_folder is not None
+        if self.run_folder.config.is_file():
+            return dict(load_yaml(with_current_names(self.run_folder.config.read_text()), str(self.run_folder.config)))
+        return self._dumped_config()
 
     def _dumped_config(self) -> dict[str, Any]:
         self._dump_config()

@@ -232,3 +232,23 @@ def test_the_death_of_wandb_s_own_process_costs_the_run_nothing(tmp_path: Path) 
         assert "Traceback" not in finished.err
     assert found[0] == found[1]
     assert [row[0] for row in found[0] if row[2]] == ["19", "39", "59"]  # validated twice after the death
+
+
+@pytest.mark.slow
+def test_the_settings_on_record_are_those_of_the_training(tmp_path: Path) -> None:
+    """A test with other settings changes nothing of them, nor does a resume that fails before its first step."""
+    server = WandbServer()
+    environment = {"WANDB_MODE": "online", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+    assert run_pipeline("train", FIT, tmp_path, **environment).code == 0
+    run = str(only_run(tmp_path))
+    trained = server.config["data.batch_size"]["value"]
+    tested = run_pipeline("train", ["test", "--ckpt_path", run, "--data.batch_size", "77"], tmp_path, **environment)
+    assert tested.code == 0, tested.err
+    longer = ["fit", "--ckpt_path", run, "--trainer.max_epochs", "2", "--trainer.callbacks"]
+    failing = [*longer, "[tests.pipelines.run.test_two_writers.FailBeforeAStep]"]
+    assert run_pipeline("train", failing, tmp_path, **environment).code == 1
+    assert server.config["data.batch_size"]["value"] == trained
+    assert server.config["trainer.max_epochs"]["value"] == 1
+    assert run_pipeline("train", [*longer, "null"], tmp_path, **environment).code == 0
+    server.die()
+    assert server.config["trainer.max_epochs"]["value"] == 2
