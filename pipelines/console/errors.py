@@ -13,6 +13,8 @@ from pipelines.console.resources import exhausted_resource
 from pipelines.console.terminal import discard_output, prepare_terminal
 from pipelines.settings.refused_settings import refused_setting
 
+_LONGEST_WORD = 400  # characters; longer than any path that can be useful in a sentence
+
 
 def find_user_error(error: BaseException | None) -> UserError | None:
     """Returns the first UserError among an error and its causes."""
@@ -102,10 +104,11 @@ def _flush() -> None:
 
 
 def sentence(error: BaseException) -> str:
-    """Returns the message of an error on one line, with escapes for bytes of file names that are not UTF-8."""
+    """Returns the message of an error on one line; shortens very long words, and escapes bytes that are not UTF-8."""
     text = exhausted_resource(error) or str(error)
     if text == str(error) and isinstance(error, OSError) and error.filename is not None and error.strerror:
         problem = error.strerror[0].lower() + error.strerror[1:]
         todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "make it usable"
         text = f"{error.filename}: {problem}; {todo} or choose another path."
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    words = (word if len(word) <= _LONGEST_WORD else f"{word[:100]}…{word[-40:]}" for word in text.split())
+    return " ".join(words).encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,7 @@
 """Image files as people have them: one odd or broken file among good ones."""
 
 import struct
+import warnings
 from pathlib import Path
 from random import Random
 
@@ -58,7 +59,5 @@ def _save(file: Path, mode: str, size: tuple[int, int], exif: int, seed: int) ->
     turned = b"\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # by 90°
     begin = b"Exif\0\0MM\0*\0\0\0\x08"
     notes = {1: begin + turned, 2: begin + b"\0\xff", 3: b"Exif\0\0II*\0\xff\xff\xff\xff"}
-    if exif:
-        image.save(file, exif=notes[exif])
-    else:
-        image.save(file)
+    with warnings.catch_warnings(action="ignore"):  # Pillow reads the Exif data that it writes
+        image.save(file, **({"exif": notes[exif]} if exif else {}))  # type: ignore[arg-type]
