@@ -166,7 +166,7 @@ class GAN(MultiOptimizerModule):
             real, fake = _at_least_float32(self.discriminator(images)), _at_least_float32(self.discriminator(fakes))
         loss = self.losses.discriminator(real, fake)
         if self.gradient_penalty:
-            mix = self.draw(torch.rand, len(images)).to(fakes.dtype)
+            mix = self.draw(torch.rand, len(images)).to(_at_least_float32(fakes).dtype)
             with torch.autocast(self.device.type, enabled=False):  # second derivatives need full precision
                 penalty = gradient_penalty(self.discriminator, _at_least_float32(images), _at_least_float32(fakes), mix)
             loss = loss + self.gradient_penalty * penalty

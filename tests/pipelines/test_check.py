@@ -181,7 +181,7 @@ def test_correct_models_pass(build: Callable[[], Any], seed: int) -> None:
         (SumInsteadOfMean, ["initial loss"], "expected 1.3863"),
         (SeesTheBrightnessAlone, ["overfitting"], " of 50 training images (limit 98%)"),
         (CutOff, ["gradients", "parameters"], "relative error 1.0e+00 in first."),
-        (HardSteps, ["gradients"], "more on kinks"),
+        (HardSteps, ["gradients"], "lies on a kink; none was compared"),
         (TrainsOnTwiceTheLoss, ["initial loss"], "training_step returns 2.8486, loss 1.4243"),
         (SinglePrecision, ["gradients"], "the loss of a float64 model is float32"),
         (NotANumber, ["initial loss", "gradients", "parameters", "overfitting"], "nan"),
@@ -211,8 +211,8 @@ class OneParameter(nn.Module):
     ("start", "function", "error"),
     [
         (0.0, torch.relu, None),  # the slope is 0 on one side and 1 on the other
-        (5e-6, torch.relu, 0.0),  # the kink is less than one step away, but not less than the smaller step
-        (5e-7, torch.relu, None),
+        (5e-6, torch.relu, 0.0),  # the kink is less than one step away, but not less than the smallest
+        (5e-8, torch.relu, None),
         (1e-3, torch.relu, 0.0),
         (0.7, torch.sin, 0.0),
         (0.7, lambda x: 1000 * x.exp(), 0.0),
