@@ -115,7 +115,7 @@ def caption(
     from datamodules.images.image_files import read_images
     from pipelines.run.load_model import restore, untrained
 
-    model, data = untrained(run)
+    model, data = untrained(run, checkpoint)
     if not isinstance(model, CaptionGenerator):
         raise UserError(
             f"{checkpoint} is of {type(model).__name__}, which does not write captions; use a run of a captioner."

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of pictures and figures")
         if images:
             command.add_argument("--images", nargs="+", required=True, metavar="FILE", help="image files or folders")
+            command.add_argument("--invert", action="store_true", help="invert the images: dark ink becomes light")
         return command
 
     def add_int(command: argparse.ArgumentParser, option: str, default: int, text: str) -> None:
@@ -139,7 +140,11 @@ def interpret(given: argparse.Namespace) -> bool:
 
     images = find_images(given.images) if "images" in given else GivenImages([])
     check_out_folder(given.out, images.files)
-    inspected = inspect_run(given.ckpt) if given.timm is None else inspect_timm(given.timm, given.weights)
+    invert = "invert" in given and given.invert
+    if given.timm is None:
+        inspected = inspect_run(given.ckpt, invert)
+    else:
+        inspected = inspect_timm(given.timm, given.weights, invert)
     names = inspected.class_names
     given.out.mkdir(parents=True, exist_ok=True)
     print(f"network  {inspected.name}, {len(names)} classes", flush=True)
@@ -160,7 +165,7 @@ def interpret(given: argparse.Namespace) -> bool:
         show_classes(inspected, labels, given.out, given.animation, given.steps, **settings)
     else:
         show_features(inspected, images, given.layer, given.out, given.maps, given.channel, given.patches)
-    print_report(images.report())
+    print_report(images.report(inspected.brightness))
     print(f"written  {as_typed(given.out)}")
     return good and not images.unreadable
 

@@ -26,6 +26,7 @@ from datamodules.files.image_decoding import decodable_formats
 _HIDDEN: Final = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}  # besides names that begin with a dot
 _HEIC: Final = {".heic", ".heif", ".hif"}
 _CONVERTIBLE: Final = {".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".pdf", ".raf", ".rw2", ".svg"}
+_CLEARLY: Final = 0.15  # distance of the mean from mid-gray from which images count as dark or light
 _NAMED: Final = 10  # unreadable files that a report names; the others are counted
 
 
@@ -38,12 +39,14 @@ class GivenImages:
         names: Name of each file, with its subfolders below the folder given.
         left_out: Number of files left out, by kind.
         unreadable: Error message of each file that could not be decoded, by its index in `files`.
+        brightness: Mean of each decoded image, in [0, 1], by its index in `files`.
     """
 
     files: list[Path]
     names: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unreadable: dict[int, str] = field(default_factory=dict)
+    brightness: dict[int, float] = field(default_factory=dict)
 
     def read(self, indices: Sequence[int], decode: Callable[[Path], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
         """Decodes files by their indices: (B, *shape) uint8, black where a file can't be read."""
@@ -51,6 +54,7 @@ class GivenImages:
         for row, index in enumerate(indices):
             try:
                 images[row] = decode(self.files[index])
+                self.brightness[index] = float(images[row].mean()) / 255
             except UserError as error:
                 self.unreadable[index] = str(error)
         return images
@@ -66,8 +70,12 @@ class GivenImages:
         first = next(iter(self.unreadable.values()))
         raise UserError(first if len(self.files) == 1 else f"None of the {len(self.files)} images can be read: {first}")
 
-    def report(self) -> list[str]:
-        """Returns a line about what the search left out, and lines that name the files that could not be decoded."""
+    def report(self, training_brightness: float | None = None) -> list[str]:
+        """Returns lines on what was left out, which files could not be decoded, and images that look inverted.
+
+        Args:
+            training_brightness: Mean of the model's training images, in [0, 1], if it is known.
+        """
         lines = []
         if self.left_out:
             lines.append(f"left out of the folders: {_counted(self.left_out)}")
@@ -76,6 +84,15 @@ class GivenImages:
             lines.append(f"{len(self.unreadable):,} of {len(self.files):,} images can't be read and were left out:")
             lines += [f"  {self.unreadable[index]}" for index in sorted(self.unreadable)[:_NAMED]]
             lines += [f"  … and {rest:,} more"] if rest > 0 else []
+        if self.brightness and training_brightness is not None:
+            mean = sum(self.brightness.values()) / len(self.brightness)
+            offsets = mean - 0.5, training_brightness - 0.5
+            if offsets[0] * offsets[1] < 0 and min(map(abs, offsets)) >= _CLEARLY:
+                ours, theirs = ("light", "dark") if offsets[0] > 0 else ("dark", "light")
+                lines.append(
+                    f"the images are {ours} (mean {mean:.2f} of 1) and the model's training images {theirs} "
+                    f"({training_brightness:.2f}), like ink on paper and chalk on slate; --invert inverts the images"
+                )
         return lines
 
 

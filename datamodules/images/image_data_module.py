@@ -34,6 +34,8 @@ from datamodules.input_dtype import to_input_dtype
 from datamodules.loader import BatchLoader
 from datamodules.splits import StratifiedSplit
 
+_BRIGHTNESS_IMAGES = 1000  # first training images whose mean brightness is recorded, in milliseconds
+
 
 class ImageDataModule(L.LightningDataModule):
     """Base of the data sets of small images with one class each.
@@ -109,6 +111,8 @@ class ImageDataModule(L.LightningDataModule):
         )
         self.splits: dict[str, tuple[Tensor, Tensor]] = {}  # name: images (N, C, H, W) uint8, labels (N,) int64
         self.given_images = GivenImages([])  # those of `predict`
+        self.invert = False  # whether `predict` inverts them
+        self.brightness: float | None = None  # mean of the training images in [0, 1], once fitted or from a checkpoint
         self._features: dict[str, Tensor] = {}  # name: (N, 1, D), or (N, 2, D) with those of the mirrored images
 
     @property
@@ -163,6 +167,7 @@ class ImageDataModule(L.LightningDataModule):
         if not self.preprocessing.fitted:
             self.setup("validate")
             self.preprocessing.fit(self._inputs("train")[0])
+            self.brightness = float(self.splits["train"][0][:_BRIGHTNESS_IMAGES].float().mean()) / 255
 
     def _inputs(self, split: str) -> tuple[Tensor, Tensor]:
         """Inputs of a split before preprocessing, images (N, C, H, W) or features (N, D), and labels (N,)."""
@@ -218,7 +223,10 @@ class ImageDataModule(L.LightningDataModule):
         self.fit_preprocessing()
         self.given_images = find_images(self.images or [])
         return self._loader(
-            lambda batch: (read_given_images(self.given_images, batch.indices, self.image_shape), batch.indices),
+            lambda batch: (
+                read_given_images(self.given_images, batch.indices, self.image_shape, self.invert),
+                batch.indices,
+            ),
             len(self.given_images.files),
         )
 
@@ -233,8 +241,9 @@ class ImageDataModule(L.LightningDataModule):
         return to_input_dtype(self.trainer, self.preprocessing(images)), labels
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the fitted preprocessing, for the checkpoint."""
-        return {"preprocessing": self.preprocessing.method, **self.preprocessing.fitted}
+        """Returns the fitted preprocessing and the training images' brightness, for the checkpoint."""
+        brightness = {} if self.brightness is None else {"brightness": self.brightness}
+        return {"preprocessing": self.preprocessing.method, **brightness, **self.preprocessing.fitted}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over the fitted preprocessing of a checkpoint.
@@ -243,6 +252,7 @@ class ImageDataModule(L.LightningDataModule):
             ValueError: If the checkpoint was trained with another preprocessing or number of components.
         """
         self.preprocessing.fitted = fitted_of(state, self.preprocessing.method, self.input_shape)
+        self.brightness = state.get("brightness")  # version 0.1 did not record it
 
     def _evaluation_loader(self, split: str) -> BatchLoader:
         images, labels = self._on_device(self._inputs(split))

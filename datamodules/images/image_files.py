@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from common.errors import UserError
@@ -25,26 +25,32 @@ from datamodules.images.augmentation import Albumentations
 from datamodules.loader import Batch
 
 
-def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> Tensor:
+def read_images(files: Sequence[Path], shape: tuple[int, int, int], invert: bool = False) -> Tensor:
     """Decodes files of any size and color model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
+
+    Args:
+        files: Image files.
+        shape: Shape (C, H, W) of the results.
+        invert: Whether to turn dark into light, such as ink on paper into chalk on slate.
 
     Raises:
         ValueError: If a file can't be read as an image.
     """
-    return _channels_first(np.stack([_resized(file, shape) for file in files]))
+    return _channels_first(np.stack([_resized(file, shape, invert) for file in files]))
 
 
-def read_given_images(given: GivenImages, indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Decodes files by their indices (B,), black where a file can't be read: (B, C, H, W) uint8."""
+def read_given_images(given: GivenImages, indices: Tensor, shape: tuple[int, int, int], invert: bool = False) -> Tensor:
+    """Decodes files by their indices (B,), black where a file can't be read: (B, C, H, W) uint8; as `read_images`."""
     channels, height, width = shape
-    decode = partial(_resized, shape=shape)
+    decode = partial(_resized, shape=shape, invert=invert)
     return _channels_first(given.read(indices.tolist(), decode, (height, width, channels)))
 
 
-def _resized(file: Path, shape: tuple[int, int, int]) -> np.ndarray:
+def _resized(file: Path, shape: tuple[int, int, int], invert: bool) -> np.ndarray:
     """Decodes one file and resizes it to `shape` (C, H, W): (H, W, C) uint8."""
     channels, height, width = shape
     image = open_image(file, "L" if channels == 1 else "RGB")
+    image = ImageOps.invert(image) if invert else image
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, channels)
 
 

@@ -163,7 +163,7 @@ def fitted_of(state: Mapping[str, Any], method: str, output_shape: tuple[int, ..
             f"The checkpoint was trained with preprocessing {state['preprocessing']}, not {method}; leave "
             "preprocessing and features as they were."
         )
-    fitted = {name: value for name, value in state.items() if name != "preprocessing"}
+    fitted = {name: value for name, value in state.items() if name not in ("preprocessing", "brightness")}
     if "directions" in fitted and fitted["directions"].shape[1:] != output_shape:
         raise UserError(
             f"The checkpoint was trained with {fitted['directions'].shape[1]} components, not {output_shape[0]}; leave "

@@ -35,6 +35,7 @@ class InspectedModel:
         class_names: Names of the K classes.
         image_shape: Shape (C, H, W) of an image.
         read: Function from image files to pixels (B, C, H, W) in [0, 1].
+        brightness: Mean of the training images in [0, 1], if it is known.
     """
 
     model: nn.Module
@@ -42,14 +43,19 @@ class InspectedModel:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     read: Callable[[Sequence[Path]], Tensor]
+    brightness: float | None = None
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
 
-def inspect_run(path: str) -> InspectedModel:
+def inspect_run(path: str, invert: bool = False) -> InspectedModel:
     """Loads the network of a checkpoint file or run folder with its preprocessing.
+
+    Args:
+        path: Checkpoint file or run folder.
+        invert: Whether to invert the images that it reads.
 
     Raises:
         ValueError: If there is no checkpoint, the model is not an image classifier, or it has no gradient with respect
@@ -80,16 +86,18 @@ def inspect_run(path: str) -> InspectedModel:
         f"{type(model).__name__} on {type(data).__name__}",
         tuple(data.class_names),
         data.image_shape,
-        lambda files: read_images(files, data.image_shape).float() / 255,
+        lambda files: read_images(files, data.image_shape, invert).float() / 255,
+        data.brightness,
     )
 
 
-def inspect_timm(name: str, weights: Path | None) -> InspectedModel:
+def inspect_timm(name: str, weights: Path | None, invert: bool = False) -> InspectedModel:
     """Loads a pretrained model of timm with its transform and, for ImageNet, its class names.
 
     Args:
         name: Name of the model in timm.
         weights: File of weights; None downloads timm's pretrained weights.
+        invert: Whether to invert the images that it reads.
 
     Raises:
         ValueError: If the model is unknown, or the weights are missing or do not fit.
@@ -105,7 +113,8 @@ def inspect_timm(name: str, weights: Path | None) -> InspectedModel:
     mode = "L" if config["input_size"][0] == 1 else "RGB"
 
     def read(files: Sequence[Path]) -> Tensor:
-        return torch.stack([transform(open_image(file, mode)) for file in files]).float() / 255
+        pixels = torch.stack([transform(open_image(file, mode)) for file in files]).float() / 255
+        return 1 - pixels if invert else pixels
 
     title = f"{name} of timm {timm.__version__}"
     return InspectedModel(model.to(_device()), title, _timm_classes(model), config["input_size"], read)

@@ -58,6 +58,7 @@ def image_batches(
             for index, file in enumerate(given.files[start : start + BATCH_SIZE], start):
                 try:
                     read[index] = inspected.read([file])[0]
+                    given.brightness[index] = float(read[index].mean())
                 except UserError as error:
                     given.unreadable[index] = str(error)
                 bar.update()

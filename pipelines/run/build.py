@@ -1,14 +1,27 @@
 """Creates model and data module of a command line, as `fit` does, without writing anything."""
 
+from pathlib import Path
 from typing import Any
 
 from pipelines.run import cli
+from pipelines.run.checkpoints import kept_vocabulary, read_checkpoint
 
 
 class Untrained(cli.TopicCLI):
-    """Parses and instantiates as `pipelines.train` does, but creates no run folder and does not train."""
+    """Parses and instantiates as `pipelines.train` does, but creates no run folder and does not train.
+
+    Args:
+        arguments: Command line after the program's name, with resolved paths.
+        topic: Name of the topic.
+        checkpoint: Checkpoint whose vocabulary a captioner takes instead of that of its data, which may be gone.
+    """
+
+    def __init__(self, arguments: list[str], topic: str, checkpoint: Path | None = None) -> None:
+        self._checkpoint = checkpoint
+        super().__init__(arguments, topic)
 
     def before_instantiate_classes(self) -> None:
+        self.vocabulary = kept_vocabulary(read_checkpoint(self._checkpoint)) if self._checkpoint else None
         settings = self.config[self.subcommand]
         settings["trainer.logger"], settings["trainer.callbacks"] = False, None  # they may write files
 
@@ -19,11 +32,11 @@ class Untrained(cli.TopicCLI):
         """Does nothing."""
 
 
-def build(arguments: list[str], topic: str) -> Untrained:
+def build(arguments: list[str], topic: str, checkpoint: Path | None = None) -> Untrained:
     """Returns the `model`, `datamodule` and `config` of a resolved command line.
 
     Raises:
         ValueError: If an argument is unknown or a value is out of range.
     """
     cli.quiet()
-    return Untrained(arguments, topic)
+    return Untrained(arguments, topic, checkpoint)

@@ -77,6 +77,12 @@ def step_reached(run: RunFolder, checkpoint: Path) -> int | None:
     return step if isinstance(step, int) else None
 
 
+def kept_vocabulary(checkpoint: Checkpoint) -> list[str] | None:
+    """Returns the vocabulary of a captioner's data in a checkpoint; None if it has none."""
+    states = (value for value in checkpoint.values() if isinstance(value, dict))
+    return next((state["vocabulary"] for state in states if isinstance(state.get("vocabulary"), list)), None)
+
+
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:
     """Compares a checkpoint's weights with a module's by name and shape.
 

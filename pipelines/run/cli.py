@@ -40,7 +40,13 @@ from pipelines.checkpoints.training_state import check_training_state, refused_i
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library, refused_by_lightning
 from pipelines.console.lightning_messages import show_reports
-from pipelines.run.checkpoints import AtomicCheckpointIO, check_weights_fit, read_checkpoint, step_reached
+from pipelines.run.checkpoints import (
+    AtomicCheckpointIO,
+    check_weights_fit,
+    kept_vocabulary,
+    read_checkpoint,
+    step_reached,
+)
 from pipelines.run.config_file import LINKED, Parser, SaveConfig, with_current_names
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
@@ -109,6 +115,7 @@ class TopicCLI(LightningCLI):
         self.subcommand: str | None = None
         self.arguments = arguments
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
+        self.vocabulary: list[str] | None = None  # of the checkpoint that captions images, whose data may be gone
         self.resolved = ""  # configuration of a `fit` as YAML
         self.changes: Changes | None = None  # settings that differ from those of that checkpoint, if it tells
         self.trainer: Any = None
@@ -155,6 +162,8 @@ class TopicCLI(LightningCLI):
         model, given = settings["model.class_path"], settings.get(f"model.init_args.{name}")
         if data is None:
             raise UserError("There is no data set; set --data to a class, such as CIFAR10.")
+        if name == "vocabulary" and self.vocabulary is not None and hasattr(type(data), name):
+            data.vocabulary = self.vocabulary
         if hasattr(data, name):
             own = getattr(data, name)
             same = given == own or (isinstance(given, list | tuple) and list(given) == list(own))
@@ -178,6 +187,7 @@ class TopicCLI(LightningCLI):
         if subcommand == "predict":
             parser.add_argument("--images", type=str, nargs="+", default=[], help="Image files or folders.")
             parser.add_argument("--out", type=str, default="predictions.csv", help="CSV file to write.")
+            parser.add_argument("--invert", action="store_true", help="Invert the images: dark ink becomes light.")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -230,6 +240,8 @@ class TopicCLI(LightningCLI):
             if "images" not in settings_of_class(locate(data)):  # type: ignore[arg-type]
                 raise UserError(f"{data} has no setting 'images', so predict can't read files with it; add one to it.")
             settings["data.init_args.images"] = settings.pop("images")
+            self.invert = settings.pop("invert")
+            self.vocabulary = kept_vocabulary(read_checkpoint(checkpoint)) if checkpoint else None
             self.predictions = PredictionsCSV(
                 Path(settings.pop("out")),
                 *([checkpoint] if checkpoint else []),
@@ -292,6 +304,12 @@ class TopicCLI(LightningCLI):
             if isinstance(callback, SaveConfig):
                 callback.config = configured[self.subcommand]
         self.config = configured
+        if self.subcommand == "predict" and self.invert:
+            if not hasattr(self.datamodule, "invert"):
+                raise UserError(
+                    f"--invert is for classifiers; {type(self.datamodule).__name__} does not invert images."
+                )
+            self.datamodule.invert = True
 
     def _instantiate_trainer(self, config: dict[str, Any], checkpoints: list[Callback]) -> Trainer:
         trainer: Any = super()._instantiate_trainer(

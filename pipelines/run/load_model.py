@@ -9,9 +9,9 @@ from pipelines.run.checkpoints import check_weights_fit, read_checkpoint
 from pipelines.run.run_folder import RunFolder
 
 
-def untrained(run: RunFolder) -> tuple[Any, Any]:
-    """Returns model and data module as `fit` created them, untrained."""
-    built = build(["test", "--config", str(run.config)], run.topic)
+def untrained(run: RunFolder, checkpoint: Path | None = None) -> tuple[Any, Any]:
+    """Returns model and data module as `fit` created them, untrained; a captioner with the checkpoint's vocabulary."""
+    built = build(["test", "--config", str(run.config)], run.topic, checkpoint)
     return built.model, built.datamodule
 
 

@@ -48,7 +48,10 @@ class PredictionsCSV(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.given_images.check_any_readable()
-        self.report, self.num_unreadable = data.given_images.report(), len(data.given_images.unreadable)
+        self.report, self.num_unreadable = (
+            data.given_images.report(getattr(data, "brightness", None)),
+            len(data.given_images.unreadable),
+        )
         rank = trainer.global_rank
         file = self.file.with_suffix(f".rank{rank}{self.file.suffix}") if rank else self.file
         write_csv(self._table(data), file)

@@ -1,11 +1,13 @@
 """The captioners on the command line: their own configurations, the links to their data, other words, another test."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import run_pipeline
+from tests.datamodules.captions.coco_dataset import write_coco
 
 TINY = [
     "--data.num_train", "60", "--data.num_test", "20", "--data.batch_size", "16", "--trainer.max_epochs", "1",
@@ -51,3 +53,28 @@ def test_data_that_does_not_suit_the_model(config: str, data: str, says: str, tm
     assert done.code == 2
     assert says in done.err
     assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_images_are_captioned_when_the_data_is_gone_or_has_changed(tmp_path: Path) -> None:
+    folder = write_coco(tmp_path / "data")
+    fit = [
+        "fit", "--config", "caption_rnn", "--data", "COCOCaptions", "--data.image_size", "16", "--data.min_count", "1",
+        "--data.val_fraction", "0.25", "--trainer.max_epochs", "1", "--trainer.callbacks=null", "--model.width", "16",
+        "--model.channels", "[4, 8]",
+    ]  # fmt: skip
+    fitted = run_pipeline("train", fit, tmp_path)
+    assert fitted.code == 0, fitted.err
+    (run,) = (tmp_path / "logs" / "caption_rnn").iterdir()
+    (tmp_path / "photos").mkdir()
+    (folder / "val2017" / "000000000013.jpg").rename(tmp_path / "photos" / "13.jpg")
+    predict, caption = ["predict", "--ckpt_path", str(run), "--images", "photos"], [str(run), "photos"]
+    before = run_pipeline("train", predict, tmp_path), run_pipeline("caption", caption, tmp_path)
+    assert [finished.code for finished in before] == [0, 0], before[0].err + before[1].err
+    expected = (tmp_path / "predictions.csv").read_text()
+    shutil.rmtree(tmp_path / "data")
+    after = run_pipeline("train", predict, tmp_path), run_pipeline("caption", caption, tmp_path)
+    assert [finished.code for finished in after] == [0, 0], after[0].err + after[1].err
+    assert (tmp_path / "predictions.csv").read_text() == expected and after[1].out == before[1].out
+    tested = run_pipeline("train", ["test", "--ckpt_path", str(run)], tmp_path)
+    assert tested.code == 2 and "captions_train2017.json does not exist; set root" in tested.err

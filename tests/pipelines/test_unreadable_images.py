@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datamodules import Digits
 from pipelines import caption, export, interpret
@@ -78,6 +78,33 @@ def test_a_name_that_a_spreadsheet_would_evaluate(folder: Path) -> None:
     arguments = ["predict", "--ckpt_path", str(only_run(folder, "convnet")), "--images", "=1+1.png", "--out", "f.csv"]
     assert run_pipeline("train", arguments, folder).code == 0
     assert (folder / "f.csv").read_text().splitlines()[1].startswith("./=1+1.png,")
+
+
+def test_dark_ink_on_light_paper_is_noticed_and_can_be_inverted(folder: Path) -> None:
+    """Of digits drawn light on dark, the negatives."""
+    (folder / "ink").mkdir()
+    for i in range(3):
+        with Image.open(folder / "photos" / f"{i}.png") as image:
+            ImageOps.invert(image).save(folder / "ink" / f"{i}.png")
+    run = str(only_run(folder, "convnet"))
+    rows = {}
+    for name, options in {"as they are": ["ink"], "inverted": ["ink", "--invert"], "negatives": ["light"]}.items():
+        if name == "negatives":
+            (folder / "light").mkdir()
+            for i in range(3):
+                shutil.copy(folder / "photos" / f"{i}.png", folder / "light")
+        finished = run_pipeline("train", ["predict", "--ckpt_path", run, "--images", *options], folder)
+        assert finished.code == 0, finished.err
+        noticed = "the images are light (mean 0." in finished.err and "--invert inverts the images" in finished.err
+        assert noticed == (name == "as they are")
+        rows[name] = [row[1:] for row in csv.reader((folder / "predictions.csv").open())]
+    assert rows["inverted"] == rows["negatives"] != rows["as they are"]
+    for options, noticed in (["ink"], True), (["ink", "--invert"], False):
+        explained = run_pipeline("interpret", ["saliency", "--ckpt", run, "--images", *options, "--out", "o"], folder)
+        assert explained.code == 0 and ("the images are light" in explained.err) == noticed
+    captioner = str(only_run(folder, "caption_lstm"))
+    refused = run_pipeline("train", ["predict", "--ckpt_path", captioner, "--images", "ink", "--invert"], folder)
+    assert refused.code == 2 and refused.err.startswith("error: --invert is for classifiers; ShapeCaptions does not")
 
 
 def test_caption_captions_the_others(folder: Path) -> None:

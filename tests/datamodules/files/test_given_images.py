@@ -100,6 +100,25 @@ def test_a_pipe_given_by_name_is_refused(tmp_path: Path) -> None:
         find_images([str(tmp_path / "pipe.png")])
 
 
+@pytest.mark.parametrize(
+    ("given", "training", "says"),
+    [
+        (0.87, 0.13, "the images are light (mean 0.87 of 1) and the model's training images dark (0.13)"),
+        (0.3, 0.7, "the images are dark (mean 0.30 of 1) and the model's training images light (0.70)"),
+        (0.2, 0.13, None),
+        (0.6, 0.3, None),
+        (0.9, 0.47, None),  # photographs are neither dark nor light
+        (0.9, None, None),  # an earlier version's checkpoint
+    ],
+)
+def test_images_that_look_inverted_are_said(given: float, training: float | None, says: str | None) -> None:
+    images = GivenImages([Path("a.png"), Path("b.png")], brightness={0: given - 0.05, 1: given + 0.05})
+    lines = images.report(training)
+    assert len(lines) == (says is not None)
+    if says is not None:
+        assert lines[0].startswith(says) and lines[0].endswith("; --invert inverts the images")
+
+
 def test_files_that_cannot_be_read_are_black_noted_and_named(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 200).save(tmp_path / "good.png")
     files = [tmp_path / "good.png", *(tmp_path / f"bad{i:02}.png" for i in range(12))]
