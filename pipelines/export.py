@@ -37,6 +37,7 @@ from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_file
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import RunFolder, as_typed, find_run
+from pipelines.tracking.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from pipelines.exporting.export_formats import Predict
@@ -153,7 +154,7 @@ def _metadata(run: RunFolder, model: Any, data: Any) -> dict[str, str]:
     shape = ", ".join(map(str, data.image_shape))
     return {
         "class_names": json.dumps(list(data.class_names), ensure_ascii=False),
-        "config": json.dumps(load_yaml(read_yaml_file(run.config), str(run.config))),
+        "config": json.dumps(hide_secrets(load_yaml(read_yaml_file(run.config), str(run.config)))),
         "input": f"images uint8 (B, {shape}), pixels in [0, 255], before the {data.preprocessing.method} preprocessing",
         "output": f"logits float32 (B, {model.num_classes}); their softmax is the probability of each class",
     }

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from common.errors import UserError
 from common.file_locks import close_locked, open_locked
+from pipelines.tracking.secrets import hide_arguments
 
 State = Literal["running", "finished", "failed", "stopped", "killed", "unknown"]
 
@@ -81,7 +82,7 @@ class StatusFile:
         self._descriptor: int | None = descriptor
         before = _parse(_read(descriptor))
         self._earlier = before if before.state == "finished" else None
-        command = shlex.join(["python", "-m", "pipelines.train", *sys.argv[1:]])
+        command = shlex.join(["python", "-m", "pipelines.train", *hide_arguments(sys.argv[1:])])
         self._status = Status("running", None, command, socket.gethostname(), os.getpid(), _now())
         try:
             _write(descriptor, self._path, self._status, self._earlier)

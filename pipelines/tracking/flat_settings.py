@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from pipelines.tracking.secrets import hide_secrets
+
 
 def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flattens a configuration to dotted keys, spelled as on the command line.
 
     {"model": {"class_path": "modules.LinearSVM", "init_args": {"reg": 0.1}}} becomes {"model": "LinearSVM",
-    "model.reg": 0.1}.
+    "model.reg": 0.1}. Keys and passwords are hidden.
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -18,5 +20,5 @@ def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, dict):
             flat |= flat_settings(value, f"{name}.")
         else:
-            flat[name] = value
+            flat[name] = hide_secrets(value, name)
     return flat

@@ -17,9 +17,10 @@ from lightning.pytorch.loggers import WandbLogger
 
 from common.errors import UserError
 from pipelines.tracking.proxy import pass_on_all_proxy
+from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, wandb_dir
 from pipelines.tracking.wandb_login import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project
-from pipelines.tracking.wandb_settings import wandb_setting, without_passwords
+from pipelines.tracking.wandb_settings import wandb_setting
 
 _INIT_SECONDS = 10.0  # for the server to register the run
 _FINISH_SECONDS = 60  # for the last uploads

@@ -2,7 +2,6 @@
 
 import configparser
 import os
-import re
 from pathlib import Path
 
 from common.errors import UserError
@@ -58,8 +57,3 @@ def _read(file: Path) -> dict[str, str]:
 def base_url() -> str:
     """Returns the URL of W&B's server, or of the self-hosted server that W&B's client is set to."""
     return (wandb_setting("base_url") or "https://api.wandb.ai").rstrip("/")
-
-
-def without_passwords(text: str) -> str:
-    """Returns a text without the user names and passwords in its URLs."""
-    return re.sub(r"://[^/\s]*@", "://", text)
