@@ -37,16 +37,24 @@ class OptimizerSettings(Callback):
 
     def __init__(self, changed: Collection[str] | None) -> None:
         self.changed = changed
-        self._checkpoint: State | None = None
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:
-        self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Runs when the new optimizers exist and the checkpoint's states have not been restored."""
-        checkpoint, self._checkpoint = self._checkpoint, None
-        if checkpoint is None:
-            return
+        """Adds a step before the strategy restores the optimizers: a module may still change new ones until then."""
+        strategy = trainer.strategy
+        restore = strategy.load_optimizer_state_dict
+
+        def restore_with_new_settings(checkpoint: State) -> None:
+            self.adapt(trainer, checkpoint)
+            restore(checkpoint)
+
+        strategy.load_optimizer_state_dict = restore_with_new_settings  # type: ignore[method-assign, assignment]
+
+    def adapt(self, trainer: Trainer, checkpoint: State) -> None:
+        """Replaces settings in a checkpoint by those of the trainer's new optimizers.
+
+        Raises:
+            ValueError: If the checkpoint has not the state of all optimizers, or a schedule is too short.
+        """
         if self.changed is not None and not concerns_optimizer(self.changed):
             if len(checkpoint["optimizer_states"]) != len(trainer.optimizers):
                 raise UserError(

@@ -62,6 +62,7 @@ from pipelines.run.run_messages import (
     print_precision,
     print_predicted,
     print_started,
+    print_unbounded,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.status import read_status
@@ -224,6 +225,12 @@ class TopicCLI(LightningCLI):
         if self.run_folder is not None:
             settings["trainer.default_root_dir"] = str(self.run_folder.path)
         for name in ("checkpoint", "last_checkpoint"):
+            given = settings[f"{name}.dirpath"]
+            if given is not None and Path(given).name != "checkpoints":  # which the config.yaml of a run says
+                raise UserError(
+                    f"{name}.dirpath is {given}, but a run keeps its checkpoints in its own folder; leave it out, "
+                    "or make logs a link to another disk."
+                )
             folder = self.scratch.name if self._fast_dev_run() else self.run_folder and self.run_folder.checkpoints
             if folder:
                 settings[f"{name}.dirpath"] = str(folder)
@@ -399,6 +406,8 @@ class TopicCLI(LightningCLI):
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)
+        if subcommand == "fit":
+            print_unbounded(self._get(self.config, "trainer"))
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
@@ -62,6 +62,14 @@ def print_precision(changed: str | None) -> None:
     """Prints that the run uses another precision than its configuration, if it does."""
     if changed is not None:
         print(f"precision: {changed}")
+
+
+@_of_a_run
+def print_unbounded(settings: Mapping[str, Any]) -> None:
+    """Prints how long a run is whose configuration does not say it, such as one that lost its `trainer` section."""
+    unset = settings["max_epochs"] is None and settings["max_time"] is None and settings["max_steps"] in (-1, None)
+    if unset and not settings["fast_dev_run"]:
+        print("length: no trainer.max_epochs, max_steps or max_time is set, so the run has Lightning's 1,000 epochs")
 
 
 @_of_a_run

@@ -150,6 +150,27 @@ def test_a_rate_that_follows_a_metric_stays_unless_another_is_given(tmp_path: Pa
     assert given.rates[0] == 0.2
 
 
+class ScaledNet(Net):
+    """Scales its rates before training, as SimCLR does by the batch size."""
+
+    def on_fit_start(self) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] *= 4
+            group["initial_lr"] *= 4
+        (config,) = self.trainer.lr_scheduler_configs
+        config.scheduler.base_lrs = [rate * 4 for rate in config.scheduler.base_lrs]
+
+
+@pytest.mark.parametrize("schedule", [cosine(4), WarmupCosine])
+def test_rates_that_a_module_scales_before_training_are_scaled_after_a_resume_too(
+    schedule: MakeSchedule, tmp_path: Path
+) -> None:
+    fit(tmp_path, ScaledNet(sgd(), schedule), 2)
+    resumed = fit(tmp_path, ScaledNet(sgd(lr=0.01), schedule), 4, {"optimizer.lr"}, resume=True)
+    from_the_start = fit(tmp_path, ScaledNet(sgd(lr=0.01), schedule), 4)
+    assert resumed.rates == pytest.approx(from_the_start.rates[2 * STEPS :], abs=1e-12)
+
+
 def test_what_is_unchanged_is_restored_as_it_was(tmp_path: Path) -> None:
     """Also a rate that something else than the schedule has changed."""
     net = fit(tmp_path, Net(sgd(), cosine(4)), 2)

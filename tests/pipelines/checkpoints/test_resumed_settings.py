@@ -1,6 +1,8 @@
 """Settings given on resume are used and recorded, or refused before anything is written."""
 
 import shutil
+import signal
+import time
 from math import cos, pi
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 import yaml
 
 from pipelines.checkpoints.recorded_settings import changes, check_changes, settings_of
-from tests.command_line import Finished, run_pipeline
+from tests.command_line import Finished, run_pipeline, start_pipeline
 from tests.helpers import figures, only_run
 
 FIT = [
@@ -113,3 +115,29 @@ def test_another_batch_size_is_used_from_the_next_epoch_on(run: Path) -> None:
     assert finished.code == 0, finished.err
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["global_step"] == 2 * (1293 // 64) + 1293 // 32
+
+
+def test_a_fresh_run_whose_configuration_lost_its_length_says_how_long_it_is(trained: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    del config["trainer"]
+    (tmp_path / "cut.yaml").write_text(yaml.safe_dump(config))
+    started = start_pipeline("train", ["fit", "--config", "cut.yaml", "--trainer.callbacks", "null"], tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("logs/cut/*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        started.send_signal(signal.SIGTERM)
+        finished = started.finish()
+    finally:
+        started.kill()
+    assert (
+        "length: no trainer.max_epochs, max_steps or max_time is set, so the run has Lightning's 1,000" in finished.out
+    )
+
+
+def test_a_folder_for_checkpoints_elsewhere_is_refused(tmp_path: Path) -> None:
+    finished = run_pipeline("train", [*FIT, "--checkpoint.dirpath", "elsewhere"], tmp_path)
+    assert finished.code == 2
+    assert "checkpoint.dirpath is elsewhere, but a run keeps its checkpoints in its own folder; leave" in finished.err
+    assert not list(tmp_path.iterdir())
