@@ -52,7 +52,7 @@ def overhead(method: str, trials: int, root: Path) -> float:
         search.report(number, [number / _FINISHED])
         search.finish(number, "finished", None, 0.0)
     search.leave()
-    search.run_cap = _FINISHED + trials
+    search.extend(_FINISHED + trials)
     start = perf_counter()
     for number in range(trials):
         environment = {"WANDB_RUN_ID": f"bare-{number}"}
