@@ -10,6 +10,35 @@ from torch import nn
 
 from common.errors import UserError
 
+_OWN_OPTIONS = {  # of `timm.create_model` that are set here, and what to do instead
+    "num_classes": "it is that of the data",
+    "in_chans": "it is that of the images",
+    "features_only": "the network has to end in one vector for each image",
+    "pretrained": "set pretrained to hub, or to a file of weights",
+    "checkpoint_path": "set pretrained to the file of weights",
+    "pretrained_cfg": "set pretrained to hub, or to a file of weights",
+    "pretrained_cfg_overlay": "set pretrained to hub, or to a file of weights",
+    "model_name": "set backbone to the model's name",
+}
+
+
+def timm_name(name: str) -> str:
+    """Returns the name of a model without the prefixes that timm and the Hugging Face hub put before it.
+
+    Args:
+        name: Name such as resnet18, timm/resnet18.a1_in1k or hf-hub:timm/resnet18.a1_in1k.
+
+    Raises:
+        ValueError: If it names a model of another owner on the hub, or a folder.
+    """
+    plain = name.removeprefix("hf_hub:").removeprefix("hf-hub:").removeprefix("timm:").removeprefix("timm/")
+    if "/" in plain or ":" in plain:
+        raise UserError(
+            f"The model {name!r} is not one of timm's own; use the name of the timm model that it is, and set "
+            "pretrained to a file of its weights."
+        )
+    return plain
+
 
 def check_timm_model(name: str, pretrained: str | None) -> None:
     """Refuses an unknown model or missing weights, without creating the model.
@@ -23,6 +52,7 @@ def check_timm_model(name: str, pretrained: str | None) -> None:
     """
     import timm  # takes a second and a half to import
 
+    name = timm_name(name)
     if not timm.is_model(name.split(".")[0]):
         near = get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models('*resnet*') lists some."
@@ -58,6 +88,10 @@ def create_timm_model(
     import timm
 
     check_timm_model(name, pretrained)
+    name = timm_name(name)
+    for option in options or {}:
+        if option in _OWN_OPTIONS:
+            raise UserError(f"options has {option!r}, which is not an option here: {_OWN_OPTIONS[option]}.")
     arguments |= options or {}
     if pretrained not in (None, "hub"):
         arguments["pretrained_cfg_overlay"] = {"file": pretrained}

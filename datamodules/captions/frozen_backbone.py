@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from common.timm_models import check_timm_model, create_timm_model
+from common.timm_models import check_timm_model, create_timm_model, timm_name
 from datamodules.images.image_files import read_square
 
 FeatureForm = Literal["grid", "pooled"]
@@ -41,7 +41,7 @@ class FrozenBackbone:
 
     def __init__(self, name: str, pretrained: str | None, form: FeatureForm) -> None:
         check_timm_model(name, pretrained)
-        self.name = name
+        self.name = timm_name(name)
         self.pretrained = pretrained
         self.form = form
 

@@ -74,7 +74,7 @@ class ImageEncoder(nn.Module):
             if backbone is None:
                 self.network = _convolutions(input_shape, channels)
             else:
-                self.network = create_backbone(backbone, 0, input_shape[0], pretrained, {})
+                self.network = create_backbone(backbone, 0, input_shape[0], pretrained, {}, input_shape[1:])
             self.network.requires_grad_(not freeze_backbone).to(memory_format=torch.channels_last)
         self.eval()  # in training mode the zeros would change running averages
         with torch.no_grad():

@@ -29,9 +29,7 @@ def create_encoder(
             f"{name} takes images (C, H, W), but the data has shape {tuple(input_shape)}; choose a preprocessing that "
             "keeps them images, such as standardize."
         )
-    network = create_backbone(name, 0, input_shape[0], None, options or {})
-    if small_stem:
-        enlarge_stem(network, name)
+    network = create_backbone(name, 0, input_shape[0], None, options or {}, input_shape[1:], small_stem)
     network.to(memory_format=torch.channels_last)  # twice as fast in half precision, on GPUs and CPUs
     with torch.no_grad():
         features = network.eval()(torch.zeros(1, *input_shape))  # timm's own attributes differ by kind of network
@@ -39,9 +37,17 @@ def create_encoder(
 
 
 def create_backbone(
-    name: str, num_classes: int, channels: int, pretrained: str | None, options: Mapping[str, Any]
+    name: str,
+    num_classes: int,
+    channels: int,
+    pretrained: str | None,
+    options: Mapping[str, Any],
+    size: Sequence[int],
+    small_stem: bool = False,
 ) -> nn.Module:
     """Returns a network of timm whose last layer has small random weights, so that all classes start level.
+
+    A network made for images of one size, such as a vision transformer, is created for that of the images.
 
     Args:
         name: Name of the model in timm, such as resnet18.
@@ -49,10 +55,39 @@ def create_backbone(
         channels: Channels C of the images.
         pretrained: hub for the weights that timm names, a file of weights, or None for random weights.
         options: Further arguments of `timm.create_model`.
+        size: Height and width (H, W) of the images that the network gets.
+        small_stem: Whether to enlarge the stem for small images.
 
     Raises:
-        ValueError: If the name is unknown, or the model refuses an argument or the weights.
+        ValueError: If the name is unknown, the model refuses an argument or the weights, or can't take the images.
     """
+    network = _create(name, num_classes, channels, pretrained, options, small_stem)
+    problem = _try(network, (channels, *size), num_classes)
+    if problem is not None and "img_size" not in options:
+        try:
+            sized = _create(name, num_classes, channels, pretrained, {**options, "img_size": tuple(size)}, small_stem)
+        except UserError:
+            pass  # the model has no such argument, or no such size
+        else:
+            network, problem = sized, _try(sized, (channels, *size), num_classes)
+    if problem is not None:
+        side = getattr(network, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
+        with_options = f" with options {dict(options)}" if options else ""
+        raise UserError(
+            f"{name}{with_options} can't take images of {size[0]}×{size[1]} pixels: {problem}; resize them to the "
+            f"{side}×{side} that it is made for (image_size, where the model has it), or use another model or options."
+        )
+    return network
+
+
+def _create(
+    name: str,
+    num_classes: int,
+    channels: int,
+    pretrained: str | None,
+    options: Mapping[str, Any],
+    small_stem: bool,
+) -> nn.Module:
     if pretrained is None:
         network = create_timm_model(name, None, options, in_chans=channels, num_classes=num_classes)
     else:
@@ -61,7 +96,25 @@ def create_backbone(
     if isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
+    if small_stem:
+        enlarge_stem(network, name)
     return network
+
+
+def _try(network: nn.Module, shape: Sequence[int], num_classes: int) -> str | None:
+    """Returns why the network can't turn one image of the shape (C, H, W) into logits or features, None if it can."""
+    training = network.training
+    try:
+        with torch.no_grad():
+            outputs = network.eval()(torch.zeros(1, *shape))
+    except Exception as error:  # assertions of timm, and torch's errors of shapes
+        return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    finally:
+        network.train(training)
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or num_classes not in (0, outputs.shape[1]):
+        got = tuple(outputs.shape[1:]) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        return f"it returns {got} for an image instead of {num_classes or 'one vector of'} numbers"
+    return None
 
 
 def first_convolution(network: nn.Module) -> nn.Conv2d:

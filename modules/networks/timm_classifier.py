@@ -29,7 +29,7 @@ from common.errors import UserError
 from common.ranges import check_range
 from modules.base.classifier import Classifier
 from modules.base.label_smoothing import check_label_smoothing, smoothed_cross_entropy
-from modules.networks.backbones import create_backbone, enlarge_stem, first_convolution
+from modules.networks.backbones import create_backbone, first_convolution
 from modules.networks.normalization import ONE_IMAGE
 
 
@@ -89,9 +89,10 @@ class TimmClassifier(Classifier):
         self.label_smoothing = label_smoothing
         self.mirror_test = mirror_test
         self.freeze_backbone = freeze_backbone
-        self.network = create_backbone(backbone, num_classes, input_shape[0], pretrained, options or {})
-        if small_stem:
-            enlarge_stem(self.network, backbone)
+        size = input_shape[1:] if image_size is None else (image_size, image_size)
+        self.network = create_backbone(
+            backbone, num_classes, input_shape[0], pretrained, options or {}, size, small_stem
+        )
         if freeze_backbone:
             self.network.requires_grad_(False)
             self._head.requires_grad_(True)
@@ -133,12 +134,14 @@ class TimmClassifier(Classifier):
         """Applies mixup or cutmix, if set: images (B, C, H, W) and labels (B,) to images and targets (B, K)."""
         if self.mix is None:
             return images, labels
-        if len(images) % 2:
-            raise UserError(
-                f"Mixup and cutmix mix pairs of images, but a batch has {len(images)} images; use an even batch_size "
-                "and an even number of training images."
-            )
-        mixed, targets = self.mix(images, labels)
+        pairs = len(images) // 2 * 2  # timm mixes pairs; the last image of an odd batch stays as it is
+        if pairs == 0:
+            return images, labels
+        mixed, targets = self.mix(images[:pairs], labels[:pairs])
+        if pairs < len(images):
+            alone = F.one_hot(labels[pairs:], self.num_classes).to(targets.dtype)
+            smoothed = (1 - self.label_smoothing) * alone + self.label_smoothing / self.num_classes
+            mixed, targets = torch.cat([mixed, images[pairs:]]), torch.cat([targets, smoothed])
         return mixed, targets
 
     def train(self, mode: bool = True) -> "TimmClassifier":
@@ -155,8 +158,8 @@ class TimmClassifier(Classifier):
 
     @property
     def _head(self) -> nn.Module:
-        head: nn.Module = self.network.get_classifier()  # type: ignore[operator]
-        return head
+        head: Any = self.network.get_classifier()  # type: ignore[operator]
+        return nn.ModuleList(head) if isinstance(head, tuple) else head  # two for models that learn from a teacher
 
     def _mixup(self, mixup: float, cutmix: float) -> Any:
         from timm.data.mixup import Mixup

@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from common.errors import UserError
 from modules import TimmClassifier
+from modules.captioning.image_encoder import ImageEncoder
+from modules.networks.backbones import create_encoder
 from tests.command_line import run_pipeline
 
 TINY = "test_resnet"  # timm's own for tests: 0.5 million parameters
@@ -191,9 +194,89 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         tiny(pretrained=str(file))
 
 
-def test_mixing_an_odd_batch() -> None:
-    with pytest.raises(ValueError, match=r"a batch has 3 images.*use an even batch_size"):
-        tiny(mixup=1.0).training_targets(torch.zeros(3, *SHAPE), torch.zeros(3, dtype=torch.int64))
+@pytest.mark.parametrize("number", [1, 3, 65])
+def test_the_last_image_of_an_odd_batch_is_not_mixed(number: int) -> None:
+    torch.manual_seed(0)
+    images, labels = torch.randn(number, *SHAPE), torch.randint(K, (number,))
+    mixed, targets = tiny(mixup=1.0, label_smoothing=0.1).training_targets(images.clone(), labels)
+    assert mixed.shape == images.shape
+    torch.testing.assert_close(mixed[-1], images[-1], rtol=0, atol=0)
+    if number == 1:
+        assert targets is labels  # smoothed by the loss
+        return
+    smoothed = torch.full((K,), 0.1 / K)
+    smoothed[labels[-1]] += 0.9
+    torch.testing.assert_close(targets[-1], smoothed)
+    torch.testing.assert_close(targets.sum(1), torch.ones(number))
+    assert not torch.equal(mixed[:-1], images[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("test_vit", {}), ("vit_tiny_patch16_224", {"patch_size": 8, "depth": 1}), ("test_vit2", {"patch_size": 4})],
+)
+def test_a_transformer_is_created_for_the_size_of_the_images(name: str, options: dict[str, Any]) -> None:
+    model = tiny(name, small_stem=False, options=options)
+    assert model.eval()(torch.zeros(2, *SHAPE)).shape == (2, K)
+
+
+def test_a_transformer_gets_the_size_to_which_images_are_resized() -> None:
+    model = tiny("vit_tiny_patch16_224", small_stem=False, image_size=48, options={"depth": 1})
+    assert model.eval()(torch.zeros(2, *SHAPE)).shape == (2, K)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "inception_v3",
+            {"small_stem": False},
+            r"inception_v3 can't take images of 32×32 pixels: .*resize them to the 299",
+        ),
+        (
+            "vit_tiny_patch16_224",
+            {"small_stem": False, "options": {"img_size": 64, "depth": 1}},
+            r"vit_tiny_patch16_224 with options .*can't take images of 32×32 pixels: Input height \(32\) doesn't match",
+        ),
+        (TINY, {"options": {"global_pool": ""}}, r"test_resnet with options .* can't take images of 32×32 pixels"),
+        (TINY, {"options": {"num_classes": 7}}, r"options has 'num_classes', .* it is that of the data"),
+        (TINY, {"options": {"in_chans": 1}}, r"options has 'in_chans', .* it is that of the images"),
+        (TINY, {"options": {"features_only": True}}, r"options has 'features_only', .* one vector for each image"),
+        (TINY, {"options": {"pretrained": True}}, r"options has 'pretrained', .* set pretrained to hub"),
+        (
+            TINY,
+            {"options": {"checkpoint_path": "x.pth"}},
+            r"options has 'checkpoint_path', .* set pretrained to the file",
+        ),
+        ("hf-hub:someone/resnet18", {}, r"The model 'hf-hub:someone/resnet18' is not one of timm's own"),
+        ("timm/resnet19.a1_in1k", {}, r"timm has no model 'resnet19.a1_in1k'"),
+    ],
+)
+def test_what_timm_or_the_images_do_not_allow(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny(name, **settings)
+
+
+@pytest.mark.parametrize("prefix", ["timm/", "hf_hub:timm/", "hf-hub:timm/"])
+def test_names_with_the_prefixes_of_the_hub(prefix: str) -> None:
+    named = tiny(f"{prefix}{TINY}.r160_in1k")
+    for ours, plain in zip(named.parameters(), tiny().parameters(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=0, atol=0)
+
+
+def test_a_network_with_two_heads_can_be_frozen() -> None:
+    model = tiny("deit_tiny_distilled_patch16_224", small_stem=False, freeze_backbone=True, options={"depth": 1})
+    trained = {name for name, parameter in model.network.named_parameters() if parameter.requires_grad}
+    assert trained == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+
+
+def test_encoders_of_other_topics_take_the_same_networks() -> None:
+    encoder, features = create_encoder(SHAPE, "vit_tiny_patch16_224", False, {"depth": 1})
+    assert encoder(torch.zeros(2, *SHAPE)).shape == (2, features)
+    with pytest.raises(UserError, match="inception_v3 can't take images of 32×32 pixels"):
+        create_encoder(SHAPE, "inception_v3", False, None)
+    captions = ImageEncoder(SHAPE, 16, backbone="test_vit")
+    assert captions(torch.zeros(2, *SHAPE)).shape[::2] == (2, 16)
 
 
 def test_a_batch_of_one_image_that_shrinks_to_one_position() -> None:
