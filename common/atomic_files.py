@@ -51,6 +51,19 @@ def atomic_write(target: Path, sync: bool = False) -> Iterator[Path]:
         close_locked(descriptor)
 
 
+@contextmanager
+def named_errors(file: Path) -> Iterator[None]:
+    """Gives errors of the disk the name of the file that the `with` block writes to: Python's have none.
+
+    Raises:
+        OSError: The error, with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _named(error, file, file) or error from None
+
+
 def remove_abandoned(folder: Path) -> None:
     """Removes the temporary files that killed writers left in a folder, whatever their targets; others stay."""
     for temporary in folder.glob(".*.tmp"):

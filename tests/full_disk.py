@@ -1,14 +1,12 @@
-"""`python -m tests.full_disk ARGUMENTS`: pipelines.train where no file grows beyond FULL_DISK_BYTES (default 8 KiB)."""
+"""`python -m tests.full_disk PIPELINE BYTES ARGUMENTS`: a pipeline on a disk where no file can grow beyond BYTES."""
 
-import os
+import importlib
 import resource
 import signal
 import sys
 
-from pipelines.train import main
-
 if __name__ == "__main__":
+    pipeline, limit, *arguments = sys.argv[1:]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limit = int(os.environ.get("FULL_DISK_BYTES", "8192"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    main(sys.argv[1:])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    importlib.import_module(f"pipelines.{pipeline}").main(arguments)

@@ -6,6 +6,7 @@ Shapes: B images in a batch, C channels, H×W pixels, K classes.
 import copy
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,9 @@ def write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Pat
     # Lightning's method hides its properties from torch, which would read each and fail without a trainer.
     example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
     traced = as_module(model, data).to_torchscript(method="trace", example_inputs=example, check_trace=False)
-    torch.jit.save(traced, file, _extra_files={"metadata.json": json.dumps(metadata)})
+    buffer = BytesIO()  # torch's own writer aborts the process on a full disk
+    torch.jit.save(traced, buffer, _extra_files={"metadata.json": json.dumps(metadata)})
+    file.write_bytes(buffer.getbuffer())
     return torch.jit.load(file, map_location="cpu")
 
 

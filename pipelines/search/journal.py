@@ -14,6 +14,7 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
+from common.atomic_files import named_errors
 from common.errors import UserError
 from pipelines.search.locks import FileLock
 
@@ -67,7 +68,7 @@ class Journal(BaseJournalBackend):
                 pass
             number = len(self._starts) - 1
             lines = [_with_checksum({"line": number + index, **log}) for index, log in enumerate(logs)]
-            with self._file.open("r+b") as file:
+            with named_errors(self._file), self._file.open("r+b") as file:
                 file.truncate(self._starts[-1])
                 file.seek(self._starts[-1])
                 file.write(b"".join(lines))

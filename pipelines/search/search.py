@@ -8,6 +8,7 @@ tried twice.
 
 import math
 import secrets
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from glob import escape
@@ -121,21 +122,25 @@ class Search:
             time_limit: Seconds after which a trial is stopped and fails; None for no limit.
         """
         folder = logs / "sweeps" / f"{id_stem(sweep.path.stem)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        (folder / "trials").mkdir(parents=True)
-        (folder / "launchers").mkdir()
-        study = optuna.create_study(storage=open_journal(folder), study_name=folder.name, direction=sweep.goal)
-        attributes = {
-            "sampler": sampler,
-            "seed": seed,
-            "run_cap": run_cap or sweep.run_cap,
-            "time_limit": time_limit,
-            "sweep_file": sweep.text,
-            "root": str(logs.absolute().parent),
-        }
-        for name, value in attributes.items():
-            study.set_user_attr(name, value)
-        with atomic_write(folder / "sweep.yaml") as temporary:  # last: a folder without it is not a sweep folder
-            temporary.write_text(sweep.text, encoding="utf-8")
+        try:
+            (folder / "trials").mkdir(parents=True)
+            (folder / "launchers").mkdir()
+            study = optuna.create_study(storage=open_journal(folder), study_name=folder.name, direction=sweep.goal)
+            attributes = {
+                "sampler": sampler,
+                "seed": seed,
+                "run_cap": run_cap or sweep.run_cap,
+                "time_limit": time_limit,
+                "sweep_file": sweep.text,
+                "root": str(logs.absolute().parent),
+            }
+            for name, value in attributes.items():
+                study.set_user_attr(name, value)
+            with atomic_write(folder / "sweep.yaml") as temporary:  # last: a folder without it is not a sweep folder
+                temporary.write_text(sweep.text, encoding="utf-8")
+        except OSError:  # a full disk: nothing in it to keep
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return cls(folder)
 
     @property

@@ -17,7 +17,7 @@ from datamodules import Digits
 from modules import SoftmaxRegression
 from pipelines import export
 from pipelines.exporting import export_formats
-from tests.command_line import run_pipeline
+from tests.command_line import run_module, run_pipeline
 
 FIT = [
     "fit", "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--data.batch_size", "32",
@@ -308,3 +308,12 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert said.startswith("usage: python -m pipelines.export RUN|CHECKPOINT --format FORMAT [--out FILE]")
     assert all(name in said for name in export.FORMATS)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "safetensors"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(linear: Path, tmp_path: Path, format: str) -> None:
+    arguments = ["export", "1000", str(linear), "--format", format, "--out", "model"]
+    done = run_module("tests.full_disk", arguments, tmp_path)
+    assert done.code == 2, done.err
+    assert done.err.endswith("error: model: file too large; free some space or choose another path.\n")
+    assert list(tmp_path.iterdir()) == []

@@ -322,7 +322,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(trained: Path, tmp_path: Pat
         "--trainer.callbacks",
         "[TrainingHealth]",
     ]
-    done = run_module("tests.full_disk", arguments, tmp_path, WANDB_MODE="disabled")
+    done = run_module("tests.full_disk", ["train", "8192", *arguments], tmp_path, WANDB_MODE="disabled")
     assert done.code == 2, done.err
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
@@ -341,7 +341,8 @@ def test_print_config_shows_every_setting(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_from_the_start_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
     Path("logs").mkdir()
-    done = run_module("tests.full_disk", [*DIGITS, "--trainer.callbacks", "null"], tmp_path, FULL_DISK_BYTES="1000")
+    arguments = ["train", "1000", *DIGITS, "--trainer.callbacks", "null"]
+    done = run_module("tests.full_disk", arguments, tmp_path, WANDB_MODE="disabled")
     assert done.code == 2, done.err
     assert re.fullmatch(
         r"error: logs/softmax/[^/]+/config\.yaml: file too large; free some space or choose another path\.\n", done.err

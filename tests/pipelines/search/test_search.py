@@ -1,6 +1,8 @@
 """The state of a sweep as two processes see it at once."""
 
+import errno
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,21 @@ def test_the_best_trial_s_command_can_be_pasted(tmp_path: Path, command: list[st
     search.finish(trial.number, "finished", None, 1.0)
     printed = best_trial(search).splitlines()[-1]
     assert printed.startswith(line.removesuffix("'"))
+
+
+def test_a_full_disk_names_the_journal_and_leaves_no_half_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Search.create(_sweep(tmp_path), tmp_path / "logs")
+    search.join()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        search.next_trial()
+    assert raised.value.filename == str(search.folder / "journal.log")
+    with pytest.raises(OSError, match="No space left"):
+        Search.create(_sweep(tmp_path), tmp_path / "logs")
+    assert list((tmp_path / "logs" / "sweeps").iterdir()) == [search.folder]
