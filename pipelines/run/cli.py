@@ -1,5 +1,6 @@
 """The command line of a run: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
+import os
 import re
 import sys
 import warnings
@@ -91,7 +92,8 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
 
 def quiet() -> None:
     """Silences messages of Lightning and torch that a user can't act on; other warnings take one line each."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without the line of code
+    line_start = "\r\x1b[K" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else ""  # not behind a bar
+    warnings.formatwarning = lambda message, *_, **__: f"{line_start}warning: {message}\n"  # without the line of code
     show_reports()
     warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
     warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
@@ -128,7 +130,7 @@ class TopicCLI(LightningCLI):
                 save_config_callback=SaveConfig,
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults={
-                    "enable_progress_bar": sys.stderr.isatty(),
+                    "enable_progress_bar": sys.stdout.isatty(),  # it is written there
                     "enable_model_summary": False,
                     "num_sanity_val_steps": 0,  # pipelines.check tests a model before training
                 },
