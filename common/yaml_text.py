@@ -17,7 +17,7 @@ from common.errors import UserError
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 100
 _MAX_NODES = 100_000  # with every alias written out
-_MAX_DIGITS = 300  # float64 ends at 1.8e308
+_MAX_DIGITS = 4300  # of a number that Python reads
 _SAFE_LENGTH = 10_000  # libyaml's recursion overflows the stack at some 40,000 levels, each of which takes a character
 
 _TAG = "tag:yaml.org,2002:"

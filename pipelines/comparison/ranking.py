@@ -18,7 +18,10 @@ from pipelines.tracking.metric_goals import known_mode
 
 _IGNORED = {  # settings that differ between runs without being hyperparameters
     "trainer.default_root_dir", "trainer.logger", "checkpoint.filename", "ckpt_path", "config", "data.root",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler", "trainer.log_every_n_steps",
 }  # fmt: skip
+
+_CLASSES = ("model", "data")  # what a run is, named before how it is set
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Comparison:
         title: Title, from the names of sweeps or the targets.
         runs: Runs, best first and those without the metric last.
         headline: Metric by which they are ranked; None if no run has a metric.
-        settings: Dotted keys of the settings in which the runs differ; those in which most runs differ come first.
+        settings: Dotted keys of the settings in which the runs differ: model and data, then those in which most do.
         tests: Test metrics of the runs, without those of single classes such as "test/accuracy/3".
         sweeps: Sweeps whose trials are among the runs.
     """
@@ -162,7 +165,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
         missing = len(configured) - values.total()
         if len(values) > 1 or (missing and not any(key.startswith(f"{parent}.") for parent in differences)):
             differences[key] = values.total() - max(values.values())
-    return sorted(differences, key=lambda key: -differences[key])
+    return sorted(differences, key=lambda key: (key not in _CLASSES, -differences[key]))
 
 
 def _comparable(value: Any) -> str:

@@ -122,8 +122,10 @@ def _read_settings(file: Path, problems: list[str]) -> dict[str, Any]:
 def _flatten_classes(key: str, value: Any) -> dict[str, Any]:
     """Flattens a list of classes, such as the callbacks, to their names and a key for each of their settings."""
     if isinstance(value, list) and value and all(isinstance(item, dict) and "class_path" in item for item in value):
+        # The project's own callbacks draw and measure; others, such as EarlyStopping, change what is trained.
+        value = [item for item in value if not str(item["class_path"]).startswith("callbacks.")]
         names = [str(item["class_path"]).rsplit(".", 1)[-1] for item in value]
-        settings: dict[str, Any] = {key: ", ".join(names)}
+        settings: dict[str, Any] = {key: ", ".join(names)} if names else {}
         for name, item in zip(names, value, strict=True):
             arguments = item.get("init_args")
             settings |= flat_settings(arguments, f"{key}.{name}.") if isinstance(arguments, dict) else {}

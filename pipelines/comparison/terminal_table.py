@@ -15,6 +15,7 @@ from pipelines.tracking.curves import Point
 
 _COLORS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
 _MAX_ROWS = 40  # on a screen; a file or pipe gets all
+_NARROW = 100
 _UNLIMITED_WIDTH = 10_000  # for files and pipes, so that nothing is cut
 
 
@@ -36,7 +37,7 @@ def print_table(comparison: Comparison, file: IO[str] | None = None, width: int 
     shown = comparison.runs[:_MAX_ROWS] if screen else comparison.runs
     table = _table(comparison, shown, setting_columns=True)
     if console.measure(table).minimum > console.width or not _fits(table, console):
-        table = _table(comparison, shown, setting_columns=False)
+        table = _table(comparison, shown, setting_columns=False, narrow=console.width < _NARROW)
     console.print(table)
     if len(shown) < len(comparison.runs):
         console.print(f"and {count(len(comparison.runs) - len(shown), 'more run')}, all on the page", style="dim")
@@ -49,16 +50,20 @@ def _fits(table: Table, console: Console) -> bool:
     return wide.measure(table).maximum <= console.width
 
 
-def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool) -> Table:
+def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool, narrow: bool = False) -> Table:
     """Makes the table.
 
     Args:
         comparison: The comparison, for the settings and metrics to show.
         runs: Runs to show, one a row.
         setting_columns: Whether each setting has a column, instead of one column for all.
+        narrow: Whether last value and duration are left out, which leaves room for the settings.
     """
+    with_topics = len({run.topic for run in comparison.runs}) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, collapse_padding=True)
     table.add_column("", justify="right", style="dim", no_wrap=True)
+    if with_topics:
+        table.add_column("topic", overflow="fold")
     table.add_column("run", no_wrap=True, overflow="fold")
     table.add_column("state", no_wrap=True)
     headline = comparison.headline
@@ -67,7 +72,8 @@ def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool) -
         table.add_column(f"best {sign}", justify="right", no_wrap=True)
         if setting_columns:
             table.add_column("at", justify="right", no_wrap=True)
-        table.add_column("last", justify="right", no_wrap=True)
+        if not narrow:
+            table.add_column("last", justify="right", no_wrap=True)
     for metric in comparison.tests:
         table.add_column(Text(metric.replace("test/", "test/\n") if not setting_columns else metric), justify="right")
     names = comparison.short_names
@@ -77,22 +83,24 @@ def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool) -
             table.add_column(Text(names[key]), justify="right" if numbers else "left")
     elif comparison.settings:
         table.add_column("settings", min_width=10, overflow="fold")
-    table.add_column("took", justify="right", no_wrap=setting_columns)
+    if not narrow:
+        table.add_column("took", justify="right", no_wrap=setting_columns)
     top = next((run for run in runs if comparison.best(run)), None)
     for rank, run in enumerate(runs, 1):
         best, last = comparison.best(run), comparison.last(run)
-        cells = [Text(str(rank)), Text(run.run_id), Text(run.status.state, _COLORS.get(run.status.state, "dim"))]
+        cells = [Text(str(rank)), *([Text(run.topic)] if with_topics else []), Text(run.run_id)]
+        cells.append(Text(run.status.state, _COLORS.get(run.status.state, "dim")))
         if headline:
             cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
             cells += [Text(step_and_epoch(best))] if setting_columns else []
-            cells.append(Text(figure(last.value if last else None)))
+            cells += [] if narrow else [Text(figure(last.value if last else None))]
         cells += [Text(test_figure(run, metric)) for metric in comparison.tests]
         values = {key: setting(run.settings.get(key)) for key in comparison.settings}
         if setting_columns:
             cells += [Text(value) for value in values.values()]
         elif values:
             cells.append(Text(", ".join(f"{names[key]} {value}" for key, value in values.items() if value != "–")))
-        table.add_row(*cells, Text(duration(run.seconds)))
+        table.add_row(*cells, *([] if narrow else [Text(duration(run.seconds))]))
     return table
 
 

@@ -8,10 +8,8 @@ from contextlib import contextmanager, suppress
 from traceback import extract_tb
 
 from common.errors import UserError
-from common.yaml_text import shorten
 from pipelines.console.resources import exhausted_resource
 from pipelines.console.terminal import discard_output, prepare_terminal
-from pipelines.settings.refused_settings import refused_setting
 
 _LONGEST_WORD = 400  # characters; longer than any path that can be useful in a sentence
 
@@ -40,6 +38,10 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
     refusals = ("ValueError", "TypeError", "ModuleNotFoundError", "MisconfigurationException")
     if not inside or type(error).__name__ not in refusals:
         return None
+
+    from common.yaml_text import shorten  # PyYAML, which most commands do not need
+    from pipelines.settings.refused_settings import refused_setting
+
     message = shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!"), 300)
     return f"{message}; change {refused_setting(message, arguments) or 'that setting (--help explains each)'}."
 

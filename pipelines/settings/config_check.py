@@ -138,7 +138,7 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
                 continue
         elif isinstance(value, int) and f"{key}.{name}" in _AT_LEAST_ONE and value < 1:
             accepted = "at least 1"
-        elif isinstance(value, int) and abs(value) > _LARGEST:
+        elif any(isinstance(entry, int) and abs(entry) > _LARGEST for entry in _entries(value)):
             value, accepted = shorten(str(value)), f"at most {_LARGEST}"
         elif isinstance(value, float) and not math.isfinite(value) and not key.startswith("trainer"):
             accepted = "a finite number"
@@ -165,6 +165,10 @@ def _check_root(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
     if given is not None and "config.yaml" not in given.place:
         place = f" ({given.place})" if given.place else ""
         raise UserError(f"--data.root is {root!r}{place}, but there is no such folder; correct it, or make the folder.")
+
+
+def _entries(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _accepts_null(hint: Any) -> bool:

@@ -303,13 +303,37 @@ def test_a_sweeps_metric_and_goal_come_before_the_configurations(tmp_path: Path)
 
 
 def test_only_settings_that_differ_are_shown(tmp_path: Path) -> None:
-    callbacks = [{"class_path": "callbacks.Templates", "init_args": {"every_n_epochs": n}} for n in (1, 5)]
-    write_run(tmp_path / "a", reg=1, lr=0.1, callbacks=callbacks[:1])
-    write_run(tmp_path / "b", reg=1.0, lr=0.2, callbacks=callbacks[:1])
-    write_run(tmp_path / "c", reg=1, lr=0.3, callbacks=callbacks[1:])
+    """Callbacks that draw and the switches of what is printed are no settings; those that change a training are."""
+    path = "lightning.pytorch.callbacks.EarlyStopping"
+    callbacks = [[{"class_path": path, "init_args": {"patience": n}}] for n in (1, 5)]
+    pictures = [{"class_path": "callbacks.Templates", "init_args": {"every_n_epochs": n}} for n in (1, 5)]
+    write_run(tmp_path / "a", reg=1, lr=0.1, callbacks=[*callbacks[0], pictures[0]])
+    write_run(tmp_path / "b", reg=1.0, lr=0.2, callbacks=callbacks[0])
+    write_run(tmp_path / "c", reg=1, lr=0.3, callbacks=[*callbacks[1], *pictures])
+    for name, shown in (("a", "true"), ("b", "false")):
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        config["trainer"] |= {"enable_progress_bar": shown == "true", "log_every_n_steps": len(shown)}
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
     comparison = compared(tmp_path)
-    assert comparison.settings == ("optimizer.lr", "trainer.callbacks.Templates.every_n_epochs")
-    assert list(comparison.short_names.values()) == ["lr", "every_n_epochs"]
+    assert comparison.settings == ("optimizer.lr", "trainer.callbacks.EarlyStopping.patience")
+    assert list(comparison.short_names.values()) == ["lr", "patience"]
+
+
+def test_topic_and_model_are_shown_on_every_width(tmp_path: Path) -> None:
+    for topic, model in (("svm", "modules.LinearSVM"), ("caption_transformer", "modules.CaptionTransformer")):
+        run = tmp_path / "logs" / topic / "20261130-125042-362b"
+        write_run(run)
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["model"]["class_path"] = model
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    comparison = compared(tmp_path / "logs")
+    assert comparison.settings[0] == "model"
+    for width in (80, 120, 200, None):
+        table = _table(comparison, width)
+        words = table.split()
+        assert {"topic", "svm", "LinearSVM"} <= {word.strip(",") for word in words}
+        assert "caption_transform" in "".join(words) and "CaptionTransformer" in "".join(words)  # the first may fold
+        assert all(len(line) <= (width or 10_000) for line in table.splitlines())
 
 
 def test_settings_of_a_class_that_differs_are_not_differences_of_their_own(tmp_path: Path) -> None:
