@@ -17,10 +17,12 @@ from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from common.errors import UserError
+from common.proxy import proxy_of
 from datamodules.files.data_folder import DownloadError, locked, storage_errors
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -144,6 +146,24 @@ def _fetch_from(url: str, download: Download, part: Path) -> None:
         furthest = max(furthest, _size(part))
 
 
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Returns what opens a URL through the proxy that the environment sets for it, ALL_PROXY included.
+
+    Raises:
+        _MirrorError: If it is a SOCKS proxy, which urllib would take for an HTTP proxy.
+    """
+    proxy = proxy_of(url)
+    if proxy is not None and proxy.startswith("socks"):
+        raise _MirrorError("its proxy is a SOCKS proxy, which downloads can't use; set HTTPS_PROXY to an HTTP proxy")
+    if proxy is not None:
+        handler = urllib.request.ProxyHandler({urlsplit(url).scheme: proxy})
+    elif urllib.request.getproxies_environment():
+        handler = urllib.request.ProxyHandler({})  # none of them is for this server
+    else:
+        handler = urllib.request.ProxyHandler()  # that of the system, on macOS
+    return urllib.request.build_opener(handler)
+
+
 def _transfer(url: str, download: Download, part: Path) -> None:
     """Appends the missing bytes to the partial file; returns when the mirror has no more."""
     if part.exists() and not os.access(part, os.W_OK):  # what another user left
@@ -156,7 +176,7 @@ def _transfer(url: str, download: Download, part: Path) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = cast(HTTPResponse, urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS))
+        response = cast(HTTPResponse, _opener(url).open(request, timeout=TIMEOUT_SECONDS))
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 416 and have:

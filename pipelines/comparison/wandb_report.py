@@ -3,8 +3,8 @@
 from typing import Any
 
 from common.errors import UserError
+from common.proxy import pass_on_all_proxy
 from pipelines.comparison.ranking import Comparison
-from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_login import logged_in, wandb_project

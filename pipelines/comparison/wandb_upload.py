@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UserError
+from common.proxy import pass_on_all_proxy
 from pipelines.run.status import read_status
-from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import is_sent, mark_sent, unsent_files
 from pipelines.tracking.wandb_login import logged_in

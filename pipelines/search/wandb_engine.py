@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 from common.errors import UserError
+from common.proxy import pass_on_all_proxy
 from common.yaml_text import read_yaml_file
 from pipelines.console.formatting import setting
 from pipelines.console.signals import interrupt_on_signals, stop_signals
-from pipelines.tracking.proxy import pass_on_all_proxy
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import AGENT_DIR
 from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project

@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from common.errors import UserError
-from pipelines.tracking.proxy import address, proxy_of
+from common.proxy import address, proxy_of
 from pipelines.tracking.wandb_settings import base_url, wandb_setting
 
 PROJECT = "lightning-231n"

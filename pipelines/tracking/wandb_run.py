@@ -16,7 +16,7 @@ from typing import Any, cast
 from lightning.pytorch.loggers import WandbLogger
 
 from common.errors import UserError
-from pipelines.tracking.proxy import pass_on_all_proxy
+from common.proxy import pass_on_all_proxy
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, wandb_dir
 from pipelines.tracking.wandb_login import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project

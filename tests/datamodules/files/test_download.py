@@ -119,6 +119,28 @@ def test_a_file_arrives_whole_and_once(tmp_path: Path, mirrors: list[Mirror], si
     assert mirrors[0].requests == [None]
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_without_a_scheme_is_used(
+    tmp_path: Path, mirrors: list[Mirror], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv(variable, mirrors[0].url.split("/")[2])
+    mirrors[1].url = "http://data.invalid/file.bin"
+    assert fetch(wanted(mirrors[1]), tmp_path).read_bytes() == CONTENT
+    assert mirrors[0].requests == [None]
+    monkeypatch.setenv("NO_PROXY", ".invalid")
+    with pytest.raises(DownloadError, match=r"data\.invalid"):
+        fetch(wanted(mirrors[1]), tmp_path / "directly")
+
+
+def test_a_socks_proxy_is_named(tmp_path: Path, mirrors: list[Mirror], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy:1080")
+    mirrors[0].url = "http://data.invalid/file.bin"
+    with pytest.raises(DownloadError, match=r"its proxy is a SOCKS proxy, which downloads can"):
+        fetch(wanted(mirrors[0]), tmp_path)
+
+
 def test_md5_is_accepted_as_checksum(tmp_path: Path, mirrors: list[Mirror]) -> None:
     checksum = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
     assert fetch(wanted(mirrors[0], checksum=checksum), tmp_path).read_bytes() == CONTENT

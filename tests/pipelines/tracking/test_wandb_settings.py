@@ -8,7 +8,7 @@ import pytest
 from wandb.cli.cli import cli
 
 from common.errors import UserError
-from pipelines.tracking.proxy import pass_on_all_proxy, proxy_of
+from common.proxy import pass_on_all_proxy, proxy_of
 from pipelines.tracking.wandb_files import AGENT_DIR, unsent_files, wandb_dir
 from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb

@@ -1,4 +1,4 @@
-"""Proxy in front of a server, chosen by the environment as W&B's client chooses it.
+"""Proxy in front of a server, chosen by the environment as W&B's client chooses it; for downloads too.
 
 The rules are those of Go's net/http, in which the client is written; ALL_PROXY, which curl and requests also know, is
 added. https://pkg.go.dev/golang.org/x/net/http/httpproxy
