@@ -39,9 +39,11 @@ def load_word_vectors(file: str, vocabulary: Sequence[str], vectors: Tensor) -> 
         raise UserError(f"word_vectors is {file!r}, and there is no such file; give one in GloVe's text format.")
     ids = {word: i for i, word in enumerate(vocabulary)}
     loaded: dict[int, list[float]] = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             word, *numbers = line.rstrip("\n ").split(" ")
+            if number == 1 and len(numbers) == 1 and word.isdecimal() and width > 1:
+                continue  # fastText's and word2vec's first line: the numbers of words and of values
             if number > 1 and word not in ids:
                 continue  # of millions of lines only the first and those of the vocabulary are parsed
             try:

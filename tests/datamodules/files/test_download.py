@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import io
+import os
 import random
 import re
 import shutil
@@ -283,6 +284,20 @@ def test_a_file_that_is_there_needs_neither_lock_nor_network(tmp_path: Path) -> 
     (tmp_path / "file.bin").write_bytes(CONTENT)
     fetch(Download("file.bin", ("http://127.0.0.1:9/",), SHA256), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_another_user_of_the_folder_can_lock_and_replaces_what_is_left_of_a_download(
+    tmp_path: Path, mirrors: list[Mirror], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch(wanted(mirrors[0]), tmp_path)
+    assert (tmp_path / ".file.bin.lock").stat().st_mode & 0o666 == 0o666
+    (tmp_path / "file.bin").unlink()
+    part_of(tmp_path).write_bytes(CONTENT[:1000])
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != part_of(tmp_path) and access(path, mode))
+    fetch(wanted(mirrors[0]), tmp_path)
+    assert mirrors[0].requests[-1] is None  # from the start, since the part may not be extended
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
 
 
 def test_two_processes_and_four_threads_at_once_download_once(tmp_path: Path, mirrors: list[Mirror]) -> None:

@@ -55,3 +55,17 @@ def test_refusals(tmp_path: Path, text: str, sentence: str) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match=sentence):
         CaptionRNN((5,), WORDS, 3, word_vectors=str(file))
+
+
+def test_files_of_fasttext_and_of_windows(tmp_path: Path) -> None:
+    file = tmp_path / "wiki.vec"
+    vectors = []
+    for text, encoding in [
+        ("red 1 2 3\nblue 3 2 1\n", "utf-8"),
+        ("2 3\nred 1 2 3\nblue 3 2 1\n", "utf-8"),  # begins with the numbers of words and of values
+        ("red 1 2 3\r\nblue 3 2 1\r\n", "utf-8-sig"),
+    ]:
+        file.write_bytes(text.encode(encoding))
+        vectors.append(torch.linspace(-1, 1, 3 * len(WORDS)).reshape(-1, 3))
+        assert load_word_vectors(str(file), WORDS, vectors[-1]) == 2
+    assert torch.equal(vectors[0], vectors[1]) and torch.equal(vectors[0], vectors[2])
