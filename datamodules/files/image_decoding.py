@@ -37,6 +37,7 @@ _TRANSPOSED: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _BITS_PER_SAMPLE: Final = 258  # tag of TIFF
+_SMALL: Final = 256  # pixels of a side, enough to tell how light an image is
 _NEARLY_WHITE: Final = 240  # of 255: lighter ink is hard to see on white paper
 
 
@@ -152,9 +153,11 @@ def _opaque(image: Image.Image) -> Image.Image:
         layers = image.convert("RGBA")
     except (ValueError, TypeError):  # a transparent color that the color model does not have
         return image
-    alpha = np.asarray(layers)[..., 3:].astype(np.float64)
-    if alpha.min() == 255:
+    if layers.getchannel("A").getextrema()[0] == 255:
         return layers.convert("RGB")
-    visible = float((np.asarray(layers)[..., :3] * alpha).sum() / max(3 * alpha.sum(), 1))
+    # A small copy, which Pillow averages by visibility: a photograph's pixels as floats take gigabytes.
+    size = min(layers.width, _SMALL), min(layers.height, _SMALL)
+    small = np.asarray(layers.resize(size, Image.Resampling.BOX)).astype(np.float64)
+    visible = float((small[..., :3] * small[..., 3:]).sum() / max(3 * small[..., 3].sum(), 1))
     paper = Image.new("RGBA", layers.size, "black" if visible > _NEARLY_WHITE else "white")
     return Image.alpha_composite(paper, layers).convert("RGB")
