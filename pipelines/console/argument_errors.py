@@ -20,7 +20,7 @@ from common.yaml_text import Loader, shorten
 from pipelines.console.near_names import suggest
 from pipelines.settings.classes import class_names, find_class
 from pipelines.settings.type_words import in_words, settings_of
-from pipelines.settings.unknown_options import explain_unknown_option
+from pipelines.settings.unknown_options import explain_unknown_key, explain_unknown_option
 from pipelines.settings.written_settings import Written, WrittenSettings
 
 _ROOTS = ("model", "data", "optimizer", "lr_scheduler")
@@ -47,8 +47,12 @@ def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -
         return explain_unknown_option(match[1].split()[0], options, classes)
     if match := re.search(r"does not accept option '([^']+)'", text):
         known_keys = [*options, *(f"{root}.class_path" for root in _ROOTS)]
+        meant = suggest(match[1], known_keys)
+        if not meant.startswith("did you mean"):
+            classes = {root: found for root in _ROOTS if (found := _written_class(root, written))}
+            meant = explain_unknown_key(match[1], options, classes) or meant
         place = _place(written.find(match[1].removesuffix(".class_path")))
-        return f"The configuration has an unknown key {shorten(match[1])!r}{place}; {suggest(match[1], known_keys)}"
+        return f"The configuration has an unknown key {shorten(match[1])!r}{place}; {meant}"
     if match := re.search(r"arguments are required: (?:\w+\.)?(\S+)", text):
         return f"The configuration has no {match[1]!r}; set --config to a topic, or --{match[1]} to a class."
     if match := re.search(r"argument (?:-\w/)?--([\w.]+).*: expected .*argument", text):

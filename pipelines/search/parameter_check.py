@@ -51,6 +51,7 @@ def check_parameters(sweep: SweepFile) -> None:
     found = json.loads(answer.stdout.splitlines()[-1])
     error = found["error"] or _metric_error(sweep, found["monitor"], found["mode"])
     if error is not None:
+        error = re.sub(rf"{re.escape(folder)}/\d+\.json(, line \d+)?", "the file of values", error)
         raise UserError(f"{sweep.path}: {error}")
 
 

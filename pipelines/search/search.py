@@ -9,7 +9,7 @@ tried twice.
 import math
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from glob import escape
 from pathlib import Path
@@ -97,7 +97,8 @@ class Search:
         self.folder, self.root = _unresolved(folder, attributes.get("root"))
         text = attributes.get("sweep_file")  # sweeps of earlier versions have the copy alone
         file = self.folder / "sweep.yaml"
-        self.sweep: SweepFile = read_sweep(file) if text is None else parse_sweep(file, text)
+        sweep = read_sweep(file) if text is None else parse_sweep(file, text)
+        self.sweep: SweepFile = replace(sweep, name=attributes.get("name", sweep.name))
         self._study.pruner = pruner(self.sweep.early_terminate)
         self._lock: LauncherLock | None = None
 
@@ -131,6 +132,7 @@ class Search:
                 "seed": seed,
                 "run_cap": run_cap or sweep.run_cap,
                 "time_limit": time_limit,
+                "name": sweep.name,  # by default that of its file, of which there is a copy of another name
                 "sweep_file": sweep.text,
                 "root": str(logs.absolute().parent),
             }

@@ -142,6 +142,11 @@ def _check_macro(words: tuple[str, ...], macro: str, parameters: dict[str, Distr
     if macro == "args_json_file":
         if before not in ("--config", "-c"):
             raise UserError("the command has ${args_json_file} without --config; write --config before it.")
+        for name in ("config", "ckpt_path"):
+            if name in parameters:
+                raise UserError(
+                    f"parameter {name} can't be in the file of ${{args_json_file}}; end the command with ${{args}}."
+                )
         return
     for name, distribution in parameters.items():
         for value in distribution.examples:

@@ -29,6 +29,18 @@ def explain_unknown_option(wrong: str, options: Sequence[str], classes: Mapping[
     return f"There is no option {shorten(name)}; {sentence}"
 
 
+def explain_unknown_key(name: str, options: Sequence[str], classes: Mapping[str, type]) -> str | None:
+    """Returns what is meant by a key of a configuration file that is not one, such as "lr"; None if that is not known.
+
+    Args:
+        name: The key.
+        options: The options of the command, without dashes.
+        classes: Class of each key that has one, such as "optimizer".
+    """
+    sentence, key = _meant(name, options, classes)
+    return sentence.replace("--", "") if key else None
+
+
 def _meant(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tuple[str, str]:
     """Returns what to say of a name, and the key that is meant or ""."""
     plain = normalized(name)

@@ -80,7 +80,7 @@ def test_a_journal_from_before_there_were_checksums_is_read_and_continued(finish
     for line in journal.read_text().splitlines():
         content = json.loads(line)
         del content["line"], content["crc"]
-        if content.get("user_attr", {}).keys() & {"sweep_file", "root"}:
+        if content.get("user_attr", {}).keys() & {"sweep_file", "root", "name"}:
             continue
         old.append(json.dumps(content) + "\n")
     journal.write_text("".join(old[:-3]))

@@ -37,7 +37,9 @@ def test_a_grid_tries_every_point_once_in_order_and_names_the_best(tmp_path: Pat
     code, out, err = run_sweep(tmp_path, "run", str(file), "--parallel", "1")
     assert (code, err) == (0, "")
     assert tried(tmp_path) == [3, 3, 9, 9, 5, 5]
-    assert "best: trial   2  val/accuracy 0.0900" in out
+    assert "best: trial   2  val/accuracy 0.0900" in out and out.splitlines()[1].startswith(
+        "grid search of fake; logs/"
+    )
     assert the_trials(tmp_path)[0].values == {"x": 9, "y": "a"}
     code, out, _ = run_sweep(tmp_path, "best", str(the_folder(tmp_path)))
     assert code == 0 and "x: 9" in out and "--x=9 --y=a" in out

@@ -187,6 +187,10 @@ def _refused(folder: Path, **content: Any) -> str:
         ({"command": ["python", "-m", "x"]}, "the command has no ${args}, so a trial would not get its values"),
         ({"command": ["pyhton", "x.py", "${args}"]}, "starts pyhton, which is not installed here"),
         ({"command": None, "program": "train.py"}, "the program train.py is not in"),
+        (
+            {"parameters": {"config": {"values": ["a.yaml"]}}},
+            "parameter config can't be in the file of ${args_json_file}",
+        ),
         ({"command": [*_TRAIN, "${args_json_file}"]}, "${args_json_file} without --config; write --config before it"),
     ],
 )
@@ -257,6 +261,7 @@ def test_early_termination_has_w_and_b_s_brackets(tmp_path: Path) -> None:
         ),
         ({"model.reg": {"values": [0.1, -1]}}, "reg is -1.0; it must be ≥ 0"),
         ({"optimizer.lr": {"values": [0.1, -1.0]}}, "Invalid learning rate: -1.0"),
+        ({"lr": {"values": [0.1, 1.0]}}, "unknown key 'lr'; the learning rate is optimizer.lr."),
     ],
 )
 def test_a_value_that_every_run_would_refuse_is_found(tmp_path: Path, parameters: dict[str, Any], message: str) -> None:
