@@ -133,3 +133,20 @@ def check_complete(file: Path, recorded: Settings, current: Settings, given: Ite
             f"{file} is incomplete: the run was trained with {lost[0]} {recorded[lost[0]]}{more}, which it lacks; "
             "write it back, or set it on the command line."
         )
+
+
+def check_model_complete(checkpoint: Mapping[str, Any], run: RunFolder | None, given: Iterable[str] = ()) -> None:
+    """Refuses the config.yaml of a run that has lost settings of the model or the data of its checkpoint.
+
+    Args:
+        checkpoint: Checkpoint whose model is built from the config.yaml.
+        run: Its run; None if the model is built from another configuration.
+        given: Names of the settings on the command line.
+
+    Raises:
+        ValueError: If a setting is missing that was not the default None.
+    """
+    recorded = recorded_settings(checkpoint, None)
+    if run is not None and recorded is not None:
+        of_model = {key: value for key, value in recorded.items() if key.partition(".")[0] in ("model", "data")}
+        check_complete(run.config, of_model, {}, given)

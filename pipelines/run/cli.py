@@ -34,6 +34,7 @@ from pipelines.checkpoints.recorded_settings import (
     changes,
     check_changes,
     check_complete,
+    check_model_complete,
     recorded_settings,
     settings_of,
 )
@@ -281,12 +282,19 @@ class TopicCLI(LightningCLI):
         if recorded is None:
             return None
         current = settings_of(self.resolved)
-        if run is not None and str(run.config) in self.arguments:
-            given = [argument.partition("=")[0].removeprefix("--") for argument in self.arguments]
-            check_complete(run.config, recorded, current, given)
+        if (configured := self._configured_run(run)) is not None:
+            check_complete(configured.config, recorded, current, self._given())
         changed = changes(recorded, current)
         check_changes(changed, mid_epoch=not ended_epoch(checkpoint))
         return changed
+
+    def _configured_run(self, run: RunFolder | None) -> RunFolder | None:
+        """Returns the run if its own config.yaml is the configuration of this command."""
+        return run if run is not None and str(run.config) in self.arguments else None
+
+    def _given(self) -> list[str]:
+        """Returns the names of the settings on the command line."""
+        return [argument.partition("=")[0].removeprefix("--") for argument in self.arguments]
 
     def _resolved_config(self) -> str:
         config: Namespace = self.config[self.subcommand].clone()
@@ -396,6 +404,8 @@ class TopicCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint:
             stored = self.resumed or read_checkpoint(Path(checkpoint))
+            if subcommand != "fit":
+                check_model_complete(stored, self._configured_run(self.run_folder), self._given())
             check_weights_fit(stored, self.model, Path(checkpoint))
             if subcommand == "test":  # its metrics belong to the step of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from pipelines.checkpoints.recorded_settings import check_model_complete
 from pipelines.run.build import build
 from pipelines.run.checkpoints import check_weights_fit, read_checkpoint
 from pipelines.run.run_folder import RunFolder
@@ -22,6 +23,7 @@ def restore(model: Any, data: Any, checkpoint: Path) -> None:
         ValueError: If the checkpoint is damaged or does not fit.
     """
     stored = read_checkpoint(checkpoint)
+    check_model_complete(stored, RunFolder.of_checkpoint(checkpoint))
     check_weights_fit(stored, model, checkpoint)
     if type(data).__qualname__ not in stored:
         raise UserError(f"{checkpoint} lacks the preprocessing of {type(data).__name__}; use one that `fit` wrote.")

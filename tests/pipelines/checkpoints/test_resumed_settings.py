@@ -1,8 +1,6 @@
 """Settings given on resume are used and recorded, or refused before anything is written."""
 
 import shutil
-import signal
-import time
 from math import cos, pi
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import torch
 import yaml
 
 from pipelines.checkpoints.recorded_settings import changes, check_changes, settings_of
-from tests.command_line import Finished, run_pipeline, start_pipeline
+from pipelines.run.run_messages import print_unbounded
+from tests.command_line import Finished, run_pipeline
 from tests.helpers import figures, only_run
 
 FIT = [
@@ -117,23 +116,20 @@ def test_another_batch_size_is_used_from_the_next_epoch_on(run: Path) -> None:
     assert stored["global_step"] == 2 * (1293 // 64) + 1293 // 32
 
 
-def test_a_fresh_run_whose_configuration_lost_its_length_says_how_long_it_is(trained: Path, tmp_path: Path) -> None:
-    config = yaml.safe_load((trained / "config.yaml").read_text())
-    del config["trainer"]
-    (tmp_path / "cut.yaml").write_text(yaml.safe_dump(config))
-    started = start_pipeline("train", ["fit", "--config", "cut.yaml", "--trainer.callbacks", "null"], tmp_path)
-    try:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("logs/cut/*/checkpoints/last.ckpt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        started.send_signal(signal.SIGTERM)
-        finished = started.finish()
-    finally:
-        started.kill()
-    assert (
-        "length: no trainer.max_epochs, max_steps or max_time is set, so the run has Lightning's 1,000" in finished.out
-    )
+def test_a_run_whose_configuration_lost_its_length_says_how_long_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    bounds = {"max_epochs": None, "max_steps": -1, "max_time": None, "fast_dev_run": False}
+    print_unbounded(bounds)
+    said = "length: no trainer.max_epochs, max_steps or max_time is set, so the run has Lightning's 1,000 epochs\n"
+    assert capsys.readouterr().out == said
+    for name, value in (
+        ("max_epochs", 3),
+        ("max_epochs", -1),
+        ("max_steps", 9),
+        ("max_time", "1"),
+        ("fast_dev_run", 2),
+    ):
+        print_unbounded({**bounds, name: value})
+        assert capsys.readouterr().out == ""
 
 
 def test_a_folder_for_checkpoints_elsewhere_is_refused(tmp_path: Path) -> None:
@@ -141,3 +137,16 @@ def test_a_folder_for_checkpoints_elsewhere_is_refused(tmp_path: Path) -> None:
     assert finished.code == 2
     assert "checkpoint.dirpath is elsewhere, but a run keeps its checkpoints in its own folder; leave" in finished.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_whose_settings_were_lost_is_not_tested_or_exported_as_another(run: Path) -> None:
+    file = run / "config.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    (lost,) = [line for line in lines if line.startswith("    reg:")]
+    file.write_text("".join(line for line in lines if line != lost))
+    sentence = f"{file} is incomplete: the run was trained with model.reg 0.01, which it lacks; write it back, or set"
+    tested = run_pipeline("train", ["test", "--ckpt_path", str(run)], run.parents[2])
+    exported = run_pipeline("export", [str(run), "--format", "safetensors"], run.parents[2])
+    assert tested.code == exported.code == 2
+    assert sentence in tested.err and sentence in exported.err
+    assert run_pipeline("train", ["test", "--ckpt_path", str(run), "--model.reg", "0.01"], run.parents[2]).code == 0
