@@ -9,6 +9,7 @@ from wandb.cli.cli import cli
 
 from common.errors import UserError
 from common.proxy import pass_on_all_proxy, proxy_of
+from pipelines.search.wandb_engine import run_on_wandb
 from pipelines.tracking.wandb_files import AGENT_DIR, unsent_files, wandb_dir
 from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
@@ -186,6 +187,7 @@ def test_wandb_dir_has_the_files_and_the_run_links_to_them(here: Path, monkeypat
         ("WANDB_PROJECT", "a/b", "Invalid project name 'a/b'"),
         ("WANDB_HTTPS_PROXY", "10.0.0.1:3128", "https_proxy: "),
         ("WANDB_RESUME", "perhaps", "resume: Input should be"),
+        ("WANDB_CONFIG_PATHS", "a.yaml,b.yaml", "config_paths: "),
     ],
 )
 def test_settings_that_wandb_refuses_are_named_before_the_training(
@@ -214,6 +216,31 @@ def test_a_password_is_neither_printed_nor_recorded(here: Path) -> None:
         files = [file for file in (here / "logs").rglob("*") if file.is_file()]
         assert len(files) > 20
         assert not [file for file in files if secret.encode() in file.read_bytes()]
+
+
+def test_a_run_that_wandb_cannot_track_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**settings: Any) -> None:
+        raise RuntimeError("The service process could not be started\nat http://me:SECRET@host")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr("wandb.init", fail)
+    assert start_wandb(here, "a", "svm", {}) is None
+    assert capsys.readouterr().err == (
+        "W&B can't track this run (The service process could not be started): its metrics are in metrics.csv alone.\n"
+    )
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_a_sweep_on_wandb_says_that_it_is_switched_off(here: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(UserError, match=rf"W&B is switched to {mode}, but would control the sweep; run `wandb online`"):
+        run_on_wandb("us/project/id")
+    monkeypatch.delenv("WANDB_API_KEY")
+    with pytest.raises(UserError, match="You are not logged in to W&B, which would control the sweep"):
+        run_on_wandb("us/project/id")
 
 
 @pytest.mark.parametrize(
