@@ -83,14 +83,18 @@ def read_curves(file: Path) -> dict[str, Curve]:
     }
     step_at = names.index("step")
     epoch_at = names.index("epoch") if "epoch" in names else len(names)
+    complete = len(names)
     for row in rows:
-        step = step_of(row, step_at)
-        if step is None or len(row) > len(names) or (len(row) < len(names) and lengths[len(row)] == 1):
+        size = len(row)
+        if size != complete and (size > complete or lengths[size] == 1):
             continue
-        epoch = _number(row[epoch_at]) if epoch_at < len(row) else None
+        step = step_of(row, step_at)
+        if step is None:
+            continue
+        epoch = _number(row[epoch_at]) if epoch_at < size else None
         epoch = epoch if epoch is not None and math.isfinite(epoch) else None
         for index, points in columns.values():
-            if index < len(row) and row[index] and (value := _number(row[index])) is not None:
+            if index < size and (cell := row[index]) and (value := _number(cell)) is not None:
                 points.append(Point(step, epoch, value))
     return {
         name: Curve(tuple(sorted(points, key=lambda point: point.step)))
