@@ -34,10 +34,10 @@ class CaptionTransformer(Captioner):
         input_shape: Shape of the inputs.
         vocabulary: V words by id, the special ones first.
         width: Number of features D, even, ≥ 2.
-        num_layers: Number of decoder layers, ≥ 1.
+        num_layers: Number of decoder layers, in [1, 1000].
         num_heads: Number of attention heads H, a divisor of D.
         hidden: Number of hidden units of each feed-forward network, ≥ 1; None for 4D.
-        encoder_layers: Number of self-attention layers over the grid, ≥ 0.
+        encoder_layers: Number of self-attention layers over the grid, in [0, 1000].
         norm: Position of the LayerNorm in each layer, pre or post.
         dropout: Probability of dropping a value, in [0, 1), in embeddings, attention weights and residual branches.
 
@@ -61,8 +61,8 @@ class CaptionTransformer(Captioner):
         **kwargs: Any,
     ) -> None:
         super().__init__(input_shape, vocabulary, width, dropout=dropout, **kwargs)
-        check_range("num_layers", num_layers, num_layers >= 1, "at least 1")
-        check_range("encoder_layers", encoder_layers, encoder_layers >= 0, "at least 0")
+        check_range("num_layers", num_layers, 1 <= num_layers <= 1000, "in [1, 1000]")
+        check_range("encoder_layers", encoder_layers, 0 <= encoder_layers <= 1000, "in [0, 1000]")
         check_range("width", width, width % 2 == 0, "even, for pairs of sines and cosines")
         settings = (width, num_heads, 4 * width if hidden is None else hidden)
         self.encoder_layers = nn.ModuleList(

@@ -35,7 +35,7 @@ class ConvNet(Classifier):
         input_shape: Shape (C, H, W) of the images; H and W at least 2 to the power of the number of stages.
         num_classes: Number of classes K, ≥ 2.
         channels: Channels M of each stage, each ≥ 1.
-        convs_per_stage: Convolutions before each pooling, ≥ 1.
+        convs_per_stage: Convolutions before each pooling, in [1, 1000].
         kernel_size: Side of the convolution kernels in pixels, odd.
         normalization: Normalization after each convolution: none, batch, layer or group.
         groups: Number of groups in group normalization; it must divide the channels of each stage.
@@ -64,7 +64,7 @@ class ConvNet(Classifier):
         _check_images(input_shape, len(channels))
         valid = len(channels) > 0 and all(number >= 1 for number in channels)
         check_range("channels", list(channels), valid, "at least one stage, each with at least 1 channel")
-        check_range("convs_per_stage", convs_per_stage, convs_per_stage >= 1, "at least 1")
+        check_range("convs_per_stage", convs_per_stage, 1 <= convs_per_stage <= 1000, "in [1, 1000]")
         check_range("kernel_size", kernel_size, kernel_size >= 1 and kernel_size % 2 == 1, "odd, such as 3")
         check_range("pooling", repr(pooling), pooling in ("max", "avg"), "max or avg")
         check_settings(dropout=dropout)

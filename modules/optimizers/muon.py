@@ -51,7 +51,7 @@ class Muon(Optimizer):
         momentum: Momentum μ, in [0, 1).
         nesterov: Step along μ V + (1 − μ) G instead of V, and likewise along AdamW's first moment one step ahead.
         weight_decay: Decoupled weight decay λ, ≥ 0.
-        ns_steps: Number of Newton–Schulz iterations, ≥ 1.
+        ns_steps: Number of Newton–Schulz iterations, in [1, 1000].
         ns_coefficients: Polynomial of the iterations: original (the same in each) or quintic (five different ones).
         adjust_lr_fn: Factor s of the learning rate: original or match_rms_adamw.
         betas: Decay rates of AdamW's moments, in [0, 1).
@@ -77,7 +77,7 @@ class Muon(Optimizer):
         check_range("lr", lr, lr > 0, "> 0")
         check_range("momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
         check_range("weight_decay", weight_decay, weight_decay >= 0, "≥ 0")
-        check_range("ns_steps", ns_steps, ns_steps >= 1, "at least 1")
+        check_range("ns_steps", ns_steps, 1 <= ns_steps <= 1000, "in [1, 1000]")
         for name, choice, accepted in (
             ("ns_coefficients", ns_coefficients, tuple(_COEFFICIENTS)),
             ("adjust_lr_fn", adjust_lr_fn, ("original", "match_rms_adamw")),

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,8 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
     """
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]  # the loop's condition
+    if (reason := out_of_memory(error)) is not None:
+        return reason
     inside = "site-packages" in extract_tb(error.__traceback__)[-1].filename
     refusals = ("ValueError", "TypeError", "ModuleNotFoundError", "MisconfigurationException")
     if not inside or type(error).__name__ not in refusals:
@@ -44,6 +47,16 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
 
     message = shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!"), 300)
     return f"{message}; change {refused_setting(message, arguments) or 'that setting (--help explains each)'}."
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Returns a sentence for an error of torch about memory of a CPU or GPU that it could not get, or None."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not re.search("out of memory|can't allocate memory", text):
+        return None
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)|tried to allocate (\d+) bytes", text)
+    size = "" if asked is None else f" for {asked[1] or f'{int(asked[2]) / 1e9:,.1f} GB'}"
+    return f"There is not enough memory{size}; use a smaller batch_size, smaller numbers in the model, or fewer images."
 
 
 def refused_by_lightning(error: BaseException) -> str | None:

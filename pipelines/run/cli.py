@@ -40,7 +40,7 @@ from pipelines.checkpoints.recorded_settings import (
 )
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.console.argument_errors import explain
-from pipelines.console.errors import find_user_error, refused_by_library, refused_by_lightning
+from pipelines.console.errors import find_user_error, out_of_memory, refused_by_library, refused_by_lightning
 from pipelines.console.lightning_messages import show_reports
 from pipelines.run.checkpoints import (
     AtomicCheckpointIO,
@@ -427,7 +427,7 @@ class TopicCLI(LightningCLI):
             with refused_if_damaged(Path(checkpoint) if checkpoint else None):
                 super()._run_subcommand(subcommand)
         except Exception as error:
-            reason = None if find_user_error(error) else refused_by_lightning(error)
+            reason = None if find_user_error(error) else refused_by_lightning(error) or out_of_memory(error)
             if reason is None:
                 raise
             if self.trainer.overfit_batches:  # which sets the other two

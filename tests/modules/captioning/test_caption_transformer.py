@@ -58,8 +58,8 @@ def test_logits_and_attention_equal_the_formula(norm: NormPosition, encoder_laye
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"num_layers": 0}, "num_layers is 0; it must be at least 1"),
-        ({"encoder_layers": -1}, "encoder_layers is -1; it must be at least 0"),
+        ({"num_layers": 0}, r"num_layers is 0; it must be in \[1, 1000\]"),
+        ({"encoder_layers": -1}, r"encoder_layers is -1; it must be in \[0, 1000\]"),
         ({"width": 9, "num_heads": 3}, "width is 9; it must be even"),
         ({"num_heads": 5}, "num_heads is 5, which does not divide the width 8"),
         ({"norm": "both"}, "norm is both; it must be pre or post"),

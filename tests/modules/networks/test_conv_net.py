@@ -91,7 +91,7 @@ def test_shapes() -> None:
         ),
         ((3, 8, 8), {"channels": []}, r"channels is \[\]; it must be at least one stage"),
         ((3, 8, 8), {"channels": [4, 0]}, r"channels is \[4, 0\]; it must be at least one stage"),
-        ((3, 8, 8), {"convs_per_stage": 0}, "convs_per_stage is 0; it must be at least 1"),
+        ((3, 8, 8), {"convs_per_stage": 0}, r"convs_per_stage is 0; it must be in \[1, 1000\]"),
         ((3, 8, 8), {"kernel_size": 4}, "kernel_size is 4; it must be odd"),
         ((3, 8, 8), {"pooling": "min"}, "pooling is 'min'; it must be max or avg"),
         ((3, 8, 8), {"dropout": 1.0}, "dropout is 1.0"),

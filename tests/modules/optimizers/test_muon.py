@@ -199,7 +199,7 @@ def test_the_loss_is_computed_once_and_in_its_own_precision() -> None:
         ({"lr": 0.0}, "lr is 0.0; it must be > 0."),
         ({"momentum": 1.0}, r"momentum is 1.0; it must be in \[0, 1\)."),
         ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be ≥ 0."),
-        ({"ns_steps": 0}, "ns_steps is 0; it must be at least 1."),
+        ({"ns_steps": 0}, r"ns_steps is 0; it must be in \[1, 1000\]."),
         ({"ns_coefficients": "polar_express"}, "ns_coefficients is 'polar_express'; it must be original or quintic."),
         ({"adjust_lr_fn": "none"}, "adjust_lr_fn is 'none'; it must be original or match_rms_adamw."),
     ],
