@@ -5,6 +5,7 @@ identify its content, since all data sets share that folder.
 """
 
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +27,12 @@ def writable_folder(folders: Sequence[Path]) -> Path | None:
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):  # permissions alone don't tell, on a network's disk for one
+                pass
         except OSError:
             continue
-        if os.access(folder, os.W_OK | os.X_OK):
-            remove_abandoned(folder)
-            if folder != folders[0]:
-                warnings.warn(f"{folders[0]} can't be written, so its files are kept in {folder}.", stacklevel=2)
-            return folder
+        remove_abandoned(folder)
+        if folder != folders[0]:
+            warnings.warn(f"{folders[0]} can't be written, so its files are kept in {folder}.", stacklevel=2)
+        return folder
     return None

@@ -1,6 +1,7 @@
 """Features on disk: the network's own numbers, computed once, and again if anything they depend on changes."""
 
 import os
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -257,8 +258,14 @@ def test_features_of_data_that_may_only_be_read_are_kept_elsewhere(
     backbone, folder = FrozenBackbone(NETWORK, None, "pooled"), tmp_path / "coco" / "features"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder.mkdir(parents=True)
-    access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    whole = tempfile.TemporaryFile
+
+    def refused(dir: Path) -> Any:
+        if dir == folder:
+            raise PermissionError(13, "Permission denied")
+        return whole(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     with pytest.warns(UserWarning, match=r"coco/features can't be written, so its files are kept in .*231n/features"):
         file = store(backbone, files, folder)
     assert file.parent == tmp_path / "cache" / "lightning-231n" / "features" and not list(folder.iterdir())
