@@ -8,10 +8,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from common.errors import UserError
@@ -23,6 +25,7 @@ from tests.helpers import rows
 
 MARKER = "executed-by-a-file"  # the file that code hidden in data makes
 LIMIT_SECONDS = 60.0
+_BUSY = 10  # times the limit in which a command must end whatever it does
 _LONGEST_SENTENCE = 600  # characters
 _TRACEBACK = "Traceback (most recent call last)"
 # What a refused command may change: who holds what, that it failed, and caches.
@@ -61,7 +64,7 @@ class Judge:
 
     Args:
         folder: Folder for good files and copies.
-        limit: Seconds after which a command hangs, on a machine with a core to spare.
+        limit: Seconds of work, or of rest, after which a command hangs: a busy machine takes longer for either.
         start: Starts a command.
     """
 
@@ -156,10 +159,25 @@ class Judge:
                 time.sleep(0.005)
             if process.running:
                 process.send_signal(command.kill.signal)
-        try:
-            return process.finish(self._limit * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))  # a busy machine
-        except TimeoutError:
+        if self._hangs(process):
+            process.kill()
             return None
+        return process.finish()
+
+    def _hangs(self, process: Started) -> bool:
+        """Waits for a command's end; whether it came too late."""
+        seconds, worked = 0.0, time.monotonic()
+        end = worked + _BUSY * self._limit
+        while process.running and time.monotonic() < end:
+            time.sleep(0.02)
+            with suppress(psutil.Error):  # it has just ended
+                times = psutil.Process(process.pid).cpu_times()
+                now = times.user + times.system + times.children_user + times.children_system
+                if now > seconds + 0.01:
+                    seconds, worked = now, time.monotonic()
+            if seconds > self._limit or time.monotonic() > worked + self._limit:
+                break
+        return process.running
 
 
 def contents(folder: Path) -> dict[str, str]:
