@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
+from common.messages.counting import count
 
 
 @runtime_checkable
@@ -53,5 +54,7 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) 
     accuracy = matrix.trace() / max(matrix.sum(), 1)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true class")
-    axis.set_title(f"{split}: % of each true class; accuracy {accuracy:.1%} of {matrix.sum():,} images", fontsize=10)
+    axis.set_title(
+        f"{split}: % of each true class; accuracy {accuracy:.1%} of {count(int(matrix.sum()), 'image')}", fontsize=10
+    )
     return figure_to_array(figure)

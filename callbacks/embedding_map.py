@@ -16,6 +16,7 @@ from torch import Tensor
 
 from callbacks.pictures import figure_to_array, show
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating
 
@@ -89,7 +90,7 @@ class EmbeddingMap(Callback):
         self._kept = []
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         points = project(features, self.method)
-        title = f"{split}: features of {len(labels)} images, {'PCA' if self.method == 'pca' else 't-SNE'}"
+        title = f"{split}: features of {count(len(labels), 'image')}, {'PCA' if self.method == 'pca' else 't-SNE'}"
         show(trainer, f"embedding_map/{split}", draw_map(points, labels.numpy(), names, title), caption=split)
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 
 CHUNK = 50  # global batches sorted by length together: 1.1 % of the tokens of captions as long as COCO's are padding
@@ -135,8 +136,8 @@ class BatchLoader:
         check_range("num_workers", num_workers, num_workers >= 0, "at least 0, which fetches in this process")
         if num_samples < world_size:
             raise UserError(
-                f"{num_samples} samples can't be shared by {world_size} processes; "
-                f"use more samples or at most {num_samples} devices."
+                f"{count(num_samples, 'sample')} can't be shared by {count(world_size, 'process')}; "
+                f"use more samples or at most {count(num_samples, 'device')}."
             )
         if lengths is not None and lengths.shape != (num_samples,):
             raise UserError(f"lengths has shape {tuple(lengths.shape)}; it must have shape ({num_samples},).")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 
 
@@ -131,7 +132,7 @@ def split_by_image(
 
 
 def _none_left(val_fraction: float, num_images: int) -> str:
-    return f"val_fraction is {val_fraction}, which leaves none of {num_images} images to train on; give less."
+    return f"val_fraction is {val_fraction}, which leaves none of {count(num_images, 'image')} to train on; give less."
 
 
 def _check_subset(subset: int, num_training: int, num_held_out: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from common.errors import UserError
+from common.messages.counting import count
 from pipelines.console.run_command import run_command
 from pipelines.run.topics import topic_list, topics
 from pipelines.train import name_first, resolve
@@ -62,7 +63,7 @@ def check(arguments: list[str]) -> bool:
         )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
-        f"check: {type(model).__name__}, {parameters:,} parameters, on {type(data).__name__}; seed {seed}",
+        f"check: {type(model).__name__}, {count(parameters, 'parameter')}, on {type(data).__name__}; seed {seed}",
         flush=True,
     )
     passed = True

@@ -20,7 +20,7 @@ from pipelines.console.errors import sentence, user_errors
 from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_file
-from pipelines.console.png import write_png
+from pipelines.console.png import is_picture, write_png
 from pipelines.data_sets import caption_data_sets
 from pipelines.data_sets.image_data_sets import DATA_SETS, find_name, make, table
 from pipelines.data_sets.preview import preview
@@ -111,6 +111,7 @@ def _run(arguments: Sequence[str]) -> int:
                 print(f"error: {sentence(error)}", file=sys.stderr)
                 failed = True
         else:
+            is_picture(given.out)  # refuses a name of another kind
             settings = {key: getattr(given, key) for key in ("crop_padding", "flip", "rotation", "cutout")}
             if given.albumentations is not None:
                 settings["albumentations"] = _albumentations(given.albumentations)

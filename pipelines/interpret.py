@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
+from common.messages.counting import count
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_folder, print_report
@@ -147,7 +148,7 @@ def interpret(given: argparse.Namespace) -> bool:
         inspected = inspect_timm(given.timm, given.weights, invert)
     names = inspected.class_names
     given.out.mkdir(parents=True, exist_ok=True)
-    print(f"network  {inspected.name}, {len(names)} classes", flush=True)
+    print(f"network  {inspected.name}, {count(len(names), 'class')}", flush=True)
     good = True
     if given.command == "saliency":
         label = None if given.label is None else find_class(given.label, names)

@@ -3,8 +3,8 @@
 python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png            # a grid of 64, from the best checkpoint
 python -m pipelines.sample logs/dcgan/RUN/checkpoints/last.ckpt -n 10000 --out samples/ --seed 1
 
-The same checkpoint, number and seed give the same images. If --out ends in .png, it is a picture of all images;
-otherwise it is a folder of 00000.png, 00001.png and so on, each of the size of the training images.
+The same checkpoint, number and seed give the same images. If --out ends in .png, .jpg or the like, it is a picture of
+all images; otherwise it is a folder of 00000.png, 00001.png and so on, each of the size of the training images.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from common.errors import UserError
 from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.outputs import check_out_file, check_out_folder
-from pipelines.console.png import write_png
+from pipelines.console.png import is_picture, write_png
 from pipelines.console.run_command import run_command
 from pipelines.run.run_folder import as_typed, find_run
 
@@ -26,7 +26,7 @@ def usage() -> str:
     """Returns the help text."""
     lines = ["usage: python -m pipelines.sample RUN|CHECKPOINT [-n NUMBER] [--out FILE.png|FOLDER] [--seed SEED]", ""]
     lines += ["  -n NUMBER      number of images (default: 64)"]
-    lines += ["  --out FILE     picture of all images, if it ends in .png; otherwise a folder with a file per image"]
+    lines += ["  --out FILE     picture of all images, if it ends in .png, .jpg or the like; otherwise a folder"]
     lines += ["                 (default: samples.png)"]
     lines += ["  --seed SEED    seed of the latents (default: 0)"]
     return "\n".join(lines)
@@ -38,7 +38,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     Args:
         path: Checkpoint file or run folder.
         number: Number of images, ≥ 1.
-        out: A .png file, or a folder.
+        out: A picture, such as a .png or .jpg file, or a folder.
         seed: Seed of the latents, in [0, 2⁶³).
 
     Raises:
@@ -49,10 +49,10 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
         raise UserError(f"-n is {number}; it must be at least 1.")
     if not 0 <= seed <= _MAX_SEED:
         raise UserError(f"--seed is {seed}; it must be in [0, {_MAX_SEED}].")
-    if out.suffix.lower() == ".png" and out.is_dir():
+    if is_picture(out) and out.is_dir():
         raise UserError(f"{out} is a folder; set --out to the name of a file, or of a folder without .png.")
     run, checkpoint = find_run(path)
-    if out.suffix.lower() == ".png":
+    if is_picture(out):
         check_out_file(out)
     else:
         check_out_folder(out)
@@ -70,7 +70,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
         )
     restore(model, data, checkpoint)
     images = model.sample(number, torch.Generator().manual_seed(seed))
-    if out.suffix.lower() == ".png":
+    if is_picture(out):
         write_png(tiles(images, ceil(sqrt(number))), out)
     else:
         for index, image in enumerate(images):

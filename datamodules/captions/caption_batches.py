@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.vocabulary import PAD
 from datamodules.files.given_images import GivenImages
 from datamodules.images.image_files import read_given_images
@@ -123,7 +124,9 @@ def readable(inputs: InputSource, batch: Batch, images: Tensor) -> tuple[Tensor,
         if len(kept):
             return fetched, batch.indices[kept]
         batch = replace(batch, indices=(batch.indices + 1) % len(images))
-    raise UserError(f"None of the {len(images.unique())} images of a split can be read; repair the image files.")
+    raise UserError(
+        f"None of the {count(len(images.unique()), 'image')} of a split can be read; repair the image files."
+    )
 
 
 def trimmed(tokens: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from common.commands import command
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 from common.user_paths import user_path
 from datamodules.captions.caption_batches import InputSource
@@ -170,7 +171,8 @@ class COCOCaptions(CaptionDataModule):
                 files.append(file)
         if not images:
             raise DataFileError(
-                f"None of the {len(listed):,} images with captions is in {self.folder / folders[0]}; put COCO's images "
+                f"None of the {count(len(listed), 'image')} with captions is in {self.folder / folders[0]}; put "
+                "COCO's images "
                 f"there, or get them with {command('data', 'download', self._data_set)}."
             )
         self._files[train] = files
@@ -226,7 +228,7 @@ class COCOCaptions(CaptionDataModule):
     def teardown(self, stage: str) -> None:
         """Warns at the end of a run if images were skipped because they could not be decoded."""
         if self.backbone is None and self.num_unreadable:
-            warnings.warn(f"{self.num_unreadable:,} images could not be read and were skipped.", stacklevel=2)
+            warnings.warn(f"{count(self.num_unreadable, 'image')} could not be read and were skipped.", stacklevel=2)
 
     def predict_inputs(self) -> Any:
         return super().predict_inputs() if self.backbone is None else FeaturesOfFiles(self.given_images, self.backbone)

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from common.atomic_files import atomic_write
 from common.cache_folders import cache_folders, writable_folder
 from common.errors import UserError
+from common.messages.counting import count
 from datamodules.captions.coco_files import BadSamples
 from datamodules.captions.feature_file import FeatureFile, read_feature_file, row_checksums, trailer
 from datamodules.captions.frozen_backbone import FrozenBackbone
@@ -128,7 +129,9 @@ def store_features(
         first = files[int((~readable).nonzero()[0])]
         bad.report("images that can't be read", f"{first} can't be read as an image", unreadable)
     if not readable.any():
-        raise UserError(f"None of the {len(files)} images can be read, the first of them {files[0]}; repair them.")
+        raise UserError(
+            f"None of the {count(len(files), 'image')} can be read, the first of them {files[0]}; repair them."
+        )
     return stored, readable
 
 

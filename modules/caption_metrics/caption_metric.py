@@ -22,6 +22,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from common.errors import UserError
+from common.messages.counting import count
 from modules.caption_metrics.ptb_tokenizer import tokenize_caption
 
 LONGEST = 4  # BLEU and CIDEr count n-grams of 1 to 4 words
@@ -129,7 +130,8 @@ def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None
         raise UserError("captions or references are one string; give a list of captions and a list of lists of them.")
     if len(captions) != len(references):
         raise UserError(
-            f"There are {len(captions)} captions, but references of {len(references)} images; give one caption and one "
+            f"There are {count(len(captions), 'caption')}, but references of {count(len(references), 'image')}; "
+            "give one caption and one "
             "list of references for each image."
         )
     for i, of_image in enumerate(references):

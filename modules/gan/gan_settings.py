@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 
 _AT_LEAST_1 = ("latent_size", "generator_width", "discriminator_width", "discriminator_steps", "generator_steps")
@@ -60,6 +61,7 @@ def check_batch(number: int, steps: int) -> None:
     """
     if number < 2 * steps:
         raise UserError(
-            f"A batch of {number} images is too small for {steps} discriminator steps; use a batch_size of at least "
+            f"A batch of {count(number, 'image')} is too small for {count(steps, 'discriminator step')}; use a "
+            "batch_size of at least "
             f"{2 * steps}."
         )

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 from modules.base.classifier import Classifier, ImageBatch
 from modules.neighbors.nearest_neighbors import Metric, NearestNeighbors
@@ -126,10 +127,13 @@ class KNearestNeighbors(Classifier):
             ValueError: If there are fewer images than neighbors, or not one label for each image.
         """
         if len(images) != len(labels):
-            raise UserError(f"There are {len(images)} images and {len(labels)} labels; give one label for each image.")
+            raise UserError(
+                f"There are {count(len(images), 'image')} and {count(len(labels), 'label')}; give one label for "
+                "each image."
+            )
         if self.k_max > len(images):
             raise UserError(
-                f"The largest of k, report_k and k_max is {self.k_max}, but there are {len(images)} images to "
+                f"The largest of k, report_k and k_max is {self.k_max}, but there are {count(len(images), 'image')} to "
                 f"memorize; set each to at most {len(images)}."
             )
         self.images, self.labels = images.to(self.images.device), labels.to(self.labels.device)

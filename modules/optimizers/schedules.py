@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from common.errors import UserError
+from common.messages.counting import count
 from common.ranges import check_range
 
 
@@ -52,7 +53,8 @@ class RunLengthScheduler(LRScheduler):
         """
         if self.given_steps is not None and self.given_steps > run_steps:
             raise UserError(
-                f"total_steps of the schedule is {self.given_steps}, but the run has {run_steps} steps and would end "
+                f"total_steps of the schedule is {self.given_steps}, but the run has {count(run_steps, 'step')} "
+                "and would end "
                 "before the learning rate is low; set at most that many, or leave total_steps out."
             )
         self.total_steps = self.given_steps or run_steps

@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from common.messages.counting import count
+
 
 class EarlyStoppingAsGiven(Callback):
     """Lets early stopping follow the patience given on resume; Lightning would restore that of the checkpoint."""
@@ -29,9 +31,9 @@ def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
     if trainer.max_epochs is not None and -1 < trainer.max_epochs <= progress["processed"]:
-        return f"it has {progress['processed']} epochs, and trainer.max_epochs is {trainer.max_epochs}"
+        return f"it has {count(progress['processed'], 'epoch')}, and trainer.max_epochs is {trainer.max_epochs}"
     if -1 < trainer.max_steps <= checkpoint["global_step"]:
-        return f"it has {checkpoint['global_step']} steps, and trainer.max_steps is {trainer.max_steps}"
+        return f"it has {count(checkpoint['global_step'], 'step')}, and trainer.max_steps is {trainer.max_steps}"
     for callback in trainer.callbacks:
         state = states.get(callback.state_key) if isinstance(callback, Timer | EarlyStopping) else None
         if state is None:

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from common.errors import UserError
+from common.messages.counting import count
 from modules.optimizers.schedules import RunLengthScheduler
 from pipelines.checkpoints.recorded_settings import concerns_optimizer
 
@@ -109,7 +110,9 @@ def _forwarded(config: Any, checkpoint: State, index: int) -> State:
                 schedule.step()
         except ValueError as error:  # OneCycleLR ends
             name = type(schedule).__name__
-            raise UserError(f"{name} is shorter than the {steps} steps of the checkpoint; make it longer.") from error
+            raise UserError(
+                f"{name} is shorter than the {count(steps, 'step')} of the checkpoint; make it longer."
+            ) from error
     state: State = schedule.state_dict()
     return state
 

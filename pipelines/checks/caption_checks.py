@@ -60,9 +60,11 @@ def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report:
                 continue
             captions = learner.caption(inputs, beam_size=1, max_length=max_length)
             correct = sum(caption == reference for caption, reference in zip(captions, references, strict=True))
-            best = f"loss {value:.4f}, {correct} of {len(references)} captions reproduced word for word"
+            best = f"loss {value:.4f}, {correct} of {count(len(references), 'caption')} reproduced word for word"
             if value < _LOSS and correct >= _REPRODUCED * len(references):
-                return Result("overfitting", True, f"{best} after {step} steps of Adam, learning rate {rate:g}")
+                return Result(
+                    "overfitting", True, f"{best} after {count(step, 'step')} of Adam, learning rate {rate:g}"
+                )
     return Result("overfitting", False, f"{best} (limits {_LOSS} and {_REPRODUCED:.0%})")
 
 

@@ -4,6 +4,10 @@ import json
 import math
 from typing import Any
 
+from common.messages.counting import count
+
+__all__ = ["count", "duration", "figure", "setting"]
+
 
 def figure(value: float | None) -> str:
     """Formats a metric with four decimals, or four digits if it is tiny or huge; "–" for None."""
@@ -45,8 +49,3 @@ def duration(seconds: float | None) -> str:
     if days < 1:
         return f"{hours} h {minutes % 60:02} min"
     return f"{days} d {hours % 24:02} h"
-
-
-def count(number: int, noun: str) -> str:
-    """Formats a count with its noun, such as "1 run" or "1,200 runs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -23,6 +23,7 @@ class PredictionsCSV(Callback):
         rows: Indices of the images and what was predicted for them.
         report: Lines about files that were left out, once `predict` has ended.
         num_unreadable: Number of images that could not be read.
+        only: What was predicted if it was one image, such as "cat.png  cat, probability 0.9312"; else None.
 
     Raises:
         ValueError: If the file is a folder or can't be written.
@@ -34,6 +35,7 @@ class PredictionsCSV(Callback):
         self.rows: list[tuple[int, list[float] | str]] = []
         self.report: list[str] = []
         self.num_unreadable = 0
+        self.only: str | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -55,6 +57,9 @@ class PredictionsCSV(Callback):
         rank = trainer.global_rank
         file = self.file.with_suffix(f".rank{rank}{self.file.suffix}") if rank else self.file
         write_csv(self._table(data), file)
+        if len(self.rows) == 1 and not self.num_unreadable and trainer.world_size == 1:
+            _, (name, predicted, *rest) = self._table(data)
+            self.only = f"{name}  {predicted}" + (f", probability {float(rest[0]):.4f}" if rest else "")
 
     def _table(self, data: Any) -> Iterator[list[Any]]:
         """Yields the header and a row for each image."""

@@ -49,9 +49,10 @@ def print_started(
     """Prints model, data, devices, seed and folder in one line."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
+    noun = "parameter" if total == 1 else "parameters"
     of_total = f" of {total:,}" if 0 < trained < total else ""
     print(
-        f"{subcommand}: {type(model).__name__}, {trained:,}{of_total} parameters, on {type(data).__name__}; "
+        f"{subcommand}: {type(model).__name__}, {trained:,}{of_total} {noun}, on {type(data).__name__}; "
         f"{trainer.world_size} × {trainer.strategy.root_device.type}, seed {seed}"
         + (f"; {as_typed(run_folder.path)}" if run_folder else "")
     )
@@ -158,4 +159,6 @@ def print_metrics(trainer: Trainer, prefix: str) -> None:
 def print_predicted(predictions: PredictionsCSV) -> None:
     """Prints the number of predicted images, the file, and what was left out."""
     print_report(predictions.report)
+    if predictions.only is not None:
+        print(predictions.only)
     print(f"{count(len(predictions.rows) - predictions.num_unreadable, 'image')} predicted: {predictions.file}")

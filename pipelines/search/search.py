@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from common.atomic_files import atomic_write
 from common.errors import UserError
+from common.messages.counting import count
 from pipelines.search.early_termination import pruner
 from pipelines.search.journal import open_journal
 from pipelines.search.locks import FileLock, LauncherLock, is_alive
@@ -172,9 +173,9 @@ class Search:
             if edited.run_cap == self.sweep.run_cap:
                 return
             run_cap, source = edited.run_cap, "run_cap"
-        count = len(self._optuna_trials())
-        if run_cap is not None and run_cap < count:
-            raise UserError(f"{source} is {run_cap}, but the sweep has {count} trials already; give more.")
+        number = len(self._optuna_trials())
+        if run_cap is not None and run_cap < number:
+            raise UserError(f"{source} is {run_cap}, but the sweep has {count(number, 'trial')} already; give more.")
         self._study.set_user_attr("run_cap", run_cap)
         self._study.set_user_attr("sweep_file", edited.text)
 

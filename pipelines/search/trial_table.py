@@ -15,6 +15,7 @@ from rich.text import Text
 
 from common.commands import command
 from common.errors import UserError
+from common.messages.counting import count
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.search.search import Search, Trial
 from pipelines.trials.trial_command import trial_command
@@ -83,7 +84,7 @@ def _table(search: Search, trials: list[Trial]) -> Table:
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     cap = f" of at most {search.run_cap}" if search.run_cap else ""
     # As Text throughout: rich reads a plain string as markup, and drops a value such as "[hog]".
-    title = Text(f"{search.folder.name}: {len(trials)} trials{cap}, {states or 'none yet'}", "table.title")
+    title = Text(f"{search.folder.name}: {count(len(trials), 'trial')}{cap}, {states or 'none yet'}", "table.title")
     table = Table(title=title, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column(Text(search.sweep.metric), justify="right")

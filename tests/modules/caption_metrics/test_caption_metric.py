@@ -155,7 +155,7 @@ def test_two_processes_find_what_one_finds(
 @pytest.mark.parametrize(
     ("captions", "references", "sentence"),
     [
-        (["a", "b"], [["a"]], "There are 2 captions, but references of 1 images"),
+        (["a", "b"], [["a"]], "There are 2 captions, but references of 1 image"),
         (["a", "b"], [["a"], []], r"The references of image 1 are \[\]; give a list of at least one string"),
         (["a"], ["a dog"], "The references of image 0 are 'a dog'; give a list"),
         ("a dog", [["a"]], "are one string; give a list"),

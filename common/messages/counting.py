@@ -1,0 +1,22 @@
+"""Counts with their noun, in the singular or plural."""
+
+_HISSING = ("s", "x", "z", "ch", "sh")
+
+
+def count(number: int, noun: str) -> str:
+    """Formats a count with its noun, such as "1 run", "1,200 runs", "3 classes" or "2 entries".
+
+    Args:
+        number: The count.
+        noun: The noun in the singular; only its last word is changed.
+    """
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Returns the plural of a noun that forms it by rule."""
+    if noun.endswith(_HISSING):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
