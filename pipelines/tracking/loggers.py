@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -34,14 +35,14 @@ def run_loggers(
         beside: Whether the run is still training: W&B takes rows from one process of a run at a time.
 
     Raises:
-        ValueError: If a configured CSVLogger would delete the metrics of an earlier run.
+        ValueError: If a configured logger would mix the run with an earlier one, or delete its metrics.
     """
     loggers: list[Logger] = [MetricsCSV(folder, resume_step)]
     first = getattr(rank_zero_only, "rank", 0) == 0
     if configured not in (None, True, False):
         own: list[Logger] = configured if isinstance(configured, list) else [configured]
         for logger in own if first else []:
-            _check_own(logger)
+            _check_own(logger, new=resume_step == 0)
         loggers += own
     elif configured is not False and first and beside and wandb_mode() != "disabled":
         print("W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr)
@@ -51,14 +52,25 @@ def run_loggers(
     return loggers
 
 
-def _check_own(logger: Logger) -> None:
-    """Checks a logger that the command line configures: Lightning's CSVLogger deletes the file that it finds.
+def _check_own(logger: Logger, new: bool) -> None:
+    """Checks a logger that the command line configures: none may mix a run with an earlier one, or replace its files.
+
+    Args:
+        logger: The logger.
+        new: Whether the run starts at step 0.
 
     Raises:
-        ValueError: If it finds one.
+        ValueError: If Lightning's CSVLogger would delete a file, or a new run has the id of an earlier one on W&B.
     """
     if isinstance(logger, CSVLogger) and (file := Path(logger.log_dir) / "metrics.csv").is_file():
         raise UserError(
             f"The CSVLogger would delete {file} of an earlier run; set another --trainer.logger.version, or leave it "
             "out: every run writes its own metrics.csv."
         )
+    if isinstance(logger, WandbLogger) and new and logger.version is not None:
+        files = Path(logger.save_dir or ".") / "wandb"
+        if earlier := next(files.glob(f"*run-*-{escape(logger.version)}/"), None):
+            raise UserError(
+                f"The id {logger.version!r} of the W&B logger is that of the run in {earlier}; set another "
+                "--trainer.logger.id for a new run, or continue that run with --ckpt_path."
+            )
