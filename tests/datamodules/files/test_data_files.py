@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from common.commands import command
 from datamodules.files.cifar_files import read_cifar10
 from datamodules.files.data_files import DataFileError
 from datamodules.files.idx_files import read_idx, read_mnist
@@ -189,7 +190,7 @@ def test_missing_mnist_files_are_listed(tmp_path: Path) -> None:
         read_mnist(tmp_path, False, "mnist")
     assert str(caught.value) == (
         f"t10k-images-idx3-ubyte[.gz], t10k-labels-idx1-ubyte[.gz] not found in {tmp_path}; "
-        "run python -m pipelines.data download mnist or name another data folder."
+        f"run {command('data', 'download', 'mnist')} or name another data folder."
     )
 
 

@@ -443,5 +443,5 @@ def test_built_in_data_sets_need_no_files(kind: type[ImageDataModule], tmp_path:
 
 @pytest.mark.parametrize(("kind", "name"), [(CIFAR10, "cifar10"), (MNIST, "mnist"), (FashionMNIST, "fashion_mnist")])
 def test_missing_files_name_the_command_that_gets_them(kind: type[ImageDataModule], name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"not found in .*run python -m pipelines.data download {name} or name"):
+    with pytest.raises(ValueError, match=rf"not found in .*run .* -m pipelines\.data download {name} or name"):
         kind(root=str(tmp_path)).setup("fit")
