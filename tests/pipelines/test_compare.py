@@ -125,6 +125,7 @@ def test_a_run_is_read_from_its_files(tmp_path: Path) -> None:
 
 def test_a_real_run_is_read(tmp_path: Path) -> None:
     arguments = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--data.flip", "false"]
+    arguments += ["--data.batch_size", "64"]  # 20 steps: the rate comes down within the epoch
     assert run_pipeline("train", arguments, tmp_path).code == 0
     finished = run_pipeline("compare", ["logs"], tmp_path)
     assert finished.code == 0, finished.err
