@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from common.commands import command
 from common.errors import UserError
 from pipelines.console.errors import user_errors
+from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
 from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import interrupt_on_signals
@@ -223,6 +224,9 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
     elif len(trials) < search.sweep.size:
         print(f"more trials        {command('sweep', 'resume', folder, '--run-cap', 2 * len(trials))}")
     print(f"all trials         {command('sweep', 'show', folder)}")
+    if best is None:
+        print(f"error: all {count(len(trials), 'trial')} failed, the last: {trials[-1].reason}", file=sys.stderr)
+        sys.exit(1)
     print(f"the best trial     {command('sweep', 'best', folder)}")
     print(f"compare them       {command('compare', folder)}")
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from wandb import Settings
 
+from pipelines import sweep
 from pipelines.comparison.find_runs import find_runs
 from pipelines.search.launcher import run_search
 from pipelines.search.search import Search
@@ -74,6 +75,20 @@ def test_each_way_to_fail_fails_that_trial_alone_and_is_labeled(
 
 
 @pytest.mark.slow
+def test_a_sweep_whose_trials_all_fail_ends_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_sweep(tmp_path, parameters={"x": {"values": [1, 2]}, "how": {"value": "sentence"}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(SystemExit) as end:
+        sweep.main(["run", str(file), "--engine", "local"])
+    assert end.value.code == 1
+    assert (
+        "error: all 2 trials failed, the last: exit status 1: x must be smaller; give less." in capsys.readouterr().err
+    )
+
+
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
     points = list(range(100))
     ways = ["exception", "nan", "sigkill", "exit 3", "hang"]
