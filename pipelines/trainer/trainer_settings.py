@@ -67,6 +67,10 @@ def check_trainer_settings(trainer: Namespace) -> None:
             f"trainer.num_nodes is {trainer.num_nodes}, but nothing has started this process as one of several nodes; "
             "start it with torchrun or srun, as docs/cluster.md shows."
         )
+    if trainer.sync_batchnorm and _several_cpus(trainer):
+        raise UserError(
+            "trainer.sync_batchnorm is true, but torch synchronizes batch normalization of GPUs only; leave it out."
+        )
     _check_strategy(trainer.strategy)
     _check_plugins(trainer.plugins)
     if "xla" in _class_name(trainer.profiler).lower() and find_spec("torch_xla") is None:
@@ -74,6 +78,13 @@ def check_trainer_settings(trainer: Namespace) -> None:
             "trainer.profiler is xla, which needs the package torch_xla; use simple, advanced or pytorch instead."
         )
     _check_root(trainer.default_root_dir)
+
+
+def _several_cpus(trainer: Namespace) -> bool:
+    import torch
+
+    on_cpu = trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+    return on_cpu and (str(trainer.devices) not in ("1", "auto") or int(os.environ.get("WORLD_SIZE", "1")) > 1)
 
 
 def _class_name(value: Any) -> str:

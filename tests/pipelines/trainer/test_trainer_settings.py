@@ -158,6 +158,7 @@ def test_the_end_says_what_happened(arguments: str, sentence: str, capsys: pytes
         ("--trainer.log_every_n_steps -1", "trainer.log_every_n_steps is -1; it must be at least 0."),
         ("--trainer.min_epochs 5", "trainer.min_epochs is 5, but trainer.max_epochs is 1; set max_epochs to at least"),
         ("--trainer.strategy ddp_notebook --trainer.devices 2", "trainer.strategy is ddp_notebook, which starts the"),
+        ("--trainer.sync_batchnorm true --trainer.devices 2", "torch synchronizes batch normalization of GPUs"),
         ("--trainer.num_nodes 2", "trainer.num_nodes is 2, but nothing has started this process as one of several"),
         ("--trainer.default_root_dir mine", "trainer.default_root_dir is 'mine', but the folder of a run is logs/"),
         ("--trainer.overfit_batches 0.1", "You requested to check 0.1 of the `val_dataloader` but 0.1 * 5 < 1. Please"),
