@@ -45,6 +45,6 @@ def assert_gradients(
                 moved = flat.clone()
                 moved[coordinate] += step
                 changed = [*inputs[:index], moved.view_as(inputs[index]), *inputs[index + 1 :]]
-                values.append(float((forward(*changed) * upstream).sum()))
-            numeric = (values[0] - values[1]) / (2 * _STEP)
+                values.append(forward(*changed))
+            numeric = float(((values[0] - values[1]) * upstream).sum()) / (2 * _STEP)
             assert abs(numeric - float(gradient.flatten()[coordinate])) <= 1e-7 * max(1.0, abs(numeric))
