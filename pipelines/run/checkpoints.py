@@ -61,8 +61,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise UserError(f"{path} is not a training checkpoint; use one that `fit` has written.")
-    for name, value in (("pytorch-lightning_version", lightning.__version__), ("global_step", 0), ("epoch", 0)):
-        checkpoint.setdefault(name, value)  # Lightning needs them where there are weights alone
+    if "loops" not in checkpoint:
+        checkpoint.setdefault("global_step", 0)  # of weights alone
+    # A wrong step would give a test's metrics to another step, and a resume would drop rows of metrics.csv.
+    step = checkpoint.get("global_step")
+    if not isinstance(step, int) or step < 0:
+        raise UserError(
+            f"The training state in {path} can't be used (its global_step is {step!r}); use another checkpoint of the "
+            "run."
+        )
+    checkpoint.setdefault("pytorch-lightning_version", lightning.__version__)  # Lightning needs both
+    checkpoint.setdefault("epoch", 0)
     return cast(Checkpoint, checkpoint)
 
 

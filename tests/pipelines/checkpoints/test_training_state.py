@@ -84,7 +84,8 @@ def test_a_state_dict_alone_is_tested(run: Path) -> None:
         (lambda stored: stored.update(Digits=7), "can't be used (TypeError"),
         (lambda stored: stored.update(state_dict=[1, 2]), "is not a training checkpoint; use one that `fit`"),
         (lambda stored: stored.update(state_dict={"linear.weight": "x"}), "is not a training checkpoint; use one that"),
-        (lambda stored: stored.update(global_step="x"), "it has another form than fit writes"),
+        (lambda stored: stored.update(global_step="x"), "(its global_step is 'x'); use another checkpoint"),
+        (lambda stored: stored.pop("global_step"), "(its global_step is None); use another checkpoint"),
     ],
 )
 def test_a_damaged_state_ends_in_one_sentence(alter: Change, sentence: str, run: Path) -> None:
@@ -95,6 +96,15 @@ def test_a_damaged_state_ends_in_one_sentence(alter: Change, sentence: str, run:
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "status.json"} == {
         file: content for file, content in before.items() if file.name != "status.json"
     }
+
+
+def test_a_test_without_the_step_of_its_checkpoint_leaves_the_metrics(run: Path) -> None:
+    before = (run / "metrics.csv").read_bytes()
+    for alter in (lambda stored: stored.pop("global_step"), lambda stored: stored.update(global_step=-1)):
+        change(run, alter)
+        finished = command(run, "test", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"))
+        assert finished.code == 2 and "its global_step is" in finished.err and finished.err.count("\n") == 1
+    assert (run / "metrics.csv").read_bytes() == before
 
 
 def test_a_flipped_bit_is_refused_by_every_command(run: Path) -> None:
