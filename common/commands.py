@@ -1,4 +1,4 @@
-"""Commands as a person can paste them into the shell from which the program was started."""
+"""Commands that the user can paste into the shell from which the program was started."""
 
 import shlex
 import shutil

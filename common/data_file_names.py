@@ -7,7 +7,7 @@ def find_mnist_file(folder: Path, name: str) -> Path | None:
     """Returns the path of one of MNIST's files, unpacked or not; None if it is in no usual place.
 
     7-Zip and many file managers unpack `train-images-idx3-ubyte.gz` to `train-images.idx3-ubyte`, the name that is
-    stored in it, or into a folder; people put the files into the folder above `raw`.
+    stored in it, or into a folder; users often put the files into the folder above `raw`.
 
     Args:
         folder: The folder `raw` of the data set.

@@ -1,4 +1,4 @@
-"""Paths as people write them in settings and files, where no shell expands ~ and $SCRATCH."""
+"""Paths as users write them in settings and files, where no shell expands ~ and $SCRATCH."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def expand(path: str) -> str:
 
 
 def user_path(path: str | Path) -> Path:
-    """Returns the path that a person means: with ~ and a leading variable replaced.
+    """Returns a path of the user with ~ and a leading variable replaced.
 
     Raises:
         ValueError: If there is no such variable.

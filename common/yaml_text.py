@@ -1,4 +1,4 @@
-"""YAML as people write it: read strictly and in bounded time; every mistake is named with its line.
+"""YAML as users write it: read strictly and in bounded time; every mistake is named with its line.
 
 PyYAML takes the last of two equal keys without a word, reads 010 as 8 and 1:30 as 90, gives 1e-3 as text, crashes the
 process on deeply nested lists, and turns a few lines of aliases into gigabytes when they are used. Here two equal keys
@@ -27,7 +27,7 @@ _FLOAT = re.compile(
 )
 
 _PLAIN = {
-    # what libyaml says: what a person can look for
+    # what libyaml says: what the user can search for
     "mapping values are not allowed": "a ': ' in a value, which needs quotes, or a wrong indentation",
     "found character that cannot start any token": "a value that begins with a special character, which needs quotes",
     "found undefined alias": "a value that begins with *, which needs quotes",

@@ -95,8 +95,8 @@ def check_changes(changed: Changes, mid_epoch: bool) -> None:
         ValueError: If there is such a change.
     """
     for key, (old, new) in changed.items():
-        room, _, name = key.rpartition(".")
-        if room in ("", "model", "data") and (reason := _FIXED.get(name)) is not None:
+        prefix, _, name = key.rpartition(".")
+        if prefix in ("", "model", "data") and (reason := _FIXED.get(name)) is not None:
             raise UserError(
                 f"{key} is {new}, but the run was trained with {old} and can't be resumed with another: {reason}; "
                 "leave it as it was, or start a new run."

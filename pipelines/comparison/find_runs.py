@@ -1,4 +1,4 @@
-"""Finds the runs that a person names: by folder, or by the name of a run, topic or sweep under `logs/`."""
+"""Finds the runs that the user names: by folder, or by the name of a run, topic or sweep under `logs/`."""
 
 import re
 from collections.abc import Sequence

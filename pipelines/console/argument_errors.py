@@ -1,7 +1,7 @@
 """Explains in one sentence what is wrong with a command line or a configuration file.
 
-jsonargparse lists every way in which a value failed to parse, over many lines. `explain` picks the one that a person
-can act on, and says it of the setting as it is written, with what is accepted.
+jsonargparse lists every way in which a value failed to parse, over many lines. `explain` picks the one that the
+user can act on, and names the setting as the user wrote it and what is accepted.
 """
 
 import inspect

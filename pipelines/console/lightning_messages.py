@@ -1,4 +1,4 @@
-"""Prints what callbacks and profilers of Lightning report because a person asked for it; its other messages are silent.
+"""Prints what callbacks and profilers of Lightning report because the user asked for it; its other messages are silent.
 
 Lightning logs a profile, a model summary and what `verbose` turns on at the level of its routine messages.
 """

@@ -27,7 +27,6 @@ from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.monitors import check_monitors
 from pipelines.checkpoints.optimizer_settings import OptimizerSettings, ended_epoch
-from pipelines.checkpoints.own_checkpoints import place_own_checkpoints
 from pipelines.checkpoints.recorded_settings import (
     Changes,
     RecordedSettings,
@@ -39,6 +38,7 @@ from pipelines.checkpoints.recorded_settings import (
     settings_of,
 )
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
+from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, out_of_memory, refused_by_library, refused_by_lightning
 from pipelines.console.lightning_messages import show_reports
@@ -74,8 +74,8 @@ from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
-from pipelines.trainer.outcome import print_outcome, print_trial
-from pipelines.trainer.trainer_callbacks import MonitorCheck, own_callbacks, with_progress_bar
+from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
+from pipelines.trainer.trainer_callbacks import MonitorCheck, user_callbacks, with_progress_bar
 from pipelines.trainer.trainer_settings import check_trainer_settings
 
 
@@ -220,7 +220,7 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "fit" and checkpoint:
             self.resumed = read_checkpoint(checkpoint)
             check_training_state(self.resumed, checkpoint)
-        if self._fast_dev_run():  # a trial of a few batches leaves nothing, least of all in the folder of a run
+        if self._fast_dev_run():  # a quick test writes nothing, least of all into the folder of a run
             self.scratch = TemporaryDirectory(prefix="fast-dev-run-", ignore_cleanup_errors=True)
             settings["trainer.default_root_dir"] = self.scratch.name
         else:
@@ -333,17 +333,17 @@ class TopicCLI(LightningCLI):
             config, checkpoints if config.get("enable_checkpointing", True) in (True, None) else []
         )
         if self.run_folder is not None:
-            place_own_checkpoints(trainer.callbacks, self.run_folder.checkpoints)
+            place_user_checkpoints(trainer.callbacks, self.run_folder.checkpoints)
         return cast(Trainer, trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
-        own = own_callbacks(settings["callbacks"], self.model, settings)
+        added = user_callbacks(settings["callbacks"], self.model, settings)
         hidden = "--trainer.enable_progress_bar false" in " ".join(self.arguments).replace("=", " ").lower()
-        own, bar = with_progress_bar(own, settings["enable_progress_bar"], hidden)
+        added, bar = with_progress_bar(added, settings["enable_progress_bar"], hidden)
         trainer: Any = super().instantiate_trainer(
             logger=False,
-            callbacks=own,
+            callbacks=added,
             enable_progress_bar=bar,
             **kwargs,  # `_run_subcommand` adds the loggers
         )
@@ -434,7 +434,7 @@ class TopicCLI(LightningCLI):
                 reason = re.sub("limit_(train|val)_batches", "overfit_batches", reason)
             raise UserError(reason) from error
         if self._fast_dev_run():
-            print_trial(self.trainer, subcommand)
+            print_fast_dev_run(self.trainer, subcommand)
 
     def after_fit(self) -> None:
         """Prints the result and the next commands."""

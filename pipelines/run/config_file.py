@@ -13,7 +13,7 @@ from common.atomic_files import atomic_write
 from common.earlier_names import current_config
 from common.yaml_text import Loader, load_yaml
 from pipelines.settings.config_check import check_file
-from pipelines.settings.own_modules import find_modules_of, first_line
+from pipelines.settings.user_modules import find_modules_of, first_line
 
 # The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
 _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set when first used

@@ -1,1 +1,1 @@
-"""Settings as a person writes them: where each is written, how its type is called, and what was probably meant."""
+"""Settings as the user writes them: location and type of each, checks, and suggestions for mistyped names."""

@@ -29,7 +29,7 @@ def _homes(key: str) -> list[ModuleType]:
 
 
 def _names(home: ModuleType) -> list[str]:
-    named = getattr(home, "__all__", None)  # the project's rooms import each class when it is used
+    named = getattr(home, "__all__", None)  # the project's packages import each class lazily
     return list(named) if named else [name for name, value in vars(home).items() if isinstance(value, type)]
 
 
@@ -38,7 +38,7 @@ def find_class(path: str, key: str = "") -> type | None:
     module, _, name = path.rpartition(".")
     try:
         homes = [import_module(module)] if module else _homes(key)
-    except Exception:  # it is explained where the class is the problem
+    except Exception:  # the caller reports a class that can't be imported
         return None
     found = next((value for home in homes if (value := getattr(home, name, None)) is not None), None)
     return found if isinstance(found, type) else None

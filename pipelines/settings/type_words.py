@@ -1,4 +1,4 @@
-"""Names the type of a setting as a person writes its values: "a list of integers, such as [64, 128]"."""
+"""Names the type of a setting by the notation of its values: "a list of integers, such as [64, 128]"."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping

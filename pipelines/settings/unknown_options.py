@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from common.yaml_text import shorten
 from pipelines.console.near_names import nearest, suggest
 from pipelines.run.topics import topics
-from pipelines.settings.first_guesses import ANSWERS, GUESSES, normalized
+from pipelines.settings.option_aliases import ALIASES, HINTS, normalized
 from pipelines.settings.type_words import settings_of
 
 _SWITCHED = {"optimizer": "SGD", "lr_scheduler": "StepLR"}  # classes that a configuration may lack
@@ -50,8 +50,8 @@ def _meant(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tu
         return f"did you mean --{same}?", same
     if plain in ("output", "outdir", "output_file", "o", "save") and "out" in options:
         return "did you mean --out?", "out"
-    if plain in GUESSES:
-        key, meaning = GUESSES[plain]
+    if plain in ALIASES:
+        key, meaning = ALIASES[plain]
         root, _, setting = key.partition(".")
         if key in accepted or (setting and root not in ("model", "data", "optimizer", "lr_scheduler")):
             return f"{meaning} is --{key}.", key
@@ -67,8 +67,8 @@ def _meant(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tu
         return f"{meaning} is --{key}.", key
     if own := next((key for key in accepted if key.rpartition(".")[2] == plain), None):
         return f"did you mean --{own}?", own
-    if plain in ANSWERS:
-        return ANSWERS[plain], ""
+    if plain in HINTS:
+        return HINTS[plain], ""
     if plain in topics():
         return f"did you mean --config {plain}?", ""
     group, dot, setting = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""The settings of a command line as a person has written them, in options and in files, with their place."""
+"""The settings of a command line as the user wrote them, in options and in files, each with its location."""
 
 import re
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ _MAX_STEM = 48  # of a name to which time, random digits and the number of a tri
 
 
 def check_run_id(run_id: str, source: str) -> None:
-    """Checks an id that a person has chosen.
+    """Checks an id that the user has chosen.
 
     Args:
         run_id: The id.

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 @rank_zero_only
-def print_trial(trainer: Trainer, subcommand: str) -> None:
+def print_fast_dev_run(trainer: Trainer, subcommand: str) -> None:
     """Prints which batches passed in a run with `fast_dev_run`."""
     attributes: Any = trainer  # some are unknown to mypy
     batches = {

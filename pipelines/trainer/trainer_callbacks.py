@@ -44,7 +44,7 @@ _REFUSED: dict[type[Callback], str] = {
 }
 
 
-def own_callbacks(configured: Any, model: LightningModule, trainer: Any) -> list[Callback]:
+def user_callbacks(configured: Any, model: LightningModule, trainer: Any) -> list[Callback]:
     """Returns the callbacks of `trainer.callbacks` as a list, after checking that the run can do what they are for.
 
     Args:
@@ -99,14 +99,14 @@ def with_progress_bar(callbacks: list[Callback], shown: bool, hidden: bool) -> t
         shown: Value of `trainer.enable_progress_bar`, by default whether a terminal sees it.
         hidden: Whether the command line turns it off.
     """
-    own = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+    bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
     if hidden:
-        return [callback for callback in callbacks if callback not in own], False
-    if shown and not own:
+        return [callback for callback in callbacks if callback not in bars], False
+    if shown and not bars:
         from pipelines.console.progress_bar import ProgressBar as Redrawn
 
         return [*callbacks, Redrawn()], True
-    return callbacks, shown or bool(own)
+    return callbacks, shown or bool(bars)
 
 
 class MonitorCheck(Callback):

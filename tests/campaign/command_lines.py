@@ -1,4 +1,4 @@
-"""Command lines as people type them: words missing, misspelled, twice, elsewhere or of another kind."""
+"""Command lines as users type them: words missing, misspelled, twice, elsewhere or of another kind."""
 
 from random import Random
 from typing import Any
@@ -56,7 +56,7 @@ _GOOD: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
     ("nothing", "check", CLASSIFIER[1:], ()),
     ("COCO", "score_captions", ("captions.json", "data/coco/annotations/captions_val2017.json"), ()),
 ]
-# What people type for a setting that has another name here.
+# What users type for a setting that has another name here.
 _HABITS = [
     "--lr=0.1", "--lr", "0.1", "--epochs=3", "--epochs", "--batch-size=8", "--batch_size", "8", "--gpus=1",
     "--seed=1", "--wd=0.1", "--num-workers=2", "--momentum=0.9", "--optimizer=adam", "--optimizer", "Adam",

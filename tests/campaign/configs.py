@@ -1,4 +1,4 @@
-"""Configurations as people write them: settings missing, misspelled, twice or of another type, and cut files."""
+"""Configurations as users write them: settings missing, misspelled, twice or of another type, and cut files."""
 
 from collections.abc import Callable
 from pathlib import Path

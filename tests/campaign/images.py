@@ -1,4 +1,4 @@
-"""Image files as people have them: one odd or broken file among good ones."""
+"""Image files as users have them: one odd or broken file among good ones."""
 
 import struct
 import warnings

@@ -1,4 +1,4 @@
-"""Values as people and machines write them, few of which a setting accepts: for YAML and for command lines alike."""
+"""Values as users and programs write them, few of which a setting accepts: for YAML and for command lines alike."""
 
 from random import Random
 from typing import Any

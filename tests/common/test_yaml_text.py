@@ -1,4 +1,4 @@
-"""YAML as people write it: its numbers, and one sentence with the line for each mistake, in bounded time."""
+"""YAML as users write it: its numbers, and one sentence with the line for each mistake, in bounded time."""
 
 import math
 from pathlib import Path

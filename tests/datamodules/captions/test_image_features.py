@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of weights, as a person would have it."""
+    """A file of weights, as a user would have it."""
     torch.manual_seed(3)
     file = tmp_path_factory.mktemp("weights") / "weights.pth"
     torch.save(timm.create_model(NETWORK, num_classes=1000).state_dict(), file)

@@ -129,7 +129,7 @@ def test_settings_that_would_call_another_checkpoint_the_best_are_refused(
     assert not list(tmp_path.glob("logs/*/*"))
 
 
-def test_a_persons_own_checkpoints_stand_beside_the_best(tmp_path: Path) -> None:
+def test_checkpoints_of_the_user_are_kept_beside_the_best(tmp_path: Path) -> None:
     own = "{class_path: ModelCheckpoint, init_args: {monitor: val/loss, mode: min, filename: lowest}}"
     finished = fit(tmp_path, f"--trainer.callbacks=[{own}]")
     run = only_run(tmp_path)

@@ -21,7 +21,7 @@ PLATEAU = {"class_path": "ReduceLROnPlateau", "init_args": {"monitor": "val/loss
 
 
 class OwnNet(SoftmaxRegression):
-    """A model of a person's own, which may log anything."""
+    """A model of the user's, which may log anything."""
 
 
 def best(monitor: str, mode: str = "max") -> BestCheckpoint:

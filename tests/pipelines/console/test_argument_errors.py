@@ -1,4 +1,4 @@
-"""One sentence for every mistake in settings: what is written, where, what is accepted, in a person's words."""
+"""One sentence for every mistake in settings: what is written, where, and what is accepted, in the user's notation."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,11 +54,15 @@ def sentence(*arguments: str) -> str:
         ("--num-workers", "the number of worker processes is --data.num_workers."),
         ("--momentum", "the momentum is --optimizer.momentum."),
         ("--data-dir", "the folder of the data is --data.root."),
-        ("--device", "the kind of device is --trainer.accelerator."),
-        ("--resume", "the checkpoint to go on from is --ckpt_path."),
+        ("--device", "the type of device is --trainer.accelerator."),
+        ("--resume", "the checkpoint to resume from is --ckpt_path."),
         ("--reg", "the strength of the L2 penalty is --model.reg."),
         ("--amp", "the precision is --trainer.precision."),
-        ("--output", "a run is written to logs/TOPIC/RUN in the working folder; start it where logs shall be."),
+        (
+            "--output",
+            "a run is written to logs/TOPIC/RUN in the working folder; start the command in the folder that should "
+            "contain logs/.",
+        ),
         ("--no-wandb", "W&B is switched by the variable WANDB_MODE: online, offline or disabled."),
         ("--optimizer-lr", "did you mean --optimizer.lr?"),
         ("--weight_scale", "did you mean --model.weight_scale?"),

@@ -1,4 +1,4 @@
-"""All commands answer a wrong option with one sentence and exit status 2, and take the paths that a person writes."""
+"""All commands answer a wrong option with one sentence and exit status 2, and take the paths that a user writes."""
 
 from importlib import import_module
 from pathlib import Path

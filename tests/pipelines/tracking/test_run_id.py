@@ -1,4 +1,4 @@
-"""Ids of runs: what W&B refuses is named where a person chose it, and replaced where a file's name has it."""
+"""Ids of runs: what W&B refuses is named where the user chose it, and replaced where a file's name has it."""
 
 import shutil
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Options as people first type them, from other programs, and the settings that are meant."""
+"""Options of other programs (`--lr`, `--epochs`) and the settings they correspond to."""
 
-_KEYS = {
-    # key of the setting, and what it is called in a sentence: options of other programs
+_ALIASES_OF = {
+    # key of the setting, and its name in a message: options of other programs
     ("optimizer.lr", "the learning rate"): ("lr learning_rate base_lr eta lr0 init_lr max_lr"),
     ("optimizer.weight_decay", "the weight decay"): ("wd weight_decay decay"),
     ("optimizer.momentum", "the momentum"): ("momentum mom"),
@@ -27,9 +27,9 @@ _KEYS = {
     ("trainer.devices", "the number of GPUs or processes"): (
         "gpus gpu num_gpus n_gpu ngpus gpu_ids num_devices devices nproc_per_node num_processes"
     ),
-    ("trainer.accelerator", "the kind of device"): ("device accelerator cuda cpu mps tpu use_cuda no_cuda"),
+    ("trainer.accelerator", "the type of device"): ("device accelerator cuda cpu mps tpu use_cuda no_cuda"),
     ("trainer.num_nodes", "the number of machines"): ("nodes num_nodes nnodes"),
-    ("trainer.strategy", "the way of distributing"): ("ddp distributed strategy dp fsdp deepspeed"),
+    ("trainer.strategy", "the distributed strategy"): ("ddp distributed strategy dp fsdp deepspeed"),
     ("trainer.precision", "the precision"): ("precision amp fp16 bf16 half mixed_precision use_amp"),
     ("trainer.gradient_clip_val", "gradient clipping"): (
         "clip clip_grad grad_clip gradient_clip clip_norm max_grad_norm clip_grad_norm gradient_clip_val"
@@ -39,11 +39,11 @@ _KEYS = {
     ),
     ("trainer.log_every_n_steps", "the steps between two rows of metrics"): ("log_interval log_every print_freq"),
     ("trainer.check_val_every_n_epoch", "the epochs between two validations"): ("val_every eval_every val_interval"),
-    ("trainer.fast_dev_run", "a trial run of one batch"): ("debug dry_run smoke_test test_run dev"),
+    ("trainer.fast_dev_run", "a quick test with one batch"): ("debug dry_run smoke_test test_run dev"),
     ("trainer.deterministic", "determinism"): ("deterministic reproducible"),
     ("trainer.profiler", "the profiler"): ("profile profiler"),
     ("seed_everything", "the seed"): ("seed random_seed manual_seed random_state rng_seed s"),
-    ("ckpt_path", "the checkpoint to go on from"): (
+    ("ckpt_path", "the checkpoint to resume from"): (
         "resume checkpoint_path ckpt load restore resume_from from_checkpoint load_from resume_from_checkpoint r"
     ),
     ("checkpoint.monitor", "the metric of the best checkpoint"): ("monitor metric"),
@@ -51,9 +51,12 @@ _KEYS = {
     ("config", "the topic or file"): ("topic cfg conf config_file yaml task experiment"),
     ("print_config", "all settings"): ("print_cfg show_config list_config"),
 }
-_OTHERS = {
-    # what to do where no setting is meant: options of other programs
-    ("a run is written to logs/TOPIC/RUN in the working folder; start it where logs shall be."): (
+_HINTS_FOR = {
+    # what to do where no setting corresponds: options of other programs
+    (
+        "a run is written to logs/TOPIC/RUN in the working folder; start the command in the folder that should contain "
+        "logs/."
+    ): (
         "output output_dir out outdir out_dir save_dir save_path log_dir logdir logs exp_dir results_dir "
         "result_dir checkpoint_dir work_dir workdir save o default_root_dir"
     ),
@@ -72,16 +75,16 @@ _OTHERS = {
     ("the version is in pyproject.toml, and `pip show lightning-231n` prints it."): ("version v"),
     ("training is the command fit."): ("train do_train"),
     ("testing is the command test."): ("test do_test eval evaluate do_eval test_only eval_only"),
-    ("what a run prints has no levels; redirect it, or leave it out."): ("verbose quiet q silent"),
+    ("the output of a run has no verbosity levels; redirect it, or leave the option out."): ("verbose quiet q silent"),
 }
 
-GUESSES = {name: meant for meant, names in _KEYS.items() for name in names.split()}
-"""Option with underscores → key of the setting that is meant, and what the setting is called in a sentence."""
+ALIASES = {name: setting for setting, names in _ALIASES_OF.items() for name in names.split()}
+"""Option with underscores → key of the corresponding setting, and its name in a message."""
 
-ANSWERS = {name: answer for answer, names in _OTHERS.items() for name in names.split()}
-"""Option with underscores → what to do, where no setting is meant."""
+HINTS = {name: hint for hint, names in _HINTS_FOR.items() for name in names.split()}
+"""Option with underscores → what to do instead, where no setting corresponds."""
 
 
 def normalized(name: str) -> str:
-    """Returns a name as it is compared: small letters, underscores, no dashes."""
+    """Returns a name in the form in which names are compared: lower case, underscores, no leading dashes."""
     return name.strip("-").lower().replace("-", "_")

@@ -1,4 +1,4 @@
-"""A person's own model and data: modules beside the configuration file, found again from the run's folder."""
+"""The user's model and data: modules beside the configuration file, found again from the run's folder."""
 
 from pathlib import Path
 

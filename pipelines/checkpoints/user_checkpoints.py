@@ -1,4 +1,4 @@
-"""ModelCheckpoints that a person adds to `trainer.callbacks`: their files stand beside those of the run."""
+"""Places the files of ModelCheckpoints that the user adds to `trainer.callbacks` beside those of the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.run.resume import LastCheckpoint
 
 
-def place_own_checkpoints(callbacks: Sequence[Callback], folder: Path) -> None:
+def place_user_checkpoints(callbacks: Sequence[Callback], folder: Path) -> None:
     """Sets the folder of every ModelCheckpoint without one to that of the run's checkpoints.
 
     Raises:
-        ValueError: If one would write `best.ckpt` or `last.ckpt`, which are the run's own.
+        ValueError: If one would write `best.ckpt` or `last.ckpt`, which the run itself writes.
     """
     for callback in callbacks:
         if not isinstance(callback, ModelCheckpoint) or isinstance(callback, BestCheckpoint | LastCheckpoint):

@@ -1,4 +1,4 @@
-"""Finds a person's own classes: in modules beside the configuration file, or in the working folder.
+"""Finds the user's classes: in modules beside the configuration file, or in the working folder.
 
 A run's config.yaml names the folder of such modules in its first line, so that the run is found whole from its folder.
 """
@@ -27,7 +27,7 @@ def find_modules_of(config: Path) -> None:
 
 
 def first_line() -> str:
-    """Returns the first line of a run's config.yaml: names the folder from which own classes came, if there is one."""
+    """Returns the first line of a run's config.yaml: names the folder of the user's classes, if any were used."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     parents = {str(Path(file).parent) for file in files if file}
     used = [folder for folder in _folders if str(folder) in parents]
