@@ -1,13 +1,13 @@
 """Callbacks that measure a run and draw pictures of it; they use models through small protocols, not classes."""
 
 from callbacks.accuracy_by_k import AccuracyByK
-from callbacks.class_visualizations import ClassVisualization
-from callbacks.confusion import ConfusionMatrix
+from callbacks.class_visualization import ClassVisualization
+from callbacks.confident_mistakes import ConfidentMistakes
+from callbacks.confusion_matrix import ConfusionMatrix
 from callbacks.embedding_map import EmbeddingMap
 from callbacks.feature_maps import FeatureMaps
 from callbacks.fooling_images import FoolingImages
 from callbacks.generated_captions import GeneratedCaptions
-from callbacks.mistakes import ConfidentMistakes
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.nearest_training_images import NearestTrainingImages
 from callbacks.neighbors import Neighbors

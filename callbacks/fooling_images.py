@@ -1,4 +1,4 @@
-"""Draws fooling images during training: the smallest change that makes the network predict another class."""
+"""Draws fooling images during training: small changes that make the network predict another class."""
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -13,13 +13,13 @@ from modules.interpretation.fooling_images import fool
 class FoolingImages(PixelPictures):
     """Draws images, their fooling images and the magnified change, every `every_n_epochs` epochs and at the end.
 
-    The target is the class after the predicted one; the caption says how many were fooled and by what change.
+    The target is the class after the predicted one; the caption says how many fool the network and by what change.
 
     Args:
         every_n_epochs: Number of epochs between two pictures, ≥ 1.
         num_images: Number of images of the first validation batch, ≥ 1.
         step: Root mean square change of one step, > 0.
-        max_steps: Number of steps after which an image counts as not fooled, ≥ 1.
+        max_steps: Number of steps after which an image counts as failed, ≥ 1.
 
     Raises:
         ValueError: If a value is out of its range or the model does not take images.
@@ -42,7 +42,6 @@ class FoolingImages(PixelPictures):
             for one, other in zip(before, after, strict=True)
         ]
         picture = fooling_picture(result.images - result.change, result.images, titles, columns=2)
-        fooled = (
-            f"{int(result.succeeded.sum())} of {len(images)} fooled, median L∞ {float(result.largest.median()):.4f}"
-        )
-        show(trainer, "fooling", picture, caption=f"{fooled}, {when}")
+        count, change = int(result.succeeded.sum()), float(result.largest.median())
+        caption = f"{count} of {len(images)} fool the network, median L∞ {change:.4f}, {when}"
+        show(trainer, "fooling", picture, caption=caption)

@@ -1,4 +1,4 @@
-"""Models as LightningModules, one topic per file. They depend on neither data modules nor the command line."""
+"""Models as LightningModules, one folder per subject. They depend on neither data modules nor the command line."""
 
 from modules.base.classifier import Classifier
 from modules.captioning.caption_lstm import CaptionLSTM

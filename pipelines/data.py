@@ -5,8 +5,8 @@ python -m pipelines.data download cifar10 mnist
 python -m pipelines.data verify cifar10
 python -m pipelines.data preview cifar10 --flip --crop_padding 4 --cutout 8 --out preview.png
 
-The exit status of `verify` is 1 if files are missing or damaged. Counts or checksums that differ from the official ones
-are reported but are not a failure: a part of a data set in the right format can be trained on.
+The exit status of `verify` is 1 if files are missing, damaged, or have the official counts but other checksums. Other
+counts are only reported: a part of a data set in the right format can be trained on.
 """
 
 import sys
@@ -86,7 +86,11 @@ def _parser() -> OptionParser:
         "--rotation", type=float, default=0.0, metavar="DEGREES", help="largest angle of a random rotation (default: 0)"
     )
     show.add_argument(
-        "--cutout", type=int, default=0, metavar="PIXELS", help="side of a random square set to 0 (default: 0)"
+        "--cutout",
+        type=int,
+        default=0,
+        metavar="PIXELS",
+        help="side of a random square filled with the training mean (default: 0)",
     )
     show.add_argument(
         "--albumentations", metavar="YAML", help="Albumentations pipeline, such as '[{HorizontalFlip: {p: 0.5}}]'"

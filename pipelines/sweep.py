@@ -22,7 +22,7 @@ from pipelines.console.option_parser import OptionParser
 from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
-from pipelines.tracking.wandb_login import wandb_mode
+from pipelines.tracking.wandb_mode import wandb_mode
 
 if TYPE_CHECKING:
     from pipelines.search.search import Search

@@ -28,11 +28,11 @@ class FiniteLossGuard:
         self.names = names
         self._recent: list[Tensor] = []  # (L,) each
 
-    def keep(self, losses: Tensor) -> None:
-        """Keeps the losses (L,) of a step on the device."""
+    def record(self, losses: Tensor) -> None:
+        """Records the losses (L,) of a step on the device."""
         self._recent.append(losses)
 
-    def stop(self, trainer: Trainer, networks: Mapping[str, nn.Module]) -> None:
+    def check(self, trainer: Trainer, networks: Mapping[str, nn.Module]) -> None:
         """Raises if a loss since the last check or a weight is not finite; all ranks must call it together.
 
         Raises:

@@ -24,6 +24,7 @@ from common.ranges import check_range
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State
 from modules.captioning.earlier_keys import read_earlier_keys
+from modules.captioning.positional_encoding import positional_encoding
 from modules.captioning.transformer_layer import NormPosition, TransformerLayer
 
 
@@ -116,13 +117,6 @@ class CaptionTransformer(Captioner):
         vectors = self.embed(words)
         positions = torch.arange(first, first + words.shape[1], device=vectors.device, dtype=vectors.dtype)
         return vectors + positional_encoding(positions, vectors.shape[2])
-
-
-def positional_encoding(positions: Tensor, width: int) -> Tensor:
-    """Sinusoidal encodings p_t of positions t, (T,), for an even width: (T, width)."""
-    frequencies = 10_000 ** (-torch.arange(0, width, 2, device=positions.device, dtype=positions.dtype) / width)
-    angles = positions[:, None] * frequencies
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
 
 
 def _pairs(parts: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:

@@ -89,6 +89,11 @@ class FastTraining(Classifier):
                 "the Trainer's max_epochs or max_steps."
             )
         schedule: Any = self.lr_schedulers()
+        if not isinstance(schedule, Triangular):
+            raise UserError(
+                f"{type(self).__name__} has an optimizer and a schedule of its own; remove optimizer and set "
+                "model.optimizer, model.lr and the like, or give lr_scheduler Triangular as well."
+            )
         schedule.begin(int(self._total_steps))
         if self.slow_weights is not None:
             self.slow_weights.begin(float_state(self.network))

@@ -147,7 +147,7 @@ class GAN(MultiOptimizerModule):
             losses.append(loss.detach())
         self.discriminator.requires_grad_(True)
         loss_g = torch.stack(losses).mean()
-        self._finite_losses.keep(torch.stack([loss_d, loss_g]))
+        self._finite_losses.record(torch.stack([loss_d, loss_g]))
         self.count_training_batch(
             1, loss_d=loss_d, loss_g=loss_g, accuracy_real=accuracy_real, accuracy_fake=accuracy_fake
         )
@@ -190,18 +190,18 @@ class GAN(MultiOptimizerModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer  # some of its attributes are unknown to mypy
         if self.global_step % (trainer.log_every_n_steps or 50) == 0:
-            self._stop_if_diverged()
+            self._check_losses()
         super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_validation_epoch_start(self) -> None:
-        self._stop_if_diverged()
+        self._check_losses()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._stop_if_diverged()  # before the last good checkpoint is overwritten
+        self._check_losses()  # before the last good checkpoint is overwritten
         super().on_save_checkpoint(checkpoint)
 
-    def _stop_if_diverged(self) -> None:
-        self._finite_losses.stop(self.trainer, {"generator": self.generator, "discriminator": self.discriminator})
+    def _check_losses(self) -> None:
+        self._finite_losses.check(self.trainer, {"generator": self.generator, "discriminator": self.discriminator})
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Does nothing: `callbacks.SampleQuality` evaluates samples when the validation epoch ends."""

@@ -1,6 +1,6 @@
 """The course's update rules: SGD, momentum, Nesterov momentum, Adagrad, RMSprop and Adam, a function each.
 
-A rule moves the weights w along the gradient g = ∂L/∂w, with learning rate η:
+An update rule moves the weights w against the gradient g = ∂L/∂w, with learning rate η:
 
     SGD                  w ← w − η g
     momentum μ           v ← μ v + g,               w ← w − η v
@@ -10,7 +10,7 @@ A rule moves the weights w along the gradient g = ∂L/∂w, with learning rate 
     Adam, decays β₁ β₂   m ← β₁ m + (1 − β₁) g,     v ← β₂ v + (1 − β₂) g²
                          m̂ = m / (1 − β₁ᵗ),         v̂ = v / (1 − β₂ᵗ),        w ← w − η m̂ / (√v̂ + ε)
 
-The first steps of Adam divide by 1 − βᵗ because m and v start at 0 and are too small at first.
+Bias correction: m and v start at 0 and are too small in the first steps, so Adam divides them by 1 − βᵗ.
 
 The course writes momentum as v ← μ v − η g, w ← w + v. Its v is −η times the v above, and the steps are equal as long
 as the learning rate is constant. When it changes, torch's form, the one above, applies the new rate to all past

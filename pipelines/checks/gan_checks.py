@@ -39,7 +39,7 @@ _STEPS = 300
 _RATE = 1e-3
 
 
-class Player(nn.Module):
+class GANNetwork(nn.Module):
     """One network of a GAN as a model with a training loss of its own; the other network is fixed.
 
     Args:
@@ -82,15 +82,17 @@ def check_initial_losses(gan: GAN, images: Tensor) -> Result:
     return Result("initial loss", passed, f"{figures}: {max(off):.1%} off (limit {_LOSS_TOLERANCE:.0%})")
 
 
-def check_players(gan: GAN, check: Callable[[Any, Tensor, Tensor], Result], images: Tensor, labels: Tensor) -> Result:
+def check_gan_gradients(
+    gan: GAN, check: Callable[[Any, Tensor, Tensor], Result], images: Tensor, labels: Tensor
+) -> Result:
     """Runs a check of gradients on both networks and joins the results."""
-    results = [check(Player(gan, name), images, labels) for name in ("discriminator", "generator")]
+    results = [check(GANNetwork(gan, name), images, labels) for name in ("discriminator", "generator")]
     passed = all(result.passed for result in results)
     figures = "; ".join(f"{letter} {result.figures}" for letter, result in zip("DG", results, strict=True))
     return Result(results[0].name, passed, figures)
 
 
-def check_playing(gan: GAN, images: Tensor, report: Report = lambda _: None) -> Result:
+def check_gan_overfitting(gan: GAN, images: Tensor, report: Report = lambda _: None) -> Result:
     """Trains D alone on fixed fakes, then G alone against that D, each for a few hundred steps of Adam.
 
     Args:
@@ -108,7 +110,7 @@ def check_playing(gan: GAN, images: Tensor, report: Report = lambda _: None) -> 
     optimizer = torch.optim.Adam(learner.discriminator.parameters(), lr=_RATE)
     for step in range(1, _STEPS + 1):
         real, fake = learner.discriminator(images), learner.discriminator(fakes)
-        limit = boundary if boundary is not None else float(real.mean() + fake.mean()) / 2
+        limit = boundary if boundary is not None else float((real.mean() + fake.mean()).detach()) / 2
         correct = int((real > limit).sum() + (fake <= limit).sum())
         report(f"D tells {correct} of {2 * len(images)} images after {count(step - 1, 'step')}")
         if correct >= accuracy * 2 * len(images):
@@ -150,9 +152,9 @@ def run_gan_checks(
     several, few, tiny = (preprocess((images[drawn[:n]], labels[drawn[:n]])) for n in (500, 50, 10))
     report("initial loss")
     yield check_initial_losses(gan, several[0])
-    yield check_players(gan, partial(check_gradients, report=lambda text: report(f"gradients: {text}")), *tiny)
+    yield check_gan_gradients(gan, partial(check_gradients, report=lambda text: report(f"gradients: {text}")), *tiny)
     report("parameters")
-    yield check_players(gan, check_parameters, *few)
-    yield check_playing(gan, few[0], lambda text: report(f"overfitting: {text}"))
+    yield check_gan_gradients(gan, check_parameters, *few)
+    yield check_gan_overfitting(gan, few[0], lambda text: report(f"overfitting: {text}"))
     report("splits")
     yield check_splits(splits)

@@ -14,9 +14,8 @@ def choose_precision(trainer: Namespace, arguments: list[str]) -> str | None:
     """Replaces a configuration's mixed precision by one that is fast on this CPU.
 
     Args:
-        trainer: Settings of the Trainer; `precision` is changed in place, so that config.yaml and W&B record the
-        precision
-            used, and a resumed run keeps it.
+        trainer: Settings of the Trainer; `precision` is changed in place, so that config.yaml and W&B record
+            the precision used, and a resumed run keeps it.
         arguments: Command line; a precision given there is kept.
 
     Returns:

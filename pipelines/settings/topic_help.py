@@ -37,7 +37,7 @@ def topic_help(command: str, arguments: Sequence[str], topic: str) -> str:
         given = written.find(key)
         owner = find_class(given.value, key) if given else None
         if owner is None:
-            lines += [f"{key}: {given.value}" if given else f"{key}: none; --{key} CLASS sets one", ""]
+            lines += [f"{key}: {given.value}" if given else f"{key}: {_unset(key, written)}", ""]
             continue
         lines += [f"{key}: {owner.__name__}; another class: --{key} CLASS, its settings: --{key}.help CLASS"]
         lines += [*_settings(key, owner, list(settings_of(owner)), written), ""]
@@ -51,6 +51,19 @@ def topic_help(command: str, arguments: Sequence[str], topic: str) -> str:
     lines += ["", f"All settings as YAML:  python -m pipelines.train {command} --config {topic} --print_config"]
     lines += [f"All of the trainer:    python -m pipelines.train {command} --help"]
     return "\n".join(lines)
+
+
+def _unset(key: str, written: WrittenSettings) -> str:
+    """Returns what a configuration without an optimizer or schedule has instead."""
+    from modules.base.buffered_metrics import BufferedMetrics
+
+    model = written.find("model")
+    owner = find_class(model.value, "model") if model else None
+    own = getattr(owner, "configure_optimizers", BufferedMetrics.configure_optimizers)
+    sets_its_own = own is not BufferedMetrics.configure_optimizers
+    if key in ("optimizer", "lr_scheduler") and sets_its_own:
+        return "set by the model's own settings"
+    return f"none; --{key} CLASS sets one"
 
 
 def _first_comment(arguments: Sequence[str]) -> list[str]:
@@ -79,6 +92,7 @@ def _shown(value: Any) -> str:
 
 def _line(key: str, value: str, text: str) -> list[str]:
     """Returns the lines of one setting: its option and value, and what it means."""
+    text = re.sub(r"\bNone\b", "null", text)  # as one writes it
     shown = value if len(value) <= _NAME_WIDTH else f"{value[:_NAME_WIDTH]}…"
     option = f"  --{key} {shown}".rstrip()
     width = max(60, shutil.get_terminal_size().columns)

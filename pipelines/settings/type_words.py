@@ -83,8 +83,10 @@ def settings_of(owner: type) -> dict[str, Any]:
         except Exception:  # a hint of a name that is imported for type checkers only
             hints = {}
         for parameter in parameters.values():
-            if parameter.name not in ("self", "params", "optimizer", "args", "kwargs"):
-                found.setdefault(parameter.name, hints.get(parameter.name, parameter.annotation))
+            hint = hints.get(parameter.name, parameter.annotation)
+            scheduled = parameter.name == "optimizer" and "Optimizer" in str(hint)  # of a schedule, set by the run
+            if parameter.name not in ("self", "params", "args", "kwargs") and not scheduled:
+                found.setdefault(parameter.name, hint)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             break
     return found

@@ -14,7 +14,7 @@ from common.errors import UserError
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
-from pipelines.tracking.wandb_login import wandb_mode
+from pipelines.tracking.wandb_mode import wandb_mode
 from pipelines.tracking.wandb_run import start_wandb
 
 

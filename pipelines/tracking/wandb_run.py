@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.proxy import pass_on_all_proxy
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, wandb_dir
-from pipelines.tracking.wandb_login import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project
 from pipelines.tracking.wandb_settings import wandb_setting
 
 _INIT_SECONDS = 10.0  # for the server to register the run

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor
 
-import callbacks.class_visualizations
+import callbacks.class_visualization
 import callbacks.fooling_images
 import callbacks.saliency_maps
 from callbacks import ClassVisualization, FeatureMaps, FoolingImages, SaliencyMaps
@@ -107,7 +107,7 @@ def test_fooling_images_are_those_that_fool_the_model(tmp_path: Path, monkeypatc
 
 
 def test_class_visualization_raises_the_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch, callbacks.class_visualizations, "image_grid")
+    shown = Shown(monkeypatch, callbacks.class_visualization, "image_grid")
     model, data = train(tmp_path, [ClassVisualization(5, max_classes=4, steps=60)], 4, linear=True)
     ((images, titles, _, title),) = shown.calls
     assert images.shape == (4, 1, 8, 8) and titles == list("0123") and title == "class visualization after epoch 4"

@@ -63,6 +63,7 @@ def test_two_processes_end_with_the_same_weights_and_the_whitening_of_one(tmp_pa
             ["--optimizer", "SGD", "--lr_scheduler", "Triangular", "--lr_scheduler.total_steps", "50"],
             "total_steps of the schedule is 50, but the run has 40 steps",
         ),
+        (["--optimizer", "Adam"], "FastConvNet has an optimizer and a schedule of its own; remove optimizer and set "),
     ],
 )
 def test_bad_input_ends_with_one_sentence(tmp_path: Path, settings: list[str], sentence: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modules import CaptionTransformer
-from modules.captioning.caption_transformer import positional_encoding
+from modules.captioning.positional_encoding import positional_encoding
 from modules.captioning.transformer_layer import NormPosition
 from tests.modules.captioning.captioning import (
     WORDS,

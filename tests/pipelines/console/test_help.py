@@ -25,6 +25,16 @@ def test_the_help_of_a_topic_has_its_settings(
     assert len(lines) < 150 and "functools" not in said and "num_classes" not in said
 
 
+def test_the_help_of_a_model_with_optimizers_of_its_own_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for topic, setting in (("fast_convnet", "--model.optimizer muon "), ("dcgan", "--model.beta1 0.5 ")):
+        said = shown(["fit", topic, "--help"], capsys, monkeypatch)
+        assert "\noptimizer: set by the model's own settings\n" in said and f"  {setting}" in said
+    said = shown(["fit", "svm", "--help"], capsys, monkeypatch)
+    assert "None" not in said and "null uses all" in " ".join(said.split())
+
+
 def test_the_help_of_a_class_is_that_of_the_configuration(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

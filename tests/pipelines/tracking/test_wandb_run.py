@@ -11,7 +11,7 @@ import pytest
 from pipelines.run.status import read_status
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
-from pipelines.tracking.wandb_login import wandb_mode
+from pipelines.tracking.wandb_mode import wandb_mode
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from tests.command_line import run_pipeline
 from tests.helpers import figures, only_run, rows

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.proxy import pass_on_all_proxy, proxy_of
 from pipelines.search.wandb_engine import run_on_wandb
 from pipelines.tracking.wandb_files import AGENT_DIR, unsent_files, wandb_dir
-from pipelines.tracking.wandb_login import logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode, wandb_project
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from pipelines.tracking.wandb_settings import base_url, wandb_setting
 from tests.command_line import run_module, run_pipeline

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import callbacks.mistakes
+import callbacks.confident_mistakes
 from callbacks import ConfidentMistakes
 from datamodules import Digits
 from modules import SoftmaxRegression
@@ -21,7 +21,7 @@ class Shown:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[Tensor, list[str], str]] = []
-        monkeypatch.setattr(callbacks.mistakes, "image_grid", self)
+        monkeypatch.setattr(callbacks.confident_mistakes, "image_grid", self)
 
     def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
         self.calls.append((images, titles, title))

@@ -1,12 +1,9 @@
-"""Gradients of recurrent steps and attention by hand."""
+"""Gradients of recurrent steps by hand."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.captioning.gradients import (
-    attention,
-    attention_backward,
+from modules.captioning.recurrent_gradients import (
     lstm_step,
     lstm_step_backward,
     rnn_step,
@@ -58,15 +55,3 @@ def test_steps_in_a_row_give_backpropagation_through_time() -> None:
     (rnn(x)[0] * upstream).sum().backward()
     for found, parameter in zip((dw_x, dw_h, db), rnn.parameters(), strict=False):
         torch.testing.assert_close(found, parameter.grad, rtol=1e-10, atol=1e-10)
-
-
-def test_attention() -> None:
-    queries, keys, values = tensors((2, 3, 4), (2, 5, 4), (2, 5, 4))
-    assert_gradients(
-        attention,
-        F.scaled_dot_product_attention,
-        lambda dy: attention_backward(dy, queries, keys, values),
-        queries,
-        keys,
-        values,
-    )

@@ -1,4 +1,4 @@
-"""Gradients of a vanilla RNN's step, of an LSTM's step and of attention by hand.
+"""Gradients of a vanilla RNN's step and of an LSTM's step by hand.
 
 A recurrent network applies the same step at each time. Backpropagation through time goes through the steps from the
 last to the first; the state h_t feeds both the output at t and the step t + 1, so its gradient is the sum of both, and
@@ -21,17 +21,10 @@ h = o ⊙ tanh(c). c receives gradient from the next step, dc, and from h:
 then as for the affine layer above. Along c, the gradient is multiplied by the forget gate f alone, without a matrix:
 where f is near 1 it neither vanishes nor explodes.
 
-**Attention**  P = softmax(S) over each row,  S = Q Kᵀ / √D,  Y = P V.
+Sources: https://cs231n.github.io/rnn/; S. Hochreiter, J. Schmidhuber, Neural Computation 9(8), 1997. These functions
+are for reading; the tests compare them with automatic differentiation, which training uses.
 
-    dV = Pᵀ dY,   dP = dY Vᵀ
-    dS_tj = P_tj (dP_tj − Σ_k P_tk dP_tk)        from ∂P_k/∂S_j = P_k (1[k = j] − P_j)
-    dQ = dS K / √D,   dK = dSᵀ Q / √D
-
-Sources: https://cs231n.github.io/rnn/; S. Hochreiter, J. Schmidhuber, Neural Computation 9(8), 1997; A. Vaswani et al.,
-arXiv 1706.03762. These functions are for reading; the tests compare them with automatic differentiation, which training
-uses.
-
-Shapes: B sequences in a batch, D values of an input, H units; T queries, S keys.
+Shapes: B sequences in a batch, D values of an input, H units.
 """
 
 import torch
@@ -85,21 +78,3 @@ def lstm_step_backward(
 def _gates(x: Tensor, before: Tensor, w_x: Tensor, w_h: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     i, f, g, o = (x @ w_x.T + before @ w_h.T + bias).chunk(4, 1)
     return i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-
-
-def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Returns Y (B, T, D) of queries (B, T, D), keys and values (B, S, D)."""
-    return _weights(queries, keys) @ values
-
-
-def attention_backward(dy: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns dQ (B, T, D), dK and dV (B, S, D) for dy (B, T, D), queries (B, T, D), keys and values (B, S, D)."""
-    weights = _weights(queries, keys)  # (B, T, S)
-    dweights = dy @ values.mT
-    dscores = weights * (dweights - (weights * dweights).sum(2, keepdim=True)) / queries.shape[2] ** 0.5
-    return dscores @ keys, dscores.mT @ queries, weights.mT @ dy
-
-
-def _weights(queries: Tensor, keys: Tensor) -> Tensor:
-    """Softmax over the keys of the scaled inner products: (B, T, S)."""
-    return (queries @ keys.mT / queries.shape[2] ** 0.5).softmax(2)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules import LinearSVM
-from modules.linear.gradients import cross_entropy, cross_entropy_backward, hinge_loss, hinge_loss_backward
+from modules.linear.loss_gradients import cross_entropy, cross_entropy_backward, hinge_loss, hinge_loss_backward
 from tests.modules.gradients import assert_gradients, tensors
 
 LABELS = torch.tensor([2, 0, 3, 3, 1, 2])

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from modules.networks.gradients import (
+from modules.networks.layer_gradients import (
     affine,
     affine_backward,
     dropout,

@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 from sklearn.metrics import confusion_matrix
 
-import callbacks.confusion
+import callbacks.confusion_matrix
 from callbacks import ConfusionMatrix
-from callbacks.confusion import draw_confusion_matrix
+from callbacks.confusion_matrix import draw_confusion_matrix
 from datamodules import Digits
 from modules import SoftmaxRegression
 from tests.helpers import trainer_of
@@ -22,7 +22,7 @@ MATRIX = np.array([[6, 2, 0], [1, 0, 3], [0, 0, 8]])
 
 
 def figure_of(matrix: np.ndarray, names: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(callbacks.confusion, "figure_to_array", lambda figure: figure)
+    monkeypatch.setattr(callbacks.confusion_matrix, "figure_to_array", lambda figure: figure)
     return draw_confusion_matrix(matrix, names, "val")
 
 
@@ -71,7 +71,7 @@ def test_shown_after_fit_and_after_test(tmp_path: Path, monkeypatch: pytest.Monk
         assert list(names) == list("0123456789")
         return np.zeros((2, 2, 3), np.uint8)
 
-    monkeypatch.setattr(callbacks.confusion, "draw_confusion_matrix", draw)
+    monkeypatch.setattr(callbacks.confusion_matrix, "draw_confusion_matrix", draw)
     data = Digits(batch_size=500)
     model = SoftmaxRegression(data.input_shape, data.num_classes)
     trainer = trainer_of(tmp_path, ConfusionMatrix(), max_epochs=2)
