@@ -43,7 +43,11 @@ def _parser() -> OptionParser:
     target = "folder of a run, topic or sweep, or of all runs (logs); or the name of a run, topic or sweep in ./logs"
     parser.add_argument("targets", nargs="+", metavar="PATH_OR_SWEEP", help=target)
     parser.add_argument("--out", type=Path, default=Path(_OUT), metavar="FILE", help=f"HTML page (default: {_OUT})")
-    parser.add_argument("--sort", metavar="METRIC", help="metric to rank by (default: the headline metric)")
+    parser.add_argument(
+        "--sort",
+        metavar="METRIC",
+        help="metric to rank by (default: that of the sweep, or else the one most runs monitor)",
+    )
     parser.add_argument("--wandb", action="store_true", help="also make a W&B report of the runs")
     return parser
 
@@ -58,8 +62,8 @@ def _compare(arguments: Sequence[str]) -> None:
     from pipelines.comparison.terminal_table import print_table
 
     comparison = compare(find_runs(options.targets), options.targets, options.sort)
-    if comparison.headline:
-        print(f"{comparison.title}: {comparison.summary}; ranked by {comparison.headline.metric}\n")
+    if comparison.ranking_metric:
+        print(f"{comparison.title}: {comparison.summary}; ranked by {comparison.ranking_metric.name}\n")
     else:
         print(f"{comparison.title}: {comparison.summary}; no run has a metric to rank by\n")
     sys.stdout.flush()

@@ -5,7 +5,7 @@ python -m pipelines.crossval --config svm --folds 5 --data.preprocessing whiten 
 python -m pipelines.crossval --resume logs/sweeps/crossval-softmax-…        # continue where it stopped
 
 Each fold of each setting is a run of `pipelines.train fit` with --data.num_folds and --data.fold, in a process of its
-own. A setting's score is the mean over its folds of the headline metric, the configuration's checkpoint.monitor, after
+own. A setting's score is the mean over its folds of the monitored metric, the configuration's checkpoint.monitor, after
 the last epoch. The test images are not used for the selection.
 
 Source: https://cs231n.github.io/classification/#val

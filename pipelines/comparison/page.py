@@ -84,10 +84,10 @@ def payload(comparison: Comparison) -> dict[str, Any]:
                 "curves": {name: _curve(curve, max_points) for name, curve in run.curves.items()},
             }
         )
-    headline = comparison.headline
+    ranking = comparison.ranking_metric
     return {
-        "metric": headline.metric if headline else None,
-        "maximize": headline is None or headline.goal == "maximize",
+        "metric": ranking.name if ranking else None,
+        "maximize": ranking is None or ranking.goal == "maximize",
         "metrics": list(dict.fromkeys(name for run in comparison.runs for name in run.curves)),
         "settings": [{"key": key, "name": names[key]} for key in comparison.settings],
         "sweeps": sweeps,
@@ -145,17 +145,17 @@ def _header(comparison: Comparison) -> str:
 
 def _winner(comparison: Comparison) -> str:
     """The best run, its metric and the settings in which it differs."""
-    headline = comparison.headline
+    ranking = comparison.ranking_metric
     run = comparison.runs[0]
     best = comparison.best(run)
-    if headline is None or best is None:
+    if ranking is None or best is None:
         return '<div class="winner"><p class="what">No run has logged a metric to rank by yet.</p></div>'
     names = comparison.short_names
     values = [(names[key], run.settings[key]) for key in comparison.settings if run.settings.get(key) is not None]
     settings = "".join(f"<span>{escape(name)} <b>{escape(setting(value))}</b></span>" for name, value in values[:6])
-    extreme = "highest" if headline.goal == "maximize" else "lowest"
+    extreme = "highest" if ranking.goal == "maximize" else "lowest"
     return (
-        f'<div class="winner"><p class="what">{extreme} {escape(headline.metric)}</p>'
+        f'<div class="winner"><p class="what">{extreme} {escape(ranking.name)}</p>'
         f'<p class="figure">{figure(best.value)}</p><p class="who">{escape(run.run_id)}</p>'
         f'<p class="settings">{settings}</p></div>'
     )

@@ -33,18 +33,18 @@ class _Column:
 
 
 def _columns(comparison: Comparison) -> Iterable[_Column]:
-    runs, headline = comparison.runs, comparison.headline
+    runs, ranking = comparison.runs, comparison.ranking_metric
     with_topics = len({run.topic for run in runs}) > 1
     yield _Column("run", "run", "id", [(_run_cell(run, with_topics), run.run_id) for run in runs])
     yield _Column("state", "state", "how", [(_state_cell(run), run.status.state) for run in runs])
-    if headline:
+    if ranking:
         bests, lasts = [comparison.best(run) for run in runs], [comparison.last(run) for run in runs]
         best_values = [best.value if best else None for best in bests]
-        yield _metric_column(f"best {headline.metric}", f"best {headline.metric}", "figure best", best_values)
+        yield _metric_column(f"best {ranking.name}", f"best {ranking.name}", "figure best", best_values)
         steps = [(step_and_epoch(best).replace("step ", ""), str(best.step) if best else "") for best in bests]
         yield _Column("at step", "the step and epoch of the best value", "figure", steps)
         last_values = [last.value if last else None for last in lasts]
-        yield _metric_column("last", f"last {headline.metric}", "figure", last_values)
+        yield _metric_column("last", f"last {ranking.name}", "figure", last_values)
     for metric in comparison.tests:
         cells = [(escape(test_figure(run, metric)), _last_value(run, metric)) for run in runs]
         yield _Column(metric, metric, "figure", cells)
@@ -94,7 +94,8 @@ def table_html(comparison: Comparison) -> str:
         words = escape(column.name).replace("/", "/<wbr>").replace("_", "_<wbr>")
         css_class = column.css_class.split()[0]
         is_ranking = column.css_class == "figure best"
-        order = "descending" if comparison.headline and comparison.headline.goal == "maximize" else "ascending"
+        ranking = comparison.ranking_metric
+        order = "descending" if ranking and ranking.goal == "maximize" else "ascending"
         heads.append(
             f'<th scope="col" class="{css_class}" data-name="{escape(column.full_name)}" '
             f'data-short="{escape(column.name)}" aria-sort="{order if is_ranking else "none"}"><button type="button" '

@@ -1,4 +1,4 @@
-"""Ranks runs by the headline metric, and finds the settings in which they differ."""
+"""Ranks runs by a metric, and finds the settings in which they differ."""
 
 import math
 import re
@@ -25,10 +25,10 @@ _CLASSES = ("model", "data")  # what a run is, named before how it is set
 
 
 @dataclass(frozen=True)
-class Headline:
+class RankingMetric:
     """The metric by which runs are ranked, and whether it is maximized or minimized."""
 
-    metric: str
+    name: str
     goal: Goal
 
 
@@ -39,7 +39,7 @@ class Comparison:
     Attributes:
         title: Title, from the names of sweeps or the targets.
         runs: Runs, best first and those without the metric last.
-        headline: Metric by which they are ranked; None if no run has a metric.
+        ranking_metric: Metric by which they are ranked; None if no run has a metric.
         settings: Dotted keys of the settings in which the runs differ: model and data, then those in which most do.
         tests: Test metrics of the runs, without those of single classes such as "test/accuracy/3".
         sweeps: Sweeps whose trials are among the runs.
@@ -47,19 +47,19 @@ class Comparison:
 
     title: str
     runs: tuple[Run, ...]
-    headline: Headline | None
+    ranking_metric: RankingMetric | None
     settings: tuple[str, ...]
     tests: tuple[str, ...]
     sweeps: tuple[Sweep, ...]
 
     def best(self, run: Run) -> Point | None:
-        """Returns the point at which a run's headline metric is best; None if it has no finite value."""
-        curve = run.curves.get(self.headline.metric) if self.headline else None
-        return curve.best(self.headline.goal) if curve and self.headline else None
+        """Returns the point at which a run's ranking metric is best; None if it has no finite value."""
+        curve = run.curves.get(self.ranking_metric.name) if self.ranking_metric else None
+        return curve.best(self.ranking_metric.goal) if curve and self.ranking_metric else None
 
     def last(self, run: Run) -> Point | None:
-        """Returns a run's last point of the headline metric."""
-        curve = run.curves.get(self.headline.metric) if self.headline else None
+        """Returns a run's last point of the ranking metric."""
+        curve = run.curves.get(self.ranking_metric.name) if self.ranking_metric else None
         return curve.last if curve else None
 
     def trial(self, run: Run) -> tuple[Sweep, int] | None:
@@ -108,45 +108,45 @@ def compare(found: FoundRuns, targets: Sequence[str], sort: str | None = None) -
         ValueError: If no run has the metric to sort by.
     """
     runs = [read_run(folder) for folder in found.folders]
-    headline = _headline(runs, found.sweeps, sort)
+    ranking = _ranking_metric(runs, found.sweeps, sort)
     sweeps = found.sweeps
     title = ", ".join(targets) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} others"
     if sweeps and len(sweeps) == len(targets):
         title = ", ".join(sweep.name for sweep in sweeps)
     tests = dict.fromkeys(name for run in runs for name in run.curves if re.fullmatch(r"test/[^/]+", name))
-    tests.pop(headline.metric if headline else "", None)
+    tests.pop(ranking.name if ranking else "", None)
     shown = tuple(name for name in tests if not name.startswith("test/images"))  # their number is not a result
-    comparison = Comparison(title, tuple(runs), headline, tuple(differing(runs)), shown, sweeps)
+    comparison = Comparison(title, tuple(runs), ranking, tuple(differing(runs)), shown, sweeps)
     order = sorted(runs, key=lambda run: _rank(comparison, run))
-    return Comparison(title, tuple(order), headline, comparison.settings, shown, sweeps)
+    return Comparison(title, tuple(order), ranking, comparison.settings, shown, sweeps)
 
 
-def _headline(runs: Sequence[Run], sweeps: Sequence[Sweep], sort: str | None) -> Headline | None:
+def _ranking_metric(runs: Sequence[Run], sweeps: Sequence[Sweep], sort: str | None) -> RankingMetric | None:
     monitors = Counter(run.monitor for run in runs if run.monitor)
-    searched = {Headline(sweep.metric, sweep.goal) for sweep in sweeps if sweep.metric}
+    searched = {RankingMetric(sweep.metric, sweep.goal) for sweep in sweeps if sweep.metric}
     metrics = dict.fromkeys(name for run in runs for name in run.curves)
     goals: dict[str, Goal] = {metric: goal for (metric, goal), _ in reversed(monitors.most_common())}
-    goals |= {headline.metric: headline.goal for headline in searched}
+    goals |= {ranking.name: ranking.goal for ranking in searched}
     if sort is not None:
         if sort not in metrics:
             near = get_close_matches(sort, metrics, 1)
             known = f"give one of {', '.join(metrics)}." if metrics else "no run has logged a metric yet."
             hint = f"did you mean {near[0]}?" if near else known
             raise UserError(f"No run has the metric {sort!r}; {hint}")
-        return Headline(sort, goals.get(sort, "minimize" if known_mode(sort) == "min" else "maximize"))
+        return RankingMetric(sort, goals.get(sort, "minimize" if known_mode(sort) == "min" else "maximize"))
     if len(searched) == 1 and len(sweeps) == 1:
         return searched.pop()
-    ranked = [Headline(*monitor) for monitor, _ in monitors.most_common()]
+    ranked = [RankingMetric(*monitor) for monitor, _ in monitors.most_common()]
     # The first metric that a run has logged: runs may have ended before they logged the monitored one.
-    return next((headline for headline in ranked if headline.metric in metrics), ranked[0] if ranked else None)
+    return next((ranking for ranking in ranked if ranking.name in metrics), ranked[0] if ranked else None)
 
 
 def _rank(comparison: Comparison, run: Run) -> tuple[bool, float, str]:
     """Sort key: best first, then by id; runs without the metric last."""
     best = comparison.best(run)
-    if best is None or comparison.headline is None:
+    if best is None or comparison.ranking_metric is None:
         return True, 0.0, run.run_id
-    return False, -best.value if comparison.headline.goal == "maximize" else best.value, run.run_id
+    return False, -best.value if comparison.ranking_metric.goal == "maximize" else best.value, run.run_id
 
 
 def differing(runs: Sequence[Run]) -> list[str]:

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def monitor(self) -> tuple[str, Goal] | None:
-        """Headline metric of its configuration and its goal."""
+        """Monitored metric of its configuration (`checkpoint.monitor`) and its goal."""
         name = self.settings.get("checkpoint.monitor")
         if not isinstance(name, str):
             return None

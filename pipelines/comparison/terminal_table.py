@@ -66,9 +66,9 @@ def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool, n
         table.add_column("topic", overflow="fold")
     table.add_column("run", no_wrap=True, overflow="fold")
     table.add_column("state", no_wrap=True)
-    headline = comparison.headline
-    if headline:
-        sign = "↑" if headline.goal == "maximize" else "↓"
+    ranking = comparison.ranking_metric
+    if ranking:
+        sign = "↑" if ranking.goal == "maximize" else "↓"
         table.add_column(f"best {sign}", justify="right", no_wrap=True)
         if setting_columns:
             table.add_column("at", justify="right", no_wrap=True)
@@ -90,7 +90,7 @@ def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool, n
         best, last = comparison.best(run), comparison.last(run)
         cells = [Text(str(rank)), *([Text(run.topic)] if with_topics else []), Text(run.run_id)]
         cells.append(Text(run.status.state, _COLORS.get(run.status.state, "dim")))
-        if headline:
+        if ranking:
             cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
             cells += [Text(step_and_epoch(best))] if setting_columns else []
             cells += [] if narrow else [Text(figure(last.value if last else None))]

@@ -59,12 +59,12 @@ def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
     """
     import wandb_workspaces.reports.v2 as wr
 
-    headline = comparison.headline
+    ranking = comparison.ranking_metric
     columns = ["run:state"]
     order = []
-    if headline:
-        columns.append(f"summary:{headline.metric}")
-        order.append(wr.OrderBy(wr.SummaryMetric(headline.metric), ascending=headline.goal == "minimize"))
+    if ranking:
+        columns.append(f"summary:{ranking.name}")
+        order.append(wr.OrderBy(wr.SummaryMetric(ranking.name), ascending=ranking.goal == "minimize"))
     columns += [f"summary:{metric}" for metric in comparison.tests]
     columns += [f"config:{key}.value" for key in comparison.settings]
     ids = ", ".join(repr(wandb_run_id(run.run_id)) for run in comparison.runs)
@@ -73,14 +73,14 @@ def blocks(comparison: Comparison, entity: str, project: str) -> list[Any]:
         visible_columns=columns, column_order=columns,
     )  # fmt: skip
     metrics = list(dict.fromkeys(name for run in comparison.runs for name in run.curves))
-    curves = [headline.metric] if headline else []
+    curves = [ranking.name] if ranking else []
     curves += [name for name in metrics if name not in curves and name.split("/")[0] in ("train", "val")]
     max_runs = max(10, len(comparison.runs))  # W&B's default is ten
     panels: list[Any] = [
         wr.LinePlot(title=name, x="trainer/global_step", y=[name], max_runs_to_show=min(max_runs, 100))
         for name in curves
     ]
-    if headline and len(comparison.runs) > 2:
-        panels.append(wr.ParameterImportancePlot(with_respect_to=headline.metric))
+    if ranking and len(comparison.runs) > 2:
+        panels.append(wr.ParameterImportancePlot(with_respect_to=ranking.name))
     panels.append(wr.RunComparer(diff_only="split"))
     return [wr.PanelGrid(runsets=[runset], panels=panels)]

@@ -36,7 +36,7 @@ class Plan:
         arguments: Arguments of `fit` that all runs share.
         folds: Number of folds, ≥ 2.
         grid: Values of each searched setting by dotted name; empty for the single setting of the arguments.
-        metric: Headline metric, such as "val/accuracy".
+        metric: Monitored metric, such as "val/accuracy".
         goal: Whether larger or smaller values of it are better.
         one_pass: Setting of the grid whose values one run evaluates together, and the setting that lists them; empty if
             there is none.

@@ -277,7 +277,7 @@ def test_the_best_come_first_and_ties_go_by_name(tmp_path: Path) -> None:
         write_run(tmp_path / "softmax" / name, accuracy)  # type: ignore[arg-type]
     comparison = compared(tmp_path / "softmax")
     assert order(comparison) == ["c", "d", "a", "b", "late", "nan"]
-    assert comparison.headline is not None and comparison.headline.metric == "val/accuracy"
+    assert comparison.ranking_metric is not None and comparison.ranking_metric.name == "val/accuracy"
     assert comparison.best(comparison.runs[0]) == Point(9, 0, 0.9) and comparison.last(comparison.runs[0]) == Point(
         19, 1, 0.2
     )
