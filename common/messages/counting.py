@@ -1,6 +1,6 @@
 """Counts with their noun, in the singular or plural."""
 
-_HISSING = ("s", "x", "z", "ch", "sh")
+_SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
 def count(number: int, noun: str) -> str:
@@ -15,7 +15,7 @@ def count(number: int, noun: str) -> str:
 
 def plural(noun: str) -> str:
     """Returns the plural of a noun that forms it by rule."""
-    if noun.endswith(_HISSING):
+    if noun.endswith(_SIBILANTS) and not noun.endswith("epoch"):  # whose "ch" is a k
         return f"{noun}es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
