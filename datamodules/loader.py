@@ -113,7 +113,8 @@ class BatchLoader:
         same_batches: Whether every training epoch has the batches of the first, for `Trainer(overfit_batches=...)`.
 
     Raises:
-        ValueError: If a size is out of its range, there are fewer samples than ranks, or `lengths` has another shape.
+        ValueError: If num_samples or batch_size is < 1, num_workers is < 0, there are fewer samples than ranks, or
+            `lengths` has another shape.
     """
 
     def __init__(

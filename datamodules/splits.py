@@ -56,7 +56,7 @@ class StratifiedSplit:
         seed: Seed of the validation samples, the folds and the subset.
 
     Raises:
-        ValueError: If a value is out of its range, or only one of num_folds and fold is given.
+        ValueError: If a setting is outside its interval, or only one of num_folds and fold is given.
     """
 
     val_fraction: float

@@ -59,9 +59,6 @@ class CaptionDataModule(L.LightningDataModule):
         num_workers: Number of processes that fetch batches, ≥ 0; useful if images are decoded.
         split_seed: Seed that draws the validation images and the subset, independent of the training seed.
         images: Image files or folders to caption in `predict`.
-
-    Raises:
-        ValueError: If a value is out of the range given above.
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class COCOCaptions(CaptionDataModule):
         min_count: How often a word must occur in the training captions to be in the vocabulary, ≥ 1.
 
     Raises:
-        ValueError: If a value is out of its range, or two settings exclude each other.
+        ValueError: If a setting is outside its interval, or two settings exclude each other.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class ShapeCaptions(CaptionDataModule):
             is unique; None to train on both sentences.
 
     Raises:
-        ValueError: If there are fewer than 10 scenes, or another value is out of its range.
+        ValueError: If there are fewer than 10 scenes, or another setting is outside its interval.
     """
 
     input_shape = (3, SIDE, SIDE)

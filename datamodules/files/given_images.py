@@ -2,8 +2,8 @@
 
 A folder is searched with all its subfolders, also linked ones. Left out and counted by kind are files of other formats
 and hidden files: what systems keep beside images, such as `._cat.jpg`, `.ipynb_checkpoints` and `__MACOSX`, and
-thumbnails of storage devices. A file that can't be decoded never costs the others: it is noted by its index, and a
-black image takes its place in the batch.
+thumbnails of storage devices. A file that can't be decoded is skipped: it is recorded by its
+index, and replaced by a black image in the batch.
 
 Shapes: B images of a batch.
 """
@@ -26,7 +26,7 @@ from datamodules.files.image_decoding import decodable_formats
 _HIDDEN: Final = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}  # besides names that begin with a dot
 _HEIC: Final = {".heic", ".heif", ".hif"}
 _CONVERTIBLE: Final = {".arw", ".cr2", ".cr3", ".dng", ".jxl", ".nef", ".orf", ".pdf", ".raf", ".rw2", ".svg"}
-_CLEARLY: Final = 0.15  # distance of the mean from mid-gray from which images count as dark or light
+_CLEARLY: Final = 0.15  # distance of the mean from 0.5 from which images count as dark or light
 _NAMED: Final = 10  # unreadable files that a report names; the others are counted
 
 
@@ -91,7 +91,7 @@ class GivenImages:
                 ours, theirs = ("light", "dark") if offsets[0] > 0 else ("dark", "light")
                 lines.append(
                     f"the images are {ours} (mean {mean:.2f} of 1) and the model's training images {theirs} "
-                    f"({training_brightness:.2f}), like ink on paper and chalk on slate; --invert inverts the images"
+                    f"({training_brightness:.2f}), so predictions may be wrong; --invert inverts the images"
                 )
         return lines
 

@@ -66,7 +66,7 @@ class ImageDataModule(L.LightningDataModule):
             replace all other augmentation.
 
     Raises:
-        ValueError: If a value is out of its range, or two settings exclude each other.
+        ValueError: If a setting is outside its interval, or two settings exclude each other.
     """
 
     class_names: tuple[str, ...]

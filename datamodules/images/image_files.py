@@ -31,7 +31,7 @@ def read_images(files: Sequence[Path], shape: tuple[int, int, int], invert: bool
     Args:
         files: Image files.
         shape: Shape (C, H, W) of the results.
-        invert: Whether to turn dark into light, such as ink on paper into chalk on slate.
+        invert: Whether to invert the images, such as dark ink on white paper.
 
     Raises:
         ValueError: If a file can't be read as an image.

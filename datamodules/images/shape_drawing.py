@@ -132,9 +132,6 @@ def draw_shapes(num_images: int, seed: int, size: int = 32) -> ShapeImages:
 
     Returns:
         `ShapeImages`: images (N, 3, S, S) uint8, labels (N,) and tight boxes (N, 4) int64.
-
-    Raises:
-        ValueError: If an argument is out of its range.
     """
     check_range("num_images", num_images, num_images >= 1, "at least 1")
     check_range("seed", seed, seed >= 0, "at least 0")

@@ -18,7 +18,7 @@ class Shapes(ImageDataModule):
         draw_seed: Seed of the images, ≥ 0.
 
     Raises:
-        ValueError: If there are fewer than 10 images, or a setting of `ImageDataModule` is out of its range.
+        ValueError: If there are fewer than 10 images, or a setting of `ImageDataModule` is outside its interval.
     """
 
     class_names = SHAPE_NAMES

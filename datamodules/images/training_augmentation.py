@@ -33,8 +33,8 @@ class TrainingAugmentation:
         two_views: Settings of two views of each image, which replace all other augmentation.
 
     Raises:
-        ValueError: If a value is out of its range, flip and albumentations are both set, or albumentations refuses the
-            pipeline.
+        ValueError: If a setting is outside its interval, flip and albumentations are both set, or albumentations
+            refuses the pipeline.
     """
 
     image_shape: tuple[int, int, int]

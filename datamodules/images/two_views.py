@@ -49,9 +49,6 @@ class TwoViews:
         jitter_probability: Fraction of the views with color jitter, in [0, 1].
         grayscale: Fraction of the views converted to grayscale, in [0, 1].
         blur: Fraction of the views that are blurred, in [0, 1].
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     min_area: float = 0.08

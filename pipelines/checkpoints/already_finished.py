@@ -1,4 +1,4 @@
-"""Whether a run that is to be resumed has reached its end, and the settings that make it longer."""
+"""Determines whether a run to be resumed has already finished, and the settings that train it longer."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,7 +12,7 @@ from common.messages.counting import count
 
 
 class EarlyStoppingAsGiven(Callback):
-    """Lets early stopping follow the patience given on resume; Lightning would restore that of the checkpoint."""
+    """Applies the patience given on resume to early stopping; Lightning would restore that of the checkpoint."""
 
     def __init__(self) -> None:
         self._patience: dict[EarlyStopping, int] = {}
@@ -27,7 +27,7 @@ class EarlyStoppingAsGiven(Callback):
 
 
 def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
-    """Returns what has ended the run of a checkpoint under the settings of a trainer; None if it can go on."""
+    """Returns why the run of a checkpoint is finished under the settings of a trainer; None if it can continue."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     states: Mapping[str, Any] = checkpoint.get("callbacks") or {}
     if trainer.max_epochs is not None and -1 < trainer.max_epochs <= progress["processed"]:
@@ -48,7 +48,7 @@ def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
 
 
 def _stopped_early(callback: EarlyStopping, state: Mapping[str, Any]) -> str | None:
-    """Returns why early stopping has ended the run of a state and would again; None if it would not."""
+    """Returns why early stopping ended the run and would end it again; None if it would not."""
     reason = EarlyStoppingReason(state.get("stopping_reason", 0))
     if reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
         times = f"{callback.monitor} did not improve {state['wait_count']} times, patience {callback.patience}"
@@ -57,7 +57,7 @@ def _stopped_early(callback: EarlyStopping, state: Mapping[str, Any]) -> str | N
 
 
 def longer(trainer: Any) -> str | None:
-    """Returns settings of the command line for a run of twice the length; None if early stopping has ended it."""
+    """Returns command-line settings that double the length of a run; None if early stopping has ended it."""
     if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
         return None
     settings = []
@@ -74,6 +74,6 @@ def longer(trainer: Any) -> str | None:
 
 
 def _duration(timer: Timer) -> float | None:
-    """Returns the seconds that a timer allows; None if it only measures."""
+    """Returns the duration of a timer in seconds; None if it has no limit."""
     remaining = timer.time_remaining()
     return None if remaining is None else remaining + timer.time_elapsed()

@@ -1,8 +1,8 @@
 """The best checkpoints of a run by a metric; `best.ckpt` is always the best of them.
 
-Lightning's ModelCheckpoint keeps one file by a fixed name, or k files by names that change. Here `best.ckpt` exists in
-either case: with k files it is a link to the best of them. A checkpoint is only ranked by a metric of its own weights,
-not by that of an earlier validation.
+Lightning's ModelCheckpoint keeps one file with a fixed name, or k files with changing names. Here `best.ckpt` exists in
+either case: with k files it is a link to the best of them. A checkpoint is ranked only by a metric of its own weights,
+never by one of an earlier validation.
 """
 
 import os
@@ -25,10 +25,11 @@ _BEST, _SEVERAL = "best", "{epoch}-{step}"
 class BestCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint whose best file is `best.ckpt`, whatever `filename` and `save_top_k` are.
 
-    `last.ckpt` is that of `LastCheckpoint`, so `save_last` adds nothing.
+    `LastCheckpoint` writes `last.ckpt`, so `save_last` has no effect.
 
     Raises:
-        ValueError: If two checkpoints would have the same name, or the settings would call another one the best.
+        ValueError: If two checkpoints would have the same name, `mode` contradicts the metric, or a checkpoint would be
+            written between validations but ranked by a validation metric.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,8 +62,8 @@ class BestCheckpoint(ModelCheckpoint):
         between = "every_n_train_steps" if self._every_n_train_steps else "train_time_interval"
         if self._validation_metric and (self._every_n_train_steps or self._train_time_interval is not None):
             raise UserError(
-                f"checkpoint.{between} saves between validations, when {self.monitor} is of earlier weights; set "
-                "trainer.val_check_interval to validate more often, or set "
+                f"checkpoint.{between} saves between validations, but {self.monitor} is then that of earlier weights; "
+                "set trainer.val_check_interval to validate more often, or set "
                 f"last_checkpoint.{between} for a newer last.ckpt."
             )
 
@@ -72,7 +73,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """The same whatever the settings are, so that a resumed run with other ones still knows the best so far."""
+        """Key of the callback's state, independent of its settings, so that a run resumed with others restores it."""
         return type(self).__qualname__
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,16 +81,16 @@ class BestCheckpoint(ModelCheckpoint):
         return {**super().state_dict(), "mode": self.mode}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes over the state that version 0.1 stored under the name of Lightning's class."""
+        """Renames the state that version 0.1 stored under the name of Lightning's class."""
         states = checkpoint["callbacks"]
         for key, state in list(states.items()):
             if key.startswith("ModelCheckpoint{") and Path(state["best_model_path"]).stem == _BEST:
                 states.setdefault(self.state_key, state)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues with the best checkpoints so far, wherever the folder is now; with another metric, anew."""
+        """Restores the best checkpoints so far, also from a moved folder; discards them if the metric has changed."""
         if (state_dict["monitor"], state_dict.get("mode", self.mode)) != (self.monitor, self.mode):
-            _print(f"best.ckpt: chosen by {self.monitor} from here on, no longer by {state_dict['monitor']}.")
+            _print(f"best.ckpt: from this step on chosen by {self.monitor}, no longer by {state_dict['monitor']}.")
             return
         folder = Path(self.dirpath or ".")
         ranked = {folder / Path(path).name: score for path, score in state_dict["best_k_models"].items()}
@@ -109,13 +110,13 @@ class BestCheckpoint(ModelCheckpoint):
             self.kth_best_model_path, self.kth_value = str(kept[-1]), ranked[kept[-1]]
 
     def format_checkpoint_name(self, *args: Any, **kwargs: Any) -> str:
-        """Returns the path for a name with metrics; `val/accuracy` makes no folder `val`."""
+        """Returns the path for a name with metrics, without a folder `val` for `val/accuracy`."""
         path = super().format_checkpoint_name(*args, **kwargs)
         folder = Path(self.dirpath or "")
         return str(folder / str(Path(path).relative_to(folder)).replace("/", "_"))
 
     def file_exists(self, filepath: Any, trainer: Trainer) -> bool:
-        """Whether a checkpoint that is kept has the name; one that a killed run left is replaced."""
+        """Returns whether a kept checkpoint has the name; one left by a killed run is replaced."""
         return str(filepath) in self.best_k_models
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -140,7 +141,7 @@ class BestCheckpoint(ModelCheckpoint):
             _link(Path(filepath), best)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Writes `exception.ckpt` if `save_on_exception` is set: the weights of an error are not the best."""
+        """Writes `exception.ckpt` if `save_on_exception` is set, instead of replacing `best.ckpt`."""
         dry_run = trainer.fast_dev_run  # type: ignore[attr-defined]
         if self.save_on_exception and not dry_run and trainer.global_step > 0:
             trainer.save_checkpoint(
@@ -150,7 +151,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 @rank_zero_only
 def _link(file: Path, link: Path) -> None:
-    """Makes `link` the same file, or a copy of it on a file system without hard links."""
+    """Makes `link` a hard link to a file, or a copy of it on a file system without hard links."""
     with atomic_write(link) as temporary:
         try:
             temporary.unlink()

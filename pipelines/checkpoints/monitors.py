@@ -15,9 +15,9 @@ _KNOWN_PACKAGES = ("modules", "callbacks", "pipelines", "lightning")
 
 
 def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
-    """Compares the monitored metrics with those that the run logs, and each mode with what its metric means.
+    """Checks that the run logs each monitored metric, and that each mode is that of its metric.
 
-    Only the classes of the project say what they log; with a class of somebody else's, any name may be right.
+    Only the project's classes declare the metrics that they log; with a class of the user's, any name is accepted.
 
     Args:
         model: Model of the run.
@@ -25,7 +25,7 @@ def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
         schedule: Settings of its schedule; None for none.
 
     Raises:
-        ValueError: If a metric will not be logged, or its mode is the wrong way round.
+        ValueError: If a metric will not be logged, or its mode is the opposite of what the metric needs.
     """
     classes = [type(part).__module__.partition(".")[0] for part in (model, *trainer.callbacks)]
     known = {name for part in (model, *trainer.callbacks) for name in getattr(part, "metric_names", ())}
@@ -44,7 +44,7 @@ def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
 
 
 def _monitors(trainer: Any, schedule: Any) -> Iterator[tuple[str, str, str | None]]:
-    """Yields each monitored metric: what monitors it, its name and its mode, None where that is checked elsewhere."""
+    """Yields what monitors a metric, its name and its mode for each; None for a mode that is checked elsewhere."""
     for callback in trainer.callbacks:
         if isinstance(callback, BestCheckpoint):
             if callback.monitor is not None and callback.save_top_k != 0:

@@ -1,12 +1,12 @@
-"""Settings of optimizers and schedules that are given on resume: used, where Lightning would restore the old ones.
+"""Applies settings of optimizers and schedules that are given on resume; Lightning would restore the old ones.
 
 A checkpoint has the optimizer's state (momentum and the like) and, beside it, the settings of its parameter groups and
 of its schedule. Restoring puts the old settings back over new ones. Here the stored settings are replaced by the new
 ones before Lightning restores them:
 
-    state            kept if the new optimizer keeps the same tensors; otherwise the optimizer starts anew
+    state            kept if the new optimizer has the same state tensors; otherwise it starts from its initial state
     settings         those of the new optimizer
-    learning rate    that of the new schedule at the step of the checkpoint; without a schedule the new one
+    learning rate    that of the new schedule at the step of the checkpoint; without a schedule, the new one
 """
 
 import warnings
@@ -32,15 +32,15 @@ class OptimizerSettings(Callback):
     """Replaces the settings in a checkpoint's optimizer states before they are restored.
 
     Args:
-        changed: Names of the settings that have changed since the checkpoint, such as `optimizer.lr`; None if that is
-            not known.
+        changed: Names of the settings that have changed since the checkpoint, such as `optimizer.lr`; None if they
+            are not known.
     """
 
     def __init__(self, changed: Collection[str] | None) -> None:
         self.changed = changed
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds a step before the strategy restores the optimizers: a module may still change new ones until then."""
+        """Adapts the checkpoint just before the optimizers are restored, since a module may change them until then."""
         strategy = trainer.strategy
         restore = strategy.load_optimizer_state_dict
 
@@ -54,7 +54,7 @@ class OptimizerSettings(Callback):
         """Replaces settings in a checkpoint by those of the trainer's new optimizers.
 
         Raises:
-            ValueError: If the checkpoint has not the state of all optimizers, or a schedule is too short.
+            ValueError: If the checkpoint lacks the state of an optimizer, or a schedule is too short.
         """
         if self.changed is not None and not concerns_optimizer(self.changed):
             if len(checkpoint["optimizer_states"]) != len(trainer.optimizers):
@@ -71,21 +71,24 @@ class OptimizerSettings(Callback):
         }
         changed = self.changed or ()
         another, new_rate = "optimizer" in changed, any(key.endswith("lr") for key in changed)
-        stored, states, anew = checkpoint["optimizer_states"], [], []
+        stored, states, reset = checkpoint["optimizer_states"], [], []
         for index, optimizer in enumerate(trainer.optimizers):
             if not another and index < len(stored) and _keeps_state(optimizer, stored[index]):
                 keep_rate = id(optimizer) in follow_metrics and not new_rate
                 states.append(_with_settings(stored[index], optimizer, keep_rate))
             else:
                 states.append(optimizer.state_dict())
-                anew.append(type(optimizer).__name__)
+                reset.append(type(optimizer).__name__)
         checkpoint["optimizer_states"] = states
-        if anew:
-            _print(f"optimizer: {' and '.join(anew)} starts anew, as the checkpoint has the state of another one")
+        if reset:
+            _print(
+                f"optimizer: {' and '.join(reset)} starts from its initial state, because the checkpoint has the state "
+                "of another optimizer"
+            )
 
 
 def _by_step(config: Any) -> bool:
-    """Returns whether a schedule is a function of the number of steps alone: ours, and torch's except one."""
+    """Returns whether a schedule depends on the step alone: the project's and torch's, except ReduceLROnPlateau."""
     known = type(config.scheduler).__module__ == LRScheduler.__module__ or isinstance(
         config.scheduler, RunLengthScheduler
     )
@@ -118,7 +121,7 @@ def _forwarded(config: Any, checkpoint: State, index: int) -> State:
 
 
 def _epochs(checkpoint: State) -> int:
-    """Returns how often a schedule in epochs was stepped before a checkpoint: after the last batch of each epoch."""
+    """Returns the steps of a schedule in epochs before a checkpoint: one after the last batch of each epoch."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return int(epochs["ready"] if ended_epoch(checkpoint) else epochs["completed"])
 
@@ -139,12 +142,12 @@ def _with_settings(stored: State, optimizer: Optimizer, keep_rate: bool) -> Stat
 
 
 def _keeps_state(optimizer: Optimizer, stored: State) -> bool:
-    """Returns whether the optimizer can go on with the stored tensors of each parameter."""
+    """Returns whether the optimizer can continue with the stored state tensors of each parameter."""
     sizes = [len(group["params"]) for group in optimizer.param_groups]
     if [len(group["params"]) for group in stored["param_groups"]] != sizes:
         return False
     kinds = _kinds_of_state(optimizer)
-    if kinds is None:  # of an unknown kind: kept if it has the same settings
+    if kinds is None:  # the optimizer can't be probed: kept if it has the same settings
         return [group.keys() for group in stored["param_groups"]] == [g.keys() for g in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     indices = [index for group in stored["param_groups"] for index in group["params"]]
@@ -157,7 +160,7 @@ def _keeps_state(optimizer: Optimizer, stored: State) -> bool:
 
 
 def _kinds_of_state(optimizer: Optimizer) -> list[set[str]] | None:
-    """Returns the names of what an optimizer with such settings keeps for a matrix, and for a vector."""
+    """Returns the names of an optimizer's state tensors for a matrix and for a vector; None if it can't be probed."""
     group, accepted = optimizer.param_groups[0], signature(type(optimizer)).parameters
     settings = {key: value for key, value in group.items() if key in accepted and key != "params"}
     parameters = [torch.nn.Parameter(torch.zeros(8, 8)), torch.nn.Parameter(torch.zeros(8))]
@@ -166,7 +169,7 @@ def _kinds_of_state(optimizer: Optimizer) -> list[set[str]] | None:
         for parameter in parameters:
             parameter.grad = torch.ones_like(parameter)
         probe.step(lambda: torch.zeros(()))
-    except Exception:  # an optimizer of its own kind, such as one made of two
+    except Exception:  # an optimizer with another interface, such as a chained one
         return None
     return [set(probe.state[parameter]) for parameter in parameters]
 

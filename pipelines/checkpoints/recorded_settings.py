@@ -1,9 +1,8 @@
-"""The settings under which a checkpoint was written, and what a resumed run may change of them.
+"""The settings with which a checkpoint was written, and which of them a resumed run may change.
 
-A setting given on resume is either used, and then said, or refused before anything is written. Refused is what a
-resumed run can't follow: the seed, since its random numbers continue; the model's class and what is drawn or loaded
-before the first step, since the weights are those of the checkpoint; the data set and its split, since validation
-images could be among those that the model was trained on, and its figures would be of two things.
+A setting given on resume is applied and printed, or refused before anything is written. Refused are the seed, because
+the random numbers continue; the model class and settings that act before the first step, because the weights are those
+of the checkpoint; and the data set and its split: otherwise training images could become validation images.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ Settings = dict[str, Any]
 Changes = dict[str, tuple[Any, Any]]
 
 _FIRST_WEIGHTS = "its weights are those of the checkpoint"
-_SPLIT = "images that it was trained on could become validation images, and its figures would be of other images"
+_SPLIT = "images that it was trained on could become validation images, and its metrics would be of other images"
 _FIXED = {
     "seed_everything": "its random numbers continue",
     "model": "its weights are of that model",
@@ -34,7 +33,7 @@ _FIXED = {
         ("data", "val_fraction", "num_folds", "fold", "split_seed", "year", "num_train", "num_test", "draw_seed"),
         _SPLIT,
     ),
-    **dict.fromkeys(("preprocessing", "num_components", "features"), "its model was trained on such inputs"),
+    **dict.fromkeys(("preprocessing", "num_components", "features"), "its model was trained on inputs of that kind"),
 }
 """Setting, without `model.` or `data.` → why a resumed run can't change it."""
 
@@ -44,7 +43,7 @@ _PATHS |= {
     "checkpoint.dirpath",
     "last_checkpoint.dirpath",
     "trainer.enable_progress_bar",
-}  # no settings of the training
+}  # do not affect the training
 _OPTIMIZER = ("optimizer", "lr_scheduler", "model")  # have learning rates, momentum and schedules
 _GLOBAL_BATCH = ("data.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.accumulate_grad_batches")
 
@@ -65,7 +64,7 @@ class RecordedSettings(Callback):
 
 
 def recorded_settings(checkpoint: Mapping[str, Any], run: RunFolder | None) -> Settings | None:
-    """Returns the flat settings under which a checkpoint was written, those of its run's config.yaml if it has none."""
+    """Returns the flat settings with which a checkpoint was written; those of its run's config.yaml if it has none."""
     stored = (checkpoint.get("callbacks") or {}).get(RecordedSettings.__name__, {}).get("config")
     if stored is None and run is not None:
         stored = run.config.read_text(encoding="utf-8")
@@ -79,20 +78,20 @@ def settings_of(config: str) -> Settings:
 
 
 def changes(recorded: Settings, current: Settings) -> Changes:
-    """Returns the settings that differ, with both values; paths of files and what shows progress do not count."""
+    """Returns the settings that differ, with both values; file paths and the progress bar do not count."""
     shared = recorded.keys() & current.keys() - _PATHS
     return {key: (recorded[key], current[key]) for key in current if key in shared and recorded[key] != current[key]}
 
 
 def check_changes(changed: Changes, mid_epoch: bool) -> None:
-    """Refuses changes that a resumed run can't follow.
+    """Refuses changes that a resumed run can't apply.
 
     Args:
         changed: Changes since the checkpoint.
         mid_epoch: Whether the checkpoint was written in the middle of an epoch.
 
     Raises:
-        ValueError: If there is such a change.
+        ValueError: If a setting is fixed by the checkpoint, or changes the length of an epoch that has begun.
     """
     for key, (old, new) in changed.items():
         prefix, _, name = key.rpartition(".")
@@ -109,12 +108,12 @@ def check_changes(changed: Changes, mid_epoch: bool) -> None:
 
 
 def concerns_optimizer(changed: Iterable[str]) -> bool:
-    """Returns whether one of the settings may change what an optimizer or its schedule does."""
+    """Returns whether one of the settings may affect an optimizer or its schedule."""
     return any(key.partition(".")[0] in _OPTIMIZER or key in _GLOBAL_BATCH for key in changed)
 
 
 def check_complete(file: Path, recorded: Settings, current: Settings, given: Iterable[str]) -> None:
-    """Refuses a config.yaml that has lost settings with which its run was trained.
+    """Refuses a config.yaml that lacks settings with which its run was trained.
 
     Args:
         file: The config.yaml of the run.
@@ -123,7 +122,7 @@ def check_complete(file: Path, recorded: Settings, current: Settings, given: Ite
         given: Names of the settings on the command line.
 
     Raises:
-        ValueError: If a setting is missing that now has another value.
+        ValueError: If a setting is missing and its value now differs from the recorded one.
     """
     present = settings_of(file.read_text(encoding="utf-8")).keys() | set(given) | _PATHS
     lost = [key for key in recorded if key not in present and current.get(key) != recorded[key]]
@@ -136,7 +135,7 @@ def check_complete(file: Path, recorded: Settings, current: Settings, given: Ite
 
 
 def check_model_complete(checkpoint: Mapping[str, Any], run: RunFolder | None, given: Iterable[str] = ()) -> None:
-    """Refuses the config.yaml of a run that has lost settings of the model or the data of its checkpoint.
+    """Refuses the config.yaml of a run that lacks settings of the model or the data of its checkpoint.
 
     Args:
         checkpoint: Checkpoint whose model is built from the config.yaml.
@@ -144,7 +143,7 @@ def check_model_complete(checkpoint: Mapping[str, Any], run: RunFolder | None, g
         given: Names of the settings on the command line.
 
     Raises:
-        ValueError: If a setting is missing that was not the default None.
+        ValueError: If a setting is missing whose recorded value is not None.
     """
     recorded = recorded_settings(checkpoint, None)
     if run is not None and recorded is not None:

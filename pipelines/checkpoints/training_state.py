@@ -1,4 +1,4 @@
-"""Whether training can continue from a checkpoint: it may have weights alone, or a part of its state be missing."""
+"""Checks that training can continue from a checkpoint, which may have weights only or lack a part of its state."""
 
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,10 +19,10 @@ _PARTS = {
 
 
 def check_training_state(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Refuses a checkpoint from which training can't continue, and says what it can be used for.
+    """Refuses a checkpoint from which training can't continue; the message names what it can be used for.
 
     Raises:
-        ValueError: If a part of the training state is missing or not what `fit` writes.
+        ValueError: If a part of the training state is missing or has another structure than `fit` writes.
     """
     lacks = [name for key, name in _PARTS.items() if key not in checkpoint]
     if not lacks and "RandomState" not in checkpoint["callbacks"]:
@@ -33,7 +33,8 @@ def check_training_state(checkpoint: Mapping[str, Any], path: Path) -> None:
         instead = f"continue from {as_typed(run.last)}" if run is not None and other else "start a new run"
         raise UserError(
             f"Training can't continue from {path}, which lacks its {', '.join(lacks)} (as checkpoints with "
-            f"save_weights_only); {instead}. Its weights serve test, validate, predict, export and the other commands."
+            f"save_weights_only); {instead}. Its weights can be used by test, validate, predict, export and the "
+            "other commands."
         )
     try:
         progress = checkpoint["loops"]["fit_loop"]
@@ -45,12 +46,12 @@ def check_training_state(checkpoint: Mapping[str, Any], path: Path) -> None:
     except (KeyError, TypeError):
         sound = False
     if not sound:
-        raise _damaged(path, "it has another form than fit writes")
+        raise _damaged(path, "its structure is not the one that fit writes")
 
 
 @contextmanager
 def refused_if_damaged(path: Path | None) -> Iterator[None]:
-    """Turns an error while Lightning restores the state of a checkpoint into one sentence.
+    """Reports an error while Lightning restores the state of a checkpoint in one sentence.
 
     Raises:
         ValueError: If the state of the checkpoint can't be restored.

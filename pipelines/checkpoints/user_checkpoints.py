@@ -12,7 +12,7 @@ from pipelines.run.resume import LastCheckpoint
 
 
 def place_user_checkpoints(callbacks: Sequence[Callback], folder: Path) -> None:
-    """Sets the folder of every ModelCheckpoint without one to that of the run's checkpoints.
+    """Sets the folder of every ModelCheckpoint without one to the run's `checkpoints/`.
 
     Raises:
         ValueError: If one would write `best.ckpt` or `last.ckpt`, which the run itself writes.
@@ -25,8 +25,8 @@ def place_user_checkpoints(callbacks: Sequence[Callback], folder: Path) -> None:
         callback.dirpath = str(folder.resolve())
         if callback.filename in ("best", "last"):
             raise UserError(
-                f"A ModelCheckpoint in trainer.callbacks has the filename {callback.filename!r}, which is the run's "
-                f"own {callback.filename}.ckpt; choose another filename."
+                f"A ModelCheckpoint in trainer.callbacks has the filename {callback.filename!r}, but the run itself "
+                f"writes {callback.filename}.ckpt; choose another filename."
             )
         if callback.save_last:
             raise UserError(

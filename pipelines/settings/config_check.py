@@ -1,4 +1,4 @@
-"""Checks what the parser of configurations lets pass or answers with a traceback: wrong shapes, null, NaN, infinity."""
+"""Checks what jsonargparse accepts or fails on with a traceback: wrong YAML structure, null, NaN, infinity."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ def check_file(file: Path) -> None:
     """Checks that a configuration file is YAML with settings by name, and each class with its settings in init_args.
 
     Raises:
-        ValueError: If it is not; names the file, the key and the line.
+        ValueError: If it is not valid; the message names the file, the key and the line.
         OSError: If it can't be read.
     """
     text = read_yaml_file(file)
@@ -97,7 +97,7 @@ def _shown(value: Any) -> str:
 def expand_paths(config: Any) -> Any:
     """Replaces the leading ~ or $VARIABLE of every text in parsed settings, in place; returns the settings.
 
-    A shell replaces them only at the start of a word, and in a file nobody does.
+    A shell replaces them only at the start of a word, and not at all in a file.
     """
     if isinstance(config, str):
         return expand(config)
@@ -119,11 +119,11 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
 
     Args:
         config: The parsed settings.
-        arguments: The command line, to say where a value is written.
-        linked: Settings of models that are null until the data is known.
+        arguments: The command line, by which a message names where a value is written.
+        linked: Settings of models that stay null until the data module is built.
 
     Raises:
-        ValueError: If a value is not accepted; names the key, and the file and line if it is in a file.
+        ValueError: If a value is not accepted; the message names the key, and the file and line if it is in a file.
     """
     written: WrittenSettings | None = None
     seed = config["seed_everything"]
@@ -154,9 +154,9 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
 
 
 def _check_root(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Refuses a folder of the data that is not there: a mistyped one would be made, and gigabytes loaded into it.
+    """Refuses a data folder that does not exist: a mistyped one would be created, and gigabytes downloaded into it.
 
-    That of a trained model is not checked: predictions need no data, and the default folder is made.
+    That of a trained model is not checked, since predictions need no data; the default folder is created.
     """
     root = config.get("data.init_args.root")
     if not isinstance(root, str) or Path(root).exists():
@@ -176,7 +176,7 @@ def _accepts_null(hint: Any) -> bool:
 
 
 def _all_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, type, Parameter]]:
-    """Yields key of the class, name and value of the setting, the class and the parameter, of all that are imported."""
+    """Yields key of the class, name and value of the setting, class and parameter, for each importable class."""
     from pydoc import locate
 
     from lightning.pytorch import Trainer

@@ -1,4 +1,4 @@
-"""Finds the setting that a library's message speaks of, by the name that the command line has for it."""
+"""Finds the setting to which a library's error message refers, by its name on the command line."""
 
 import re
 from collections.abc import Sequence
@@ -23,14 +23,24 @@ _PHRASES = {
     "profiler": "trainer.profiler",
     "callback": "trainer.callbacks",
 }
-_COMMON = {"data", "model", "mode", "images", "width", "norm", "loss", "features", "name"}  # also words of a sentence
+_COMMON = {
+    "data",
+    "model",
+    "mode",
+    "images",
+    "width",
+    "norm",
+    "loss",
+    "features",
+    "name",
+}  # also common words
 
 
 def refused_setting(message: str, arguments: Sequence[str]) -> str | None:
-    """Returns the setting that a message speaks of, such as "--optimizer.lr, which is '-1'"; None if none is found.
+    """Returns the setting to which a message refers, such as "--optimizer.lr, which is '-1'"; None if none is found.
 
     Args:
-        message: What a library says of a value.
+        message: Error message of a library about a value.
         arguments: The command line.
     """
     written = WrittenSettings(arguments)

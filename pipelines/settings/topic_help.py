@@ -1,4 +1,4 @@
-"""The help of one configuration: its own settings, with their values and what each means."""
+"""The help of one configuration: its settings with their values and descriptions."""
 
 import inspect
 import re
@@ -91,8 +91,8 @@ def _shown(value: Any) -> str:
 
 
 def _line(key: str, value: str, text: str) -> list[str]:
-    """Returns the lines of one setting: its option and value, and what it means."""
-    text = re.sub(r"\bNone\b", "null", text)  # as one writes it
+    """Returns the lines of one setting: its option, value and description."""
+    text = re.sub(r"\bNone\b", "null", text)  # as the user writes it
     shown = value if len(value) <= _NAME_WIDTH else f"{value[:_NAME_WIDTH]}…"
     option = f"  --{key} {shown}".rstrip()
     width = max(60, shutil.get_terminal_size().columns)

@@ -13,7 +13,7 @@ _EXAMPLES = {int: "[64, 128]", float: "[0.9, 0.999]", bool: "[true, false]", str
 
 
 def in_words(annotation: Any, null: bool = False) -> str:
-    """Returns what a value of a type is, such as "an integer"; empty if the type says nothing.
+    """Returns the description of a type, such as "an integer"; empty if there is none.
 
     Args:
         annotation: The type hint.
@@ -44,7 +44,7 @@ def in_words(annotation: Any, null: bool = False) -> str:
 
 def _union(members: tuple[Any, ...], null: bool) -> str:
     kinds = list(members)
-    if float in kinds:  # every integer is a number, and torch's optimizers also take tensors
+    if float in kinds:  # every integer is a number, and torch's optimizers also accept tensors
         kinds = [kind for kind in kinds if kind is not int and getattr(kind, "__name__", "") != "Tensor"]
     if not null and len(kinds) > 1:
         kinds = [kind for kind in kinds if kind is not NoneType]
@@ -66,7 +66,7 @@ def _list(kind: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def _entry(annotation: Any) -> Any:
-    """Returns the plainest type of a list's entries: float for `float | Tensor`."""
+    """Returns the simplest type of a list's entries: float for `float | Tensor`."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return next((kind for kind in (float, int, str, bool) if kind in members), members[0])
 

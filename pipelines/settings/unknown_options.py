@@ -1,4 +1,4 @@
-"""Explains an option that does not exist: names the setting that is meant."""
+"""Explains an option that does not exist, and names the corresponding setting."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from pipelines.run.topics import topics
 from pipelines.settings.option_aliases import ALIASES, HINTS, normalized
 from pipelines.settings.type_words import settings_of
 
-_SWITCHED = {"optimizer": "SGD", "lr_scheduler": "StepLR"}  # classes that a configuration may lack
+_DEFAULT_CLASSES = {"optimizer": "SGD", "lr_scheduler": "StepLR"}  # of keys that a configuration may lack
 
 
 def explain_unknown_option(wrong: str, options: Sequence[str], classes: Mapping[str, type]) -> str:
-    """Returns the sentence for a word of the command line that is no option.
+    """Returns the error message for a word of the command line that is not an option.
 
     Args:
         wrong: The word, such as "--lr" or "--lr=1".
@@ -23,26 +23,26 @@ def explain_unknown_option(wrong: str, options: Sequence[str], classes: Mapping[
     if not wrong.startswith("-"):
         if not equals:
             return f"{shorten(wrong)!r} belongs to no option; write every setting as --key value or --key=value."
-        key = _meant(name, options, classes)[1] or name
+        key = _hint(name, options, classes)[1] or name
         return f"{shorten(wrong)!r} belongs to no option; write it as --{key}={shorten(value)}."
-    sentence, key = _meant(name.lstrip("-"), options, classes)
+    sentence, key = _hint(name.lstrip("-"), options, classes)
     return f"There is no option {shorten(name)}; {sentence}"
 
 
 def explain_unknown_key(name: str, options: Sequence[str], classes: Mapping[str, type]) -> str | None:
-    """Returns what is meant by a key of a configuration file that is not one, such as "lr"; None if that is not known.
+    """Returns a hint for an unknown key of a configuration file, such as "lr"; None if no setting corresponds.
 
     Args:
         name: The key.
         options: The options of the command, without dashes.
         classes: Class of each key that has one, such as "optimizer".
     """
-    sentence, key = _meant(name, options, classes)
+    sentence, key = _hint(name, options, classes)
     return sentence.replace("--", "") if key else None
 
 
-def _meant(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tuple[str, str]:
-    """Returns what to say of a name, and the key that is meant or ""."""
+def _hint(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tuple[str, str]:
+    """Returns a hint for an unknown name, and the key that it corresponds to or ""."""
     plain = normalized(name)
     settings = [f"{key}.{setting}" for key, owner in classes.items() for setting in settings_of(owner)]
     accepted = [*settings, *options]
@@ -62,11 +62,11 @@ def _meant(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tu
         if setting and root in classes:
             its = list(settings_of(classes[root]))
             return f"{meaning} is not a setting of {classes[root].__name__}; {suggest('', its)}", ""
-        if setting and root in _SWITCHED:
-            return f"{meaning} is --{key}, once --{root} names a class, such as --{root} {_SWITCHED[root]}.", key
+        if setting and root in _DEFAULT_CLASSES:
+            return f"{meaning} is --{key}, once --{root} names a class, such as --{root} {_DEFAULT_CLASSES[root]}.", key
         return f"{meaning} is --{key}.", key
-    if own := next((key for key in accepted if key.rpartition(".")[2] == plain), None):
-        return f"did you mean --{own}?", own
+    if found := next((key for key in accepted if key.rpartition(".")[2] == plain), None):
+        return f"did you mean --{found}?", found
     if plain in HINTS:
         return HINTS[plain], ""
     if plain in topics():

@@ -50,7 +50,7 @@ class WrittenSettings:
         except (OSError, ValueError):
             return
         for key, line, value in yaml_leaves(text):
-            # A JSON file has the values of a trial, and nobody has written it.
+            # A JSON file has the values of a trial and is generated, so its location is not shown.
             self.settings.append(Written(_plain(key), value, "" if file.suffix == ".json" else f"{file}, line {line}"))
 
     def find(self, key: str) -> Written | None:

@@ -1,1 +1,1 @@
-"""Lightning's Trainer: which of its settings and callbacks a run takes, and how a run went."""
+"""Lightning's Trainer: checks of its arguments and callbacks, and the outcome of a run."""

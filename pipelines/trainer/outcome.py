@@ -1,4 +1,4 @@
-"""Says how a run went that did not simply train to its end: a trial, no step, an early stop, or NaN."""
+"""Reports why a run ended early: fast_dev_run, no training step, early stopping, NaN."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 @rank_zero_only
 def print_fast_dev_run(trainer: Trainer, subcommand: str) -> None:
-    """Prints which batches passed in a run with `fast_dev_run`."""
+    """Prints the numbers of batches that ran with `fast_dev_run`."""
     attributes: Any = trainer  # some are unknown to mypy
     batches = {
         "fit": (("training", attributes.num_training_batches), ("validation", sum(attributes.num_val_batches))),
@@ -23,7 +23,7 @@ def print_fast_dev_run(trainer: Trainer, subcommand: str) -> None:
 
 @rank_zero_only
 def print_outcome(trainer: Trainer, steps_before: int) -> None:
-    """Prints why training ended before its time, and that metrics are not finite.
+    """Prints why training ended early, and which metrics are not finite.
 
     Args:
         trainer: Trainer after `fit`.
@@ -31,7 +31,7 @@ def print_outcome(trainer: Trainer, steps_before: int) -> None:
     """
     attributes: Any = trainer
     if trainer.global_step == 0 and steps_before == 0:
-        print(f"No step was trained: {_no_step(attributes)}.")
+        print(f"No training step was taken: {_no_step(attributes)}.")
     for callback in attributes.early_stopping_callbacks:
         if callback.stopping_reason_message:
             reason = " ".join(callback.stopping_reason_message.split()).removesuffix(" Signaling Trainer to stop.")
@@ -46,7 +46,7 @@ def print_outcome(trainer: Trainer, steps_before: int) -> None:
 
 
 def _no_step(trainer: Any) -> str:
-    """Returns the setting that left nothing to train."""
+    """Returns why no training step was taken."""
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if getattr(trainer, name) == 0:
             return f"trainer.{name} is 0"

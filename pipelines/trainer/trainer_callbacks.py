@@ -1,6 +1,6 @@
-"""Callbacks of Lightning in `trainer.callbacks`: refused in one sentence where a run can't do what they are for.
+"""Checks the callbacks in `trainer.callbacks`, and refuses those that can't work in a run.
 
-docs/trainer.md lists every callback that Lightning has and what becomes of it.
+docs/trainer.md lists how a run treats each of Lightning's callbacks.
 """
 
 from collections.abc import Sequence
@@ -34,18 +34,18 @@ _REFUSED: dict[type[Callback], str] = {
         "Tuner.lr_find in a script"
     ),
     ModelPruning: (
-        "has a function for its setting, which config.yaml can't record, so that the run could be neither resumed nor "
+        "takes a function, which config.yaml can't record, so that the run could be neither resumed nor "
         "tested; use it in a script"
     ),
     StochasticWeightAveraging: (
-        "averages the weights after the last checkpoint is written, so that no checkpoint has the average; use "
+        "averages the weights after the last checkpoint is written, so no checkpoint has the average; use "
         "WeightAveraging or EMAWeightAveraging, whose weights are validated and saved"
     ),
 }
 
 
 def user_callbacks(configured: Any, model: LightningModule, trainer: Any) -> list[Callback]:
-    """Returns the callbacks of `trainer.callbacks` as a list, after checking that the run can do what they are for.
+    """Returns the callbacks of `trainer.callbacks` as a list, after checking that they can work in the run.
 
     Args:
         configured: Callbacks of the configuration: one, several or None.
@@ -53,7 +53,7 @@ def user_callbacks(configured: Any, model: LightningModule, trainer: Any) -> lis
         trainer: Settings of the Trainer.
 
     Raises:
-        ValueError: If a callback is a base class, or can't have its effect on this model or in a run.
+        ValueError: If a callback is a base class, or can't work with this model or in a run.
     """
     callbacks: list[Callback] = [configured] if isinstance(configured, Callback) else list(configured or [])
     for callback in callbacks:
@@ -74,7 +74,7 @@ def user_callbacks(configured: Any, model: LightningModule, trainer: Any) -> lis
 
 
 def _check_manual_optimization(callbacks: Sequence[Callback], model: LightningModule, trainer: Any) -> None:
-    """Refuses what Lightning does only around a step of its own."""
+    """Refuses gradient clipping and accumulation, which Lightning does for automatic optimization only."""
     kind = type(model).__name__
     if trainer["gradient_clip_val"]:
         advice = "use model.clip_norm" if hasattr(model, "clip_norm") else "leave it out"
@@ -92,11 +92,11 @@ def _check_manual_optimization(callbacks: Sequence[Callback], model: LightningMo
 
 
 def with_progress_bar(callbacks: list[Callback], shown: bool, hidden: bool) -> tuple[list[Callback], bool]:
-    """Returns the callbacks with the progress bar that is to be drawn, and whether one is.
+    """Returns the callbacks with the progress bar to be shown, and whether one is shown.
 
     Args:
         callbacks: Callbacks of the configuration, which may have a progress bar.
-        shown: Value of `trainer.enable_progress_bar`, by default whether a terminal sees it.
+        shown: Value of `trainer.enable_progress_bar`, by default whether the output is a terminal.
         hidden: Whether the command line turns it off.
     """
     bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]

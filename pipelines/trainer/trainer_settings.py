@@ -1,6 +1,6 @@
-"""Refuses settings of the Trainer that a run can't honor, each in one sentence, before anything is written.
+"""Refuses arguments of the Trainer that a run does not support, before anything is written.
 
-docs/trainer.md lists every argument of the Trainer and what becomes of it.
+docs/trainer.md lists how a run treats each argument of the Trainer.
 """
 
 import os
@@ -24,7 +24,7 @@ _NODE_VARIABLES = (
     "LSB_DJOB_RANKFILE",
     "OMPI_COMM_WORLD_SIZE",
 )
-_AT_LEAST = {  # smallest accepted value of settings in which Lightning takes any number
+_AT_LEAST = {  # smallest accepted value of settings for which Lightning accepts any number
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
     "gradient_clip_val": 0,
@@ -39,7 +39,7 @@ def check_trainer_settings(trainer: Namespace) -> None:
     """Checks the settings of the Trainer.
 
     Raises:
-        ValueError: If a value is out of its range, or a run can't do what a setting asks for.
+        ValueError: If a number is below its minimum, `min_*` exceeds `max_*`, or a run does not support a setting.
     """
     for name, smallest in _AT_LEAST.items():
         value = trainer[name]
@@ -55,7 +55,7 @@ def check_trainer_settings(trainer: Namespace) -> None:
     if trainer.barebones:
         raise UserError(
             "trainer.barebones is true, but it allows no checkpoints, metrics or callbacks, and a run needs them; use "
-            "trainer.fast_dev_run for a trial, or benchmarks/trainer_overhead.py for the speed without them."
+            "trainer.fast_dev_run for a quick test, or benchmarks/trainer_overhead.py for the speed without them."
         )
     if trainer.model_registry is not None:
         raise UserError(
@@ -88,7 +88,7 @@ def _several_cpus(trainer: Namespace) -> bool:
 
 
 def _class_name(value: Any) -> str:
-    """Returns the name of a setting that is a short name or a class with its settings."""
+    """Returns the name in a setting that is either a name or a class with its arguments."""
     path = value.get("class_path", "") if isinstance(value, Namespace) else str(value)
     return str(path).rpartition(".")[2]
 
@@ -104,7 +104,7 @@ def _check_strategy(strategy: Any) -> None:
         )
     if name.startswith(_SHARDED):
         raise UserError(
-            f"trainer.strategy is {name}, which cuts a model and its checkpoints into parts, but a run writes each "
+            f"trainer.strategy is {name}, which shards a model and its checkpoints, but a run writes each "
             "checkpoint as one file; use ddp: every model here fits on one GPU."
         )
 
@@ -128,10 +128,11 @@ def _each(value: Any) -> Iterator[Any]:
 
 
 def _check_root(root: Any) -> None:
-    """Refuses another folder for runs; that of a run is in the config.yaml of every run and in copies of it."""
+    """Refuses a root folder other than that of a run, which the config.yaml of every run and copies of it contain."""
     if root is None or Path(root).parent.parent.name == "logs" or (Path(root) / "config.yaml").is_file():
         return
     raise UserError(
         f"trainer.default_root_dir is {str(root)!r}, but the folder of a run is logs/TOPIC/RUN in the working folder; "
-        "leave it out, and start the command where logs is to be, or make logs a link to another disk."
+        "leave it out, and start the command in the folder that should contain logs/, or make logs a link to another "
+        "disk."
     )

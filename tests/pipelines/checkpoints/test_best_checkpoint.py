@@ -113,7 +113,7 @@ def test_a_resumed_run_knows_the_best_so_far(settings: list[str], tmp_path: Path
         (["--checkpoint.train_time_interval", "00:00:01"], "last_checkpoint.train_time_interval for a newer last.ckpt"),
         (
             ["--trainer.callbacks", "[{class_path: ModelCheckpoint, init_args: {filename: best}}]"],
-            "has the filename 'best', which is the run's own best.ckpt; choose another filename.",
+            "has the filename 'best', but the run itself writes best.ckpt; choose another filename.",
         ),
         (
             ["--trainer.callbacks", "[{class_path: ModelCheckpoint, init_args: {save_last: true}}]"],

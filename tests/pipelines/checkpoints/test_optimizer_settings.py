@@ -134,7 +134,7 @@ def test_any_optimizer_can_follow_any_other(
     changed = {"optimizer"} if first != second else {"optimizer.lr"}
     net = fit(tmp_path, Net(makers[second]), 2, changed, resume=True)
     assert len(net.rates) == STEPS and all(weights.isfinite().all() for weights in net.parameters())
-    assert ("starts anew" in capsys.readouterr().out) == (first != second)
+    assert ("starts from its initial state" in capsys.readouterr().out) == (first != second)
 
 
 def test_a_rate_that_follows_a_metric_stays_unless_another_is_given(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def test_a_new_learning_rate_is_used_recorded_and_said(run: Path) -> None:
 def test_another_optimizer_starts_anew(run: Path) -> None:
     finished = resume(run, "--trainer.max_epochs", "3", "--optimizer", "AdamW", "--optimizer.lr", "1e-3")
     assert finished.code == 0, finished.err
-    assert "optimizer: AdamW starts anew, as the checkpoint has the state of another one\n" in finished.out
+    assert (
+        "optimizer: AdamW starts from its initial state, because the checkpoint has the state of another optimizer\n"
+        in finished.out
+    )
     again = resume(run, "--trainer.max_epochs", "4")
     assert again.code == 0, again.err
 

@@ -50,8 +50,8 @@ def test_weights_alone_are_tested_and_training_names_the_checkpoint_to_continue_
         2,
         f"error: Training can't continue from {best}, which lacks its optimizer state, schedule, state of random "
         "numbers and callbacks (as checkpoints with save_weights_only); continue from "
-        "logs/softmax/copy/checkpoints/last.ckpt. Its weights serve test, validate, predict, export and the other "
-        "commands.\n",
+        "logs/softmax/copy/checkpoints/last.ckpt. Its weights can be used by test, validate, predict, export and the "
+        "other commands.\n",
     )
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     tested = command(run, "test", "--ckpt_path", best)
@@ -76,7 +76,7 @@ def test_a_state_dict_alone_is_tested(run: Path) -> None:
         (lambda stored: stored.pop("callbacks"), "lacks its state of random numbers and callbacks (as"),
         (lambda stored: stored["callbacks"].pop("RandomState"), "lacks its state of random numbers and callbacks (as"),
         (lambda stored: stored.update(optimizer_states=[]), "has the state of 0 optimizers, but the model has 1; use"),
-        (lambda stored: stored.update(loops=3), "it has another form than fit writes"),
+        (lambda stored: stored.update(loops=3), "its structure is not the one that fit writes"),
         (lambda stored: stored["loops"]["fit_loop"].update(state_dict=3), "can't be used ("),
         (lambda stored: stored["optimizer_states"][0].update(state={0: 5}, param_groups=[]), "can't be used ("),
         (lambda stored: stored["callbacks"]["RandomState"].update(ranks=[{"torch": 3}]), "can't be used ("),

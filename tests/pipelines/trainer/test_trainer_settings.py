@@ -126,9 +126,9 @@ def test_fast_dev_run_leaves_the_run_that_it_continues_as_it_was(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--trainer.max_epochs 0", "No step was trained: trainer.max_epochs is 0."),
-        ("--trainer.max_steps 0", "No step was trained: trainer.max_steps is 0."),
-        ("--trainer.limit_train_batches 0", "No step was trained: trainer.limit_train_batches is 0."),
+        ("--trainer.max_epochs 0", "No training step was taken: trainer.max_epochs is 0."),
+        ("--trainer.max_steps 0", "No training step was taken: trainer.max_steps is 0."),
+        ("--trainer.limit_train_batches 0", "No training step was taken: trainer.limit_train_batches is 0."),
         ("--optimizer.lr 1e30", "Training diverged: val/loss is nan at the end."),
         (
             "--trainer.max_epochs 9 --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val/loss "
@@ -145,7 +145,7 @@ def test_the_end_says_what_happened(arguments: str, sentence: str, capsys: pytes
     main([*SOFTMAX, *arguments.split(), *callbacks])
     said = capsys.readouterr().out
     assert sentence in said
-    assert ("test it" in said) == ("No step" not in said)
+    assert ("test it" in said) == ("No training step" not in said)
 
 
 @pytest.mark.parametrize(
