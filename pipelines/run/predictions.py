@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipelines.console.outputs import check_out_file, path_cell, write_csv
@@ -16,11 +17,11 @@ class PredictionsCSV(Callback):
     image that can't be read has its name and empty cells.
 
     Args:
-        file: CSV file to write; rank 1 writes its images to NAME.rank1.csv, and so on.
+        file: CSV file to write, by rank 0 with the images of all ranks.
         inputs: Files that are read and must not be replaced, besides the images.
 
     Attributes:
-        rows: Indices of the images and what was predicted for them.
+        rows: Indices of the images and what was predicted for them; those of all ranks once `predict` has ended.
         report: Lines about files that were left out, once `predict` has ended.
         num_unreadable: Number of images that could not be read.
         only: What was predicted if it was one image, such as "cat.png  cat, probability 0.9312"; else None.
@@ -49,17 +50,28 @@ class PredictionsCSV(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._gather(trainer.world_size, data.given_images)
         data.given_images.check_any_readable()
         self.report, self.num_unreadable = (
             data.given_images.report(getattr(data, "brightness", None)),
             len(data.given_images.unreadable),
         )
-        rank = trainer.global_rank
-        file = self.file.with_suffix(f".rank{rank}{self.file.suffix}") if rank else self.file
-        write_csv(self._table(data), file)
-        if len(self.rows) == 1 and not self.num_unreadable and trainer.world_size == 1:
+        if trainer.is_global_zero:
+            write_csv(self._table(data), self.file)
+        if len(self.rows) == 1 and not self.num_unreadable:
             _, (name, predicted, *rest) = self._table(data)
             self.only = f"{name}  {predicted}" + (f", probability {float(rest[0]):.4f}" if rest else "")
+
+    def _gather(self, world_size: int, images: Any) -> None:
+        """Adds what the other ranks predicted, and could not read: each reads every `world_size`-th image only."""
+        if world_size == 1:
+            return
+        of_ranks: list[Any] = [None] * world_size
+        dist.all_gather_object(of_ranks, (self.rows, images.unreadable, images.brightness))
+        self.rows = sorted(row for rows, *_ in of_ranks for row in rows)
+        for _, unreadable, brightness in of_ranks:
+            images.unreadable.update(unreadable)
+            images.brightness.update(brightness)
 
     def _table(self, data: Any) -> Iterator[list[Any]]:
         """Yields the header and a row for each image."""

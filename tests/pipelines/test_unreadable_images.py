@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image, ImageOps
 
 from datamodules import Digits
 from pipelines import caption, export, interpret
-from tests.command_line import Finished, run_pipeline
+from tests.command_line import PROJECT, Finished, run_pipeline
 from tests.helpers import only_run
 from tests.pipelines.test_caption import FIT
 
@@ -55,6 +57,24 @@ def names_of_all(finished: Finished) -> None:
 
 
 NAMES = ["0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "=1+1.png", "broken.jpg", "caf\udce9.png"]
+
+
+@pytest.mark.parametrize("topic", ["convnet", "caption_lstm"])
+def test_two_processes_write_one_file_with_all_images(folder: Path, topic: str) -> None:
+    arguments = ["predict", "--ckpt_path", str(only_run(folder, topic)), "--images", "photos", "--data.batch_size", "2"]
+    names_of_all(run_pipeline("train", [*arguments, "--out", f"{topic}-one.csv"], folder))
+    devices = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "pipelines.train", *arguments, "--out", f"{topic}-two.csv", *devices]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}  # Lightning starts rank 1 from it
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert "7 images predicted: " in done.stdout, done.stderr
+    names_of_all(Finished(done.returncode, done.stdout, done.stderr))
+    one, two = (
+        [line.split(b",")[:2] for line in (folder / f"{topic}-{processes}.csv").read_bytes().splitlines()]
+        for processes in ("one", "two")
+    )
+    assert one == two
+    assert not list(folder.glob("*.rank1.csv"))
 
 
 @pytest.mark.parametrize("topic", ["convnet", "caption_lstm"])
