@@ -1,6 +1,7 @@
 """Each row holds the surest mistakes assigned to a class, with the original pixels, on any number of ranks."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ def test_two_processes_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.M
     class FakeTrainer:
         world_size, datamodule, global_rank = 2, data, 0
         log_dir, default_root_dir, is_global_zero, global_step, loggers = None, str(tmp_path), True, 0, ()
+        fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0))
 
     ranks = [MistakesByClass(5), MistakesByClass(5)]
     for start in range(0, len(labels), 16):
