@@ -18,7 +18,6 @@ from common.messages.counting import count, plural
         (2, "epoch", "2 epochs"),
         (2, "batch", "2 batches"),
         (2, "day", "2 days"),
-        (2, "epoch", "2 epochs"),
         (2, "discriminator step", "2 discriminator steps"),
         (1, "discriminator step", "1 discriminator step"),
     ],

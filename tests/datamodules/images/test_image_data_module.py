@@ -363,7 +363,7 @@ def test_too_few_shapes_are_refused(setting: str) -> None:
             {"subset": 1294},
             r"subset is 1294, but there are 1293 training images after 144 .* at most 1293\.",
         ),
-        ({"val_fraction": 0.9999}, r"val_fraction is 0\.9999, which leaves none of 1437 images to train on; give"),
+        ({"val_fraction": 0.9999}, r"val_fraction is 0\.9999, which leaves none of 1,437 images to train on; give"),
         ({"num_folds": 1438, "fold": 0}, "num_folds is 1438, but there are 1437 training images; give at most 1437"),
     ],
 )
