@@ -75,7 +75,7 @@ from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
-from pipelines.trainer.trainer_callbacks import MonitorCheck, user_callbacks, with_progress_bar
+from pipelines.trainer.trainer_callbacks import AccumulationCheck, MonitorCheck, user_callbacks, with_progress_bar
 from pipelines.trainer.trainer_settings import check_trainer_settings
 
 
@@ -348,7 +348,8 @@ class TopicCLI(LightningCLI):
             **kwargs,  # `_run_subcommand` adds the loggers
         )
         precision = PrecisionCheck(str(settings["precision"]))
-        trainer.callbacks += [precision, MonitorCheck(), RandomState(), ScheduleLength(), self.lifetime.signals]
+        trainer.callbacks += [precision, MonitorCheck(), AccumulationCheck(), RandomState(), ScheduleLength()]
+        trainer.callbacks.append(self.lifetime.signals)
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint
         if self.subcommand == "fit":
             trainer.callbacks += [RecordedSettings(self.resolved), OptimizerSettings(self.changes)]

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from common.errors import UserError
+from common.messages.counting import count
 
 _BASE_CLASSES = (BaseFinetuning, BasePredictionWriter, Callback, Checkpoint, ProgressBar)
 _REFUSED: dict[type[Callback], str] = {
@@ -130,3 +131,29 @@ class MonitorCheck(Callback):
                     f"EarlyStopping monitors {callback.monitor}, which is logged every {every} steps, but an epoch has "
                     f"{steps}; set trainer.log_every_n_steps to at most {steps}."
                 )
+
+
+class AccumulationCheck(Callback):
+    """Refuses gradient accumulation over more batches than an epoch has.
+
+    Lightning steps at the end of every epoch and divides the sum of the gradients by the number of batches asked for,
+    so that a short epoch would train with a fraction of the gradient, and config.yaml would record another batch size.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compares the batches of a step with those of an epoch.
+
+        Raises:
+            ValueError: If an epoch has fewer.
+        """
+        settings: Any = trainer  # some of its attributes are unknown to mypy
+        name, batches = "trainer.accumulate_grad_batches", settings.accumulate_grad_batches
+        for callback in settings.callbacks:
+            if isinstance(callback, GradientAccumulationScheduler):
+                name, batches = "The largest value of GradientAccumulationScheduler", max(callback.scheduling.values())
+        of_epoch = settings.num_training_batches
+        if batches > of_epoch > 0 and not settings.fast_dev_run:
+            raise UserError(
+                f"{name} is {batches}, but an epoch has {count(of_epoch, 'batch')}, and its end is the end "
+                f"of a step; set it to at most {of_epoch}, or use a larger data.batch_size instead."
+            )

@@ -10,9 +10,11 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules import Digits, ShapeCaptions
 from modules import GAN, SoftmaxRegression
 from pipelines.train import main
+from pipelines.trainer.trainer_callbacks import AccumulationCheck
 from tests.helpers import figures, only_run, trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
@@ -91,6 +93,18 @@ def test_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
     assert trainer.global_step == 10 + 20  # 40 batches an epoch
 
 
+@pytest.mark.parametrize(("scheduling", "refused"), [({0: 1, 1: 41}, True), ({0: 40}, False)])
+def test_an_epoch_has_the_batches_of_a_step(tmp_path: Path, scheduling: dict[int, int], refused: bool) -> None:
+    callbacks = [GradientAccumulationScheduler(scheduling), AccumulationCheck()]
+    trainer = trainer_of(tmp_path, *callbacks, max_epochs=2)
+    if refused:
+        with pytest.raises(UserError, match="The largest value of GradientAccumulationScheduler is 41, but an epoch "):
+            trainer.fit(SoftmaxRegression((1, 8, 8), 10), Digits(batch_size=32))
+    else:
+        trainer.fit(SoftmaxRegression((1, 8, 8), 10), Digits(batch_size=32))
+    assert trainer.global_step == (0 if refused else 2)
+
+
 def test_the_learning_rate_finder_sets_the_rate_that_a_script_trains_with(tmp_path: Path) -> None:
     model = SoftmaxRegression((1, 8, 8), 10)
     trainer = trainer_of(tmp_path, max_epochs=1)
@@ -163,6 +177,14 @@ def test_the_end_says_what_happened(arguments: str, sentence: str, capsys: pytes
         ("--trainer.default_root_dir mine", "trainer.default_root_dir is 'mine', but the folder of a run is logs/"),
         ("--trainer.overfit_batches 0.1", "You requested to check 0.1 of the `val_dataloader` but 0.1 * 5 < 1. Please"),
         ("--trainer.val_check_interval 99", "`val_check_interval` (99) must be less than or equal to the number of"),
+        (
+            "--trainer.accumulate_grad_batches 41",
+            "trainer.accumulate_grad_batches is 41, but an epoch has 40 batches, and",
+        ),
+        (
+            "--trainer.accumulate_grad_batches 2 --trainer.limit_train_batches 1",
+            "trainer.accumulate_grad_batches is 2, but an epoch has 1 batch, and its end is the end of a step; ",
+        ),
         ("--config gan --trainer.gradient_clip_val 1", "trainer.gradient_clip_val is 1, but GAN steps its optimizers "),
         ("--config gan --trainer.accumulate_grad_batches 2", "trainer.accumulate_grad_batches accumulates gradients "),
         ("--config knn --trainer.gradient_clip_val 1", "trainer.gradient_clip_val is 1, but KNearestNeighbors steps "),
