@@ -12,7 +12,7 @@ from common.messages.counting import count
 
 
 class EarlyStoppingAsGiven(Callback):
-    """Applies the patience given on resume to early stopping; Lightning would restore that of the checkpoint."""
+    """Applies `min_epochs` and the patience given on resume to early stopping; Lightning restores the old patience."""
 
     def __init__(self) -> None:
         self._patience: dict[EarlyStopping, int] = {}
@@ -25,6 +25,16 @@ class EarlyStoppingAsGiven(Callback):
         for callback, patience in self._patience.items():
             callback.patience, callback.stopped_epoch = patience, 0
 
+    def on_train_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        """Forgets a stop before `min_epochs`; Lightning would end the run there even after an improvement."""
+        if not trainer.should_stop or trainer.current_epoch >= (trainer.min_epochs or 0):
+            return
+        stopped = [each for each in self._patience if each.stopping_reason is not EarlyStoppingReason.NOT_STOPPED]
+        if trainer.strategy.reduce_boolean_decision(bool(stopped), all=False):  # all ranks decide alike
+            trainer.should_stop = False
+            for callback in stopped:
+                callback.stopped_epoch, callback.stopping_reason = 0, EarlyStoppingReason.NOT_STOPPED
+
 
 def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
     """Returns why the run of a checkpoint is finished under the settings of a trainer; None if it can continue."""
@@ -34,11 +44,14 @@ def already_finished(checkpoint: Mapping[str, Any], trainer: Any) -> str | None:
         return f"it has {count(progress['processed'], 'epoch')}, and trainer.max_epochs is {trainer.max_epochs}"
     if -1 < trainer.max_steps <= checkpoint["global_step"]:
         return f"it has {count(checkpoint['global_step'], 'step')}, and trainer.max_steps is {trainer.max_steps}"
+    too_short = progress["processed"] < (trainer.min_epochs or 0) or checkpoint["global_step"] < (
+        trainer.min_steps or 0
+    )
     for callback in trainer.callbacks:
         state = states.get(callback.state_key) if isinstance(callback, Timer | EarlyStopping) else None
         if state is None:
             continue
-        if isinstance(callback, EarlyStopping) and (reason := _stopped_early(callback, state)) is not None:
+        if isinstance(callback, EarlyStopping) and not too_short and (reason := _stopped_early(callback, state)):
             return f"EarlyStopping ended it ({reason})"
         if isinstance(callback, Timer) and (duration := _duration(callback)) is not None:
             elapsed = state["time_elapsed"].get("train", 0)

@@ -13,6 +13,7 @@ from torch import Tensor
 from common.errors import UserError
 from datamodules import Digits, ShapeCaptions
 from modules import GAN, SoftmaxRegression
+from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven
 from pipelines.train import main
 from pipelines.trainer.trainer_callbacks import AccumulationCheck
 from tests.helpers import figures, only_run, trainer_of
@@ -103,6 +104,30 @@ def test_an_epoch_has_the_batches_of_a_step(tmp_path: Path, scheduling: dict[int
     else:
         trainer.fit(SoftmaxRegression((1, 8, 8), 10), Digits(batch_size=32))
     assert trainer.global_step == (0 if refused else 2)
+
+
+class Scored(SoftmaxRegression):
+    """Logs a score of our own after each epoch: it stalls in the second and from the fifth on."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/score", torch.tensor([1.0, 0.5, 2.0, 3.0, 3.0, 3.0, 3.0])[self.current_epoch])
+
+
+@pytest.mark.parametrize(("min_epochs", "epochs"), [(1, 2), (3, 5), (6, 6)])
+def test_a_metric_that_recovers_before_min_epochs_goes_on(tmp_path: Path, min_epochs: int, epochs: int) -> None:
+    callbacks = [EarlyStopping("val/score", patience=1, mode="max"), EarlyStoppingAsGiven()]
+    trainer = trainer_of(tmp_path, *callbacks, min_epochs=min_epochs, max_epochs=7, num_sanity_val_steps=0)
+    trainer.fit(Scored((1, 8, 8), 10), Digits(batch_size=500))
+    assert trainer.current_epoch == epochs
+
+
+def test_a_run_that_is_shorter_than_min_epochs_is_not_finished(tmp_path: Path) -> None:
+    stopping = ["--trainer.callbacks", "[EarlyStopping]", "--trainer.callbacks.monitor", "val/loss"]
+    main([*SOFTMAX, *stopping, "--trainer.callbacks.patience", "1", "--optimizer.lr", "0", "--trainer.max_epochs", "2"])
+    run = only_run(Path())
+    longer = ["--trainer.max_epochs", "5", "--trainer.min_epochs", "3"]
+    main(["fit", "--ckpt_path", str(run), *longer])
+    assert len(figures(run, "val/loss")) == 3
 
 
 def test_the_learning_rate_finder_sets_the_rate_that_a_script_trains_with(tmp_path: Path) -> None:
