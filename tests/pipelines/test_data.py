@@ -383,7 +383,7 @@ def test_a_preview_of_an_albumentations_pipeline(monkeypatch: pytest.MonkeyPatch
         (["--cutout", "-3"], "cutout is -3; it must be at least 0."),
         (["--albumentations", "[HorizontalFlop]"], "did you mean HorizontalFlip?"),
         (["--albumentations", "HorizontalFlip"], "albumentations is 'HorizontalFlip'; give a list such as"),
-        (["--albumentations", "[{"], "albumentations is '[{', which is not valid YAML"),
+        (["--albumentations", "[{"], "--albumentations is not valid YAML (line 2: did not find expected node content"),
         (["--albumentations", "[{RandomCrop: {height: 4, width: 4}}]"], "it must return (1, 8, 8)"),
     ],
 )
