@@ -34,7 +34,7 @@ def usage() -> str:
     )
 
 
-def _parser() -> OptionParser:
+def parser() -> OptionParser:
     parser = OptionParser(
         prog="python -m pipelines.compare",
         description="Ranks runs in a table and writes a page with their curves, settings and pictures.",
@@ -53,7 +53,7 @@ def _parser() -> OptionParser:
 
 
 def _compare(arguments: Sequence[str]) -> None:
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.out.is_dir():
         raise UserError(f"--out is the folder {options.out}; give an HTML file in it.")
     from pipelines.comparison.find_runs import find_runs

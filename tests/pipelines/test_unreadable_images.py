@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,16 @@ def test_predict_has_a_row_for_each_image(folder: Path, topic: str) -> None:
     empty = [Path(row[0]).name for row in rows[1:] if not any(row[1:])]
     assert empty == ["3.png", "broken.jpg"]
     assert rows[1][1:] == rows[9][1:]  # café.png is a copy of 0.png
+
+
+@pytest.mark.parametrize(
+    ("topic", "predicted"),
+    [("convnet", r"photos/1\.png  \d, probability [01]\.\d{4}"), ("caption_lstm", r"photos/1\.png  [a-z ]*")],
+)
+def test_what_a_single_image_shows_is_printed(folder: Path, topic: str, predicted: str) -> None:
+    arguments = ["predict", "--ckpt_path", str(only_run(folder, topic)), "--images", "photos/1.png", "--out", "1.csv"]
+    lines = run_pipeline("train", arguments, folder).out.splitlines()
+    assert re.fullmatch(predicted, lines[-2]) and lines[-1] == "1 image predicted: 1.csv", lines
 
 
 def test_a_name_that_a_spreadsheet_would_evaluate(folder: Path) -> None:
