@@ -1,6 +1,7 @@
 """What tests of several files share: a quiet trainer, and what the folder of a run holds."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ def trainer_of(folder: Path, *callbacks: Callback, **settings: Any) -> L.Trainer
     """Returns a trainer on the CPU that prints, logs and keeps nothing unless `settings` say so."""
     quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
     return L.Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **{**quiet, **settings})
+
+
+def with_python(said: str) -> str:
+    """Returns what a command printed, with `python` for the path of the interpreter that the printed commands name."""
+    return re.sub(r"\S*python\S* -m pipelines\.", "python -m pipelines.", said)
 
 
 def only_run(folder: Path, topic: str = "softmax") -> Path:

@@ -27,6 +27,7 @@ from pipelines.crossval import main
 from pipelines.search.search import Search
 from tests.command_line import PROJECT, run_pipeline
 from tests.fake_sweep import left_over
+from tests.helpers import with_python
 
 DIGITS = [
     "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--data.batch_size", "64",
@@ -268,7 +269,7 @@ def test_stopped_and_resumed(tmp_path: Path, number: int) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     continue_with = f"continue with      python -m pipelines.crossval --resume {folder.relative_to(tmp_path)} --no-test"
-    assert err == f"{continue_with}\nStopped.\n"
+    assert with_python(err) == f"{continue_with}\nStopped.\n"
     assert not left_over(tmp_path)
     (tmp_path / "hang").unlink()
     code, out, err = run(tmp_path, *continue_with.split()[5:])
@@ -288,7 +289,9 @@ def test_stopped_in_the_final_run(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "best setting       x=2" in out
-    assert err.startswith("continue with      python -m pipelines.crossval --resume logs/sweeps/crossval-fake-")
+    assert with_python(err).startswith(
+        "continue with      python -m pipelines.crossval --resume logs/sweeps/crossval-fake-"
+    )
     assert not left_over(tmp_path)
     (tmp_path / "hang").unlink()
     run(tmp_path, *err.splitlines()[0].split()[5:])

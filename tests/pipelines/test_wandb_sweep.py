@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
 from tests.command_line import PROJECT, Finished, run_module, run_pipeline, start_pipeline
-from tests.helpers import figures, only_run, rows, weights
+from tests.helpers import figures, only_run, rows, weights, with_python
 from tests.pipelines.run.test_resume import LONG, NOISY
 from tests.wandb_server import Run, WandbServer
 
@@ -263,7 +263,7 @@ def test_stopped_and_continued(uninterrupted: Path, tmp_path: Path, signum: int,
     run = only_run(tmp_path)
     go_on = f"python -m pipelines.train fit --ckpt_path {run.relative_to(tmp_path)}"
     reason = "SIGTERM" if signum == signal.SIGTERM else "Ctrl-C"
-    assert stopped.err == f"Stopped at step {step} by {reason}; continue with: {go_on}\n"
+    assert with_python(stopped.err) == f"Stopped at step {step} by {reason}; continue with: {go_on}\n"
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
     continued = run_pipeline("train", [*go_on.split()[3:], "--trainer.callbacks", "[TrainingHealth]"], tmp_path)
@@ -297,7 +297,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
     reason = "Ctrl-C" if to_all else "SIGTERM"
     if not launcher:  # torchrun has an exit status of its own
         assert training.returncode == -(signal.SIGINT if to_all else signal.SIGTERM), said
-    assert said.count("Stopped at step") == 1 and f" by {reason}; continue with: python -m" in said
+    assert said.count("Stopped at step") == 1 and f" by {reason}; continue with: python -m" in with_python(said)
     _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
     run = only_run(tmp_path)
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
