@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.yaml_text import load_yaml
 from pipelines.console.errors import sentence, user_errors
 from pipelines.console.formatting import count
 from pipelines.console.option_parser import OptionParser
@@ -45,6 +44,8 @@ def download(name: str, root: Path) -> None:
 
 def _albumentations(text: str) -> list[Any]:
     """Parses an Albumentations pipeline in YAML."""
+    from common.yaml_text import load_yaml  # PyYAML, which the other commands do not need
+
     pipeline = load_yaml(text, "--albumentations")
     if not isinstance(pipeline, list):
         raise UserError(f"albumentations is {text!r}; give a list such as '[{{HorizontalFlip: {{p: 0.5}}}}]'.")

@@ -10,8 +10,10 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported, here and in child processes
 
-# A shell that starts the tests in the background ignores Ctrl-C on their behalf, and every process would inherit that.
+# A shell that starts the tests in the background ignores Ctrl-C on their behalf, and nohup hang-ups, and every
+# process would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
     initial loss   with scores near 0, the losses are those of scores 0: 2 ln 2 for D and ln 2 for G with `bce`
     gradients      D's loss for D's parameters and G's loss for G's, against central differences (`gradient_checks.py`)
     parameters     every parameter of both receives a finite, nonzero gradient
-    overfitting    D tells 50 training images from 50 fixed fakes; G brings fakes to D's side of the boundary
+    overfitting    D separates 50 training images from 50 fixed fakes; G moves its fakes to the real side
     splits         validation and test images are not in the training split
 
 Source: I. Goodfellow et al., arXiv 1406.2661: at the equilibrium D is ½ everywhere, and the loss of D is 2 ln 2.

@@ -100,5 +100,6 @@ def _find(search: Search, run_id: str) -> RunFolder | None:
 
 def _score(run: RunFolder, metric: str) -> float | None:
     file = run.path / "metrics.csv"
-    curves = read_curves(file) if file.is_file() else {}
+    # A run without validation images that ended before the first log has an empty file.
+    curves = read_curves(file) if file.is_file() and file.stat().st_size else {}
     return curves[metric].last.value if metric in curves else None

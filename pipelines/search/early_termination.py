@@ -1,8 +1,9 @@
 """Early termination of a sweep's poor trials (early stopping of runs): hyperband, as `early_terminate` describes it.
 
-W&B has no other type, such as median pruning. A trial is compared with the others after first, first·η, first·η², …
-values of the metric, and stopped there unless it is among the best 1/η that came so far: one bracket of hyperband,
-asynchronous (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv 1810.05934).
+W&B has no other type, such as median pruning. After r, r·η, r·η², … values of the metric (r: `min_iter`, or derived
+from `max_iter` and `s`), a trial is stopped unless it is among the best 1/η of the trials that have come as far: one
+bracket of hyperband, asynchronous (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020,
+arXiv 1810.05934).
 
 Keys: https://docs.wandb.ai/models/sweeps/sweep-config-keys#early_terminate
 """

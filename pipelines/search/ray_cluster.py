@@ -1,8 +1,8 @@
 """Distributes a sweep over a Ray cluster: each launcher is a Ray task with the GPUs and cores of one trial.
 
-The launchers share one sweep folder, just as those of several machines without Ray do, so `show`, `best`, `compare` and
-what survives a kill are the same. Ray decides where a launcher runs, reserves its GPUs and cores, and restarts it
-elsewhere if its machine is lost.
+The launchers share one sweep folder, just as those of several machines without Ray do, so `show`, `best` and `compare`
+work in the same way, and a killed launcher loses no more than without Ray. Ray decides where a launcher runs, reserves
+its GPUs and cores, and restarts it elsewhere if its machine is lost.
 """
 
 import contextlib

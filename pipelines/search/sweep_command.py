@@ -1,4 +1,4 @@
-"""Reads the command of a sweep file, and finds the mistakes that would make every trial fail or do without its values.
+"""Reads the command of a sweep file, and finds mistakes that would make every trial fail or ignore its parameters.
 
 Forms: https://docs.wandb.ai/models/sweeps/define-sweep-configuration#command-example
 """

@@ -1,4 +1,4 @@
-"""Whether a metric is better the smaller or the larger it is, by its name."""
+"""Infers from a metric's name whether smaller or larger values are better."""
 
 import re
 from typing import Literal

@@ -1,8 +1,8 @@
 """Starts trials of `pipelines.train` as forks of one process that has imported torch, Lightning and the project.
 
-A new Python process imports them for seconds, longer than a small trial trains. The server imports them once, touches
-no device and starts no thread. Each trial is a fork of it with the arguments, environment variables, working folder,
-session, output file and exit status that a new process would have.
+A new Python process takes seconds to import them, longer than a small trial trains. The server imports them once,
+touches no device and starts no thread. Each trial is a fork of it with the arguments, environment variables, working
+folder, session, output file and exit status that a new process would have.
 """
 
 import contextlib
