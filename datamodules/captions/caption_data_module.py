@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.messages.counting import count_kind
 from common.ranges import check_range
 from common.vocabulary import Vocabulary, build_vocabulary, split_words
 from datamodules.captions.caption_batches import EvaluationBatches, ImageFileBatches, InputSource, TrainingBatches
@@ -216,7 +217,7 @@ class CaptionDataModule(L.LightningDataModule):
                 f"max_length is {self.max_length}, but every training caption is longer; increase max_length."
             )
         if self.left_out and (self.trainer is None or self.trainer.is_global_zero):
-            counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
+            counts = ", ".join(count_kind(number, kind) for kind, number in sorted(self.left_out.items()))
             warnings.warn(f"{type(self).__name__} left out: {counts}.", stacklevel=3)
         tokens = Vocabulary(self.vocabulary).encode(texts, self.max_length)
         return torch.tensor(images), tokens, torch.tensor(lengths)

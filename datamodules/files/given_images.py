@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
+from common.messages.counting import count_kind
 from common.user_paths import user_path
 from datamodules.files.image_decoding import decodable_formats
 
@@ -168,7 +169,7 @@ def _suffixes() -> frozenset[str]:
 
 def _counted(left_out: Counter[str]) -> str:
     """Lists kinds of files with their numbers, and what would make images of them readable."""
-    text = ", ".join(f"{number:,} {kind}" for kind, number in sorted(left_out.items()))
+    text = ", ".join(count_kind(number, kind) for kind, number in sorted(left_out.items()))
     kinds = set(left_out)
     if kinds & _HEIC:
         text += "; HEIC is read after pip install pillow-heif, or convert it to JPEG"

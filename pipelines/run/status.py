@@ -1,8 +1,8 @@
 """Status of a run, `status.json` in its folder: running, finished, failed, stopped or killed.
 
 The file of a killed run still says "running". A lock on the file tells the two apart: the system releases it when the
-process ends, however it ends. The file is written in place and never replaced, so that the lock stays on it; its few
-hundred bytes need no new block of the disk, so that a run on a full disk can still say how it ended.
+process ends, however it ends. The file is written in place and never replaced, so that the lock stays on it. It has
+a few hundred bytes and needs no new block of the disk, so the last status is written even on a full disk.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """Finds the user's classes: in modules beside the configuration file, or in the working folder.
 
-A run's config.yaml names the folder of such modules in its first line, so that the run is found whole from its folder.
+The first line of a run's config.yaml names the folder of these modules, so the run's folder is enough to load the run.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.messages.counting import count, plural
+from common.messages.counting import count, count_kind, plural
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ from common.messages.counting import count, plural
 def test_a_count_with_its_noun(number: int, noun: str, said: str) -> None:
     assert count(number, noun) == said
     assert plural("branch") == "branches"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (1, "hidden files", "1 hidden file"),
+        (2, "hidden files", "2 hidden files"),
+        (1, "captions of images that their file does not list", "1 caption of images that their file does not list"),
+        (1, "images whose file is missing", "1 image whose file is missing"),
+        (1, ".heic", "1 .heic"),
+    ],
+)
+def test_one_of_a_kind_is_a_singular(number: int, kind: str, said: str) -> None:
+    assert count_kind(number, kind) == said

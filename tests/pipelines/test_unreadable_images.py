@@ -48,7 +48,7 @@ def names_of_all(finished: Finished) -> None:
     assert finished.code == 1, finished.err
     lines = finished.err.splitlines()
     assert lines[0] == (
-        "left out of the folders: 1 .heic, 1 hidden files; HEIC is read after pip install pillow-heif, or convert it "
+        "left out of the folders: 1 .heic, 1 hidden file; HEIC is read after pip install pillow-heif, or convert it "
         "to JPEG"
     )
     assert lines[1] == "2 of 9 images can't be read and were left out:"
