@@ -17,7 +17,8 @@ only these. Without it, the images are decoded and augmented for every batch, an
 Most of the time of computing features goes into decoding: set num_workers to the number of cores the first time.
 
     python -m pipelines.data download coco
-    python -m pipelines.train fit --config caption_transformer --data COCOCaptions --data.backbone resnet50
+    python -m pipelines.train fit --config caption_transformer --data COCOCaptions --data.backbone resnet50 \\
+        --data.pretrained hub
 
 Shapes: M images of a split, S side of an image in pixels, L positions of a grid, D features.
 """

@@ -1,12 +1,12 @@
 """Features of image files from a frozen network, computed once and cached on disk in half precision.
 
-A captioner with a frozen backbone (K. Xu et al., "Show, attend and tell", arXiv 1502.03044) then reads a few hundred
-kilobytes an image instead of decoding it and running the network.
+A captioner with a frozen backbone (K. Xu et al., "Show, attend and tell", arXiv 1502.03044) then reads 125 kB an
+image (a grid of 7×7 positions and 1,280 features) instead of decoding it and running the network.
 
 The cache is `FOLDER/<digest>.npy`, float16, memory-mapped, with checksums (`feature_file.py`). The digest covers the
 network, its weights, the preprocessing, and names, sizes and modification times of the image files, so that any change
 of them leads to a new file. A file gets its name when it is complete. One process computes it while others that need it
-wait. COCO's grid of 7×7 positions and 1,280 features takes 15 GB; old files may be deleted.
+wait. For all of COCO this grid takes 15 GB; old files may be deleted.
 
 A damaged file is computed again. Checking 15 GB takes too long for every start, so the features of a large file are
 checked when an image is first used, and damage then ends the run. If FOLDER may only be read, new files are kept in the
