@@ -212,6 +212,7 @@ def test_all_folds_fail(tmp_path: Path) -> None:
     assert len((tmp_path / "started.txt").read_text().splitlines()) == 1  # nothing was trained on all images
 
 
+@pytest.mark.slow
 def test_a_goal_of_minimize_selects_the_smallest_mean(tmp_path: Path) -> None:
     folder = fake(tmp_path, goal="minimize", folds=2)
     code, out, err = run(tmp_path, "--resume", str(folder))
@@ -277,6 +278,7 @@ def test_stopped_and_resumed(tmp_path: Path, number: int) -> None:
     assert sum("x=" in line and "±" in line for line in out.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_stopped_in_the_final_run(tmp_path: Path) -> None:
     folder = fake(tmp_path, folds=2)
     (tmp_path / "hang").write_text("None")

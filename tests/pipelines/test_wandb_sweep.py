@@ -348,6 +348,7 @@ def test_slurm_s_signal_still_writes_its_checkpoint_and_queues_the_job_again(tmp
     assert training.returncode == -signal.SIGTERM and read_status(only_run(tmp_path)).state == "stopped"
 
 
+@pytest.mark.slow
 def test_a_launcher_ends_with_its_sweep(
     server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def set_loss(loss: Callable[[], nn.Module]) -> Callable[[SimCLR], None]:
     return lambda model: setattr(model, "nt_xent", loss())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "failed"),
     [(set_loss(SeesItself), "initial loss"), (set_loss(Unnormalized), "gradients"), (collapsed, "overfitting")],

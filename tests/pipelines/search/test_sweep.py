@@ -89,6 +89,7 @@ def test_a_sweep_whose_trials_all_fail_ends_with_status_1(
     )
 
 
+@pytest.mark.slow
 def test_a_launcher_killed_twice_loses_nothing_repeats_nothing_and_leaves_no_process(tmp_path: Path) -> None:
     points = list(range(100))
     ways = ["exception", "nan", "sigkill", "exit 3", "hang"]
