@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
-
 from benchmarks import captioning, features, input_pipeline, knn, networks, startup, sweep_overhead, trainer_overhead
 from benchmarks.timing import Comparison, Rate, Summary, Variant
 from tests.datamodules.files.official_files import write_cifar10
@@ -99,7 +97,6 @@ def test_startup_reaches_the_first_step_with_and_without_wandb(capsys: pytest.Ca
 
 
 def test_knn_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("faiss", reason="the benchmark compares with faiss, which is not installed")
     threads = torch.get_num_threads()
     sizes = ["--memory", "400", "--queries", "30", "--k", "20", "--subset", "600", "--rounds", "1"]
     comparisons = knn.main(["--root", str(tmp_path), *sizes])
@@ -111,7 +108,6 @@ def test_knn_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_features_gives_a_figure_for_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("skimage", reason="the benchmark compares with scikit-image, which is not installed")
     comparison = features.main(["--root", str(tmp_path), "--images", "20", "--rounds", "1"])
     names = {"scikit-image loop", "hog", "course's loop", "hue histogram"}
     assert_all_printed(comparison, names, capsys.readouterr().out)

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torchvision", reason="the benchmarks compare with torchvision, which is not installed")
-
 from benchmarks import gan
 from tests.benchmarks.test_benchmarks import assert_all_printed
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+import skimage.feature
 import torch
 
 from datamodules.images.hog import hog
 from datamodules.images.shape_drawing import draw_shapes
-
-skimage_feature = pytest.importorskip("skimage.feature", reason="scikit-image is what HOG is held against")
 
 
 def images_of(kind: str, channels: int = 3, size: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -22,7 +21,7 @@ def images_of(kind: str, channels: int = 3, size: tuple[int, int] = (32, 32)) ->
 def reference(images: np.ndarray, orientations: int, cell: int, block: int) -> np.ndarray:
     return np.stack(
         [
-            skimage_feature.hog(
+            skimage.feature.hog(
                 image.transpose(1, 2, 0).astype(np.float64), orientations, (cell, cell), (block, block), channel_axis=-1
             )
             for image in images
