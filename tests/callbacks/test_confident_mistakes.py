@@ -11,21 +11,10 @@ import callbacks.confident_mistakes
 from callbacks import ConfidentMistakes
 from datamodules import Digits
 from modules import SoftmaxRegression
+from tests.callbacks.shown import Shown
 from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
-
-
-class Shown:
-    """Replaces `image_grid` and stores its arguments."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[Tensor, list[str], str]] = []
-        monkeypatch.setattr(callbacks.confident_mistakes, "image_grid", self)
-
-    def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
-        self.calls.append((images, titles, title))
-        return np.zeros((2, 2, 3), np.uint8)
 
 
 def all_mistakes(model: SoftmaxRegression, data: Digits, split: str) -> list[tuple[float, int, int, int]]:
@@ -47,7 +36,7 @@ def all_mistakes(model: SoftmaxRegression, data: Digits, split: str) -> list[tup
 def test_the_most_confident_of_all_mistakes_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, count: int
 ) -> None:
-    Shown(monkeypatch)  # hundreds of pictures take seconds to draw
+    Shown(monkeypatch, callbacks.confident_mistakes)  # hundreds of pictures take seconds to draw
     torch.manual_seed(2)
     data = Digits(batch_size=batch_size)
     model = SoftmaxRegression(data.input_shape, data.num_classes, weight_scale=0.3)
@@ -60,12 +49,12 @@ def test_the_most_confident_of_all_mistakes_are_kept(
 
 
 def test_images_are_shown_as_pixels_with_both_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.confident_mistakes)
     torch.manual_seed(2)
     data = Digits(batch_size=40)
     model = SoftmaxRegression(data.input_shape, data.num_classes, weight_scale=0.3)
     trainer_of(tmp_path, ConfidentMistakes(6)).test(model, data, verbose=False)
-    [(images, titles, title)] = shown.calls
+    [(images, titles, _, title)] = shown.calls
     expected = all_mistakes(model, data, "test")[:6]
     pixels = torch.stack([data.splits["test"][0][index] for *_, index in expected]).float() / 255
     torch.testing.assert_close(images, pixels, rtol=0, atol=1e-6)
@@ -75,12 +64,12 @@ def test_images_are_shown_as_pixels_with_both_classes(tmp_path: Path, monkeypatc
 
 
 def test_fit_shows_those_of_the_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.confident_mistakes)
     torch.manual_seed(0)
     data = Digits(batch_size=300)
     model = SoftmaxRegression(data.input_shape, data.num_classes)
     trainer_of(tmp_path, ConfidentMistakes(5), max_epochs=3).fit(model, data)
-    [(images, titles, title)] = shown.calls
+    [(images, titles, _, title)] = shown.calls
     expected = all_mistakes(model, data, "val")[:5]
     assert titles == [f"{predicted} {p:.0%}\nis {true}" for p, predicted, true, _ in expected]
     assert title == "most confident mistakes, val"
@@ -93,7 +82,7 @@ def test_a_model_without_mistakes_has_no_picture(tmp_path: Path, monkeypatch: py
             super().test_step(batch, batch_idx)
             return torch.nn.functional.one_hot(batch[1], 10).float()
 
-    shown, callback = Shown(monkeypatch), ConfidentMistakes()
+    shown, callback = Shown(monkeypatch, callbacks.confident_mistakes), ConfidentMistakes()
     trainer_of(tmp_path, callback).test(Cheating((1, 8, 8), 10), Digits(), verbose=False)
     assert callback.mistakes == []
     assert shown.calls == []

@@ -19,6 +19,8 @@ from callbacks.attribution_pictures import fooling_picture, heat, layers_picture
 from datamodules import Digits
 from modules import Classifier, ConvNet, SoftmaxRegression, TimmClassifier
 from modules.interpretation.saliency import saliency
+from tests.callbacks.shown import Shown
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -31,23 +33,8 @@ def train(
     model: Classifier = ConvNet(digits.input_shape, 10, [4, 8], 1, dropout=0.5)
     if linear:
         model = SoftmaxRegression(digits.input_shape, 10, weight_scale=1.0)
-    L.Trainer(
-        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, callbacks=list(watching), logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    ).fit(model, digits)  # fmt: skip
+    trainer_of(folder, *watching, max_epochs=epochs).fit(model, digits)
     return model, digits
-
-
-class Shown:
-    """Replaces a drawing function and stores its arguments."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        monkeypatch.setattr(module, name, self)
-
-    def __call__(self, *given: Any, **settings: Any) -> np.ndarray:
-        self.calls.append(given)
-        return np.zeros((2, 2, 3), np.uint8)
 
 
 def test_pictures_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
@@ -120,10 +107,7 @@ def test_features_are_not_drawn_and_models_without_images_are_refused(tmp_path: 
     from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 
     data = Digits(batch_size=128, subset=256, features=["hog"], root=str(tmp_path))
-    trainer = L.Trainer(
-        accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, callbacks=[SaliencyMaps()], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+    trainer = trainer_of(tmp_path, SaliencyMaps(), max_epochs=1)
     trainer.fit(SoftmaxRegression(data.input_shape, 10), data)
     assert not (tmp_path / "pictures").exists()
     with pytest.raises(ValueError, match=r"^BoringDataModule has no images .* remove callbacks\.SaliencyMaps from"):

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,21 +13,10 @@ import callbacks.mistakes_by_class
 from callbacks.mistakes_by_class import MistakesByClass
 from datamodules import Digits
 from modules import SoftmaxRegression
+from tests.callbacks.shown import Shown
 from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
-
-
-class Shown:
-    """Replaces `image_grid` and stores its arguments."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[Tensor, list[str], int, str]] = []
-        monkeypatch.setattr(callbacks.mistakes_by_class, "image_grid", self)
-
-    def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
-        self.calls.append((images, titles, columns, title))
-        return np.zeros((2, 2, 3), np.uint8)
 
 
 def model_and_data(folder: Path, batch_size: int) -> tuple[SoftmaxRegression, Digits]:
@@ -68,7 +56,7 @@ def assert_shown(shown: Shown, model: SoftmaxRegression, data: Digits, split: st
 def test_rows_are_those_of_a_sort_over_all_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, count: int
 ) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.mistakes_by_class)
     model, data = model_and_data(tmp_path, batch_size)
     trainer_of(tmp_path, MistakesByClass(count)).test(model, data, verbose=False)
     assert_shown(shown, model, data, "test", count)
@@ -76,7 +64,7 @@ def test_rows_are_those_of_a_sort_over_all_test_images(
 
 
 def test_fit_shows_those_of_the_last_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.mistakes_by_class)
     model, data = model_and_data(tmp_path, 20)
     trainer_of(tmp_path, MistakesByClass(4), max_epochs=2).fit(model, data)
     assert_shown(shown, model, data, "val", 4)
@@ -84,7 +72,7 @@ def test_fit_shows_those_of_the_last_validation(tmp_path: Path, monkeypatch: pyt
 
 def test_two_processes_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches of two ranks as the loader deals them out, gathered by a stand-in for the process group."""
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.mistakes_by_class)
     model, data = model_and_data(tmp_path, 16)
     data.setup("fit")
     data.setup("test")
@@ -120,7 +108,7 @@ def test_data_without_images_and_a_model_without_mistakes_have_no_picture(
             super().test_step(batch, batch_idx)
             return torch.nn.functional.one_hot(batch[1], 10).float()
 
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.mistakes_by_class)
     trainer_of(tmp_path, MistakesByClass()).test(Cheating((1, 8, 8), 10), Digits(), verbose=False)
     model, data = model_and_data(tmp_path, 50)
     data.setup("fit")

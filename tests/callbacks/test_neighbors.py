@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import callbacks.accuracy_by_k
 import callbacks.neighbors
@@ -15,39 +14,23 @@ from callbacks.neighbors import Neighbors
 from datamodules import Digits
 from modules import SoftmaxRegression
 from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
+from tests.callbacks.shown import Shown
 from tests.helpers import trainer_of
-
-
-class Shown:
-    """Replaces the drawing functions and stores their arguments."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.grids: list[tuple[Tensor, list[str], int, str, list[str]]] = []
-        self.curves: list[tuple[list[float], int, str]] = []
-        monkeypatch.setattr(callbacks.neighbors, "image_grid", self.grid)
-        monkeypatch.setattr(callbacks.accuracy_by_k, "draw_accuracy_by_k", self.curve)
-
-    def grid(self, *arguments: Any) -> np.ndarray:
-        self.grids.append(arguments)
-        return np.zeros((2, 2, 3), np.uint8)
-
-    def curve(self, accuracies: np.ndarray, k: int, split: str) -> np.ndarray:
-        self.curves.append((accuracies.tolist(), k, split))
-        return np.zeros((2, 2, 3), np.uint8)
 
 
 @pytest.mark.parametrize("preprocessing", ["pixels", "standardize"])
 def test_queries_stand_beside_their_neighbors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
 ) -> None:
-    shown = Shown(monkeypatch)
+    grids = Shown(monkeypatch, callbacks.neighbors).calls
+    curves = Shown(monkeypatch, callbacks.accuracy_by_k, "draw_accuracy_by_k").calls
     data = Digits(preprocessing=preprocessing, batch_size=50)
     model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=6)
     trainer = trainer_of(tmp_path, Neighbors(queries=12, count=4), AccuracyByK(), max_epochs=1, limit_train_batches=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     memory, classes = data.splits["train"]
-    for split, grid in zip(("val", "test"), shown.grids, strict=True):
+    for split, grid in zip(("val", "test"), grids, strict=True):
         images, titles, columns, title, colors = grid
         queries, labels = data.splits[split][0][:12], data.splits[split][1][:12]
         assert columns == 5
@@ -66,22 +49,22 @@ def test_queries_stand_beside_their_neighbors(
             ]
             expected = ["green" if c == labels[row] else "red" for c in near]
             assert colors[5 * row : 5 * row + 5] == ["black", *expected]
-    assert {color for *_, colors in shown.grids for color in colors} == {"black", "green", "red"}
+    assert {color for *_, colors in grids for color in colors} == {"black", "green", "red"}
     for split in ("val", "test"):
         for name in ("neighbors", "accuracy_by_k"):
             assert (tmp_path / "pictures" / name / split).is_dir()
-    assert [(len(values), k, split) for values, k, split in shown.curves] == [(6, 3, "val"), (6, 3, "test")]
-    assert shown.curves[1][0] == pytest.approx(model.accuracy_by_k.tolist())
+    assert [(len(values), k, split) for values, k, split in curves] == [(6, 3, "val"), (6, 3, "test")]
+    assert curves[1][0] == pytest.approx(model.accuracy_by_k.tolist())
 
 
 def test_fewer_images_than_neighbors_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch)
+    grids = Shown(monkeypatch, callbacks.neighbors).calls
     data = Digits(preprocessing="pixels", subset=10, batch_size=50)
     trainer_of(tmp_path, Neighbors(queries=2, count=40), max_epochs=1, limit_train_batches=1).fit(
         KNearestNeighbors(data.input_shape, 10, k=1, k_max=1), data
     )
-    assert shown.grids[0][2] == 11
-    assert len(shown.grids[0][0]) == 22
+    assert grids[0][2] == 11
+    assert len(grids[0][0]) == 22
 
 
 def test_a_model_without_neighbors_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -14,21 +13,10 @@ from callbacks import Templates
 from callbacks.pictures import stretch
 from datamodules import Digits
 from modules import LinearSVM, TwoLayerNet
+from tests.callbacks.shown import Shown
 from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
-
-
-class Shown:
-    """Replaces `image_grid` and stores its arguments."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[Tensor, list[str], str]] = []
-        monkeypatch.setattr(callbacks.templates, "image_grid", self)
-
-    def __call__(self, images: Tensor, titles: list[str], columns: int, title: str) -> np.ndarray:
-        self.calls.append((images.clone(), titles, title))
-        return np.zeros((2, 2, 3), np.uint8)
 
 
 def train(folder: Path, callback: Templates, epochs: int = 3, model: Any = None, **settings: Any) -> tuple[Any, Digits]:
@@ -49,7 +37,7 @@ def steps(folder: Path) -> list[int]:
 def test_pictures_before_training_every_n_epochs_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, epochs: int, expected: list[int]
 ) -> None:
-    Shown(monkeypatch)
+    Shown(monkeypatch, callbacks.templates)
     train(tmp_path, Templates(every), epochs)
     assert steps(tmp_path) == expected
 
@@ -57,7 +45,7 @@ def test_pictures_before_training_every_n_epochs_and_at_the_end(
 def test_a_run_that_goes_on_draws_no_second_picture_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     model = LinearSVM((1, 8, 8), 10)
     trainer = trainer_of(tmp_path, Templates(), max_epochs=1)
     trainer.fit(model, Digits(batch_size=500))
@@ -76,9 +64,9 @@ def test_a_run_that_goes_on_draws_no_second_picture_before_training(
 def test_values_are_the_weights_around_mid_gray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
 ) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     model, _ = train(tmp_path, Templates(), 1, preprocessing=preprocessing)
-    images, titles, _ = shown.calls[-1]
+    images, titles, *_ = shown.calls[-1]
     weights = model.linear.weight.detach().reshape(10, 1, 8, 8)
     torch.testing.assert_close(images, 0.5 + 0.5 * weights / weights.abs().amax((1, 2, 3), keepdim=True))
     assert titles == list("0123456789")
@@ -90,7 +78,7 @@ def test_weights_on_components_are_shown_as_weights_on_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preprocessing: Any
 ) -> None:
     """Independent of the preprocessing's formula: the template is the gradient of the score in the pixels."""
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     model, data = train(tmp_path, Templates(), 1, preprocessing=preprocessing, num_components=20)
     directions, mean = data.preprocessing.fitted["directions"], data.preprocessing.fitted["mean"]
     pixels = torch.rand(1, 1, 8, 8, requires_grad=True)
@@ -101,9 +89,9 @@ def test_weights_on_components_are_shown_as_weights_on_pixels(
 
 
 def test_no_more_than_max_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     train(tmp_path, Templates(max_templates=3), 1)
-    images, titles, _ = shown.calls[0]
+    images, titles, *_ = shown.calls[0]
     assert images.shape == (3, 1, 8, 8)
     assert titles == ["0", "1", "2"]
 
@@ -111,9 +99,9 @@ def test_no_more_than_max_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_hidden_units_are_numbered_even_if_they_are_as_many_as_the_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     train(tmp_path, Templates(), 1, model=TwoLayerNet((1, 8, 8), 10, hidden_size=10))
-    _, titles, title = shown.calls[0]
+    _, titles, _, title = shown.calls[0]
     assert titles == [str(i) for i in range(10)]
     assert title == "TwoLayerNet first layer before training"
 
@@ -123,7 +111,7 @@ def test_features_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         def templates(self) -> Tensor:
             return torch.zeros(10, 7, 8, 8)  # seven channels
 
-    shown = Shown(monkeypatch)
+    shown = Shown(monkeypatch, callbacks.templates)
     train(tmp_path, Templates(), 1, model=OnFeatures((1, 8, 8), 10))
     assert shown.calls == []
 
