@@ -1,4 +1,4 @@
-"""A trial that needs no torch: it reads its values, writes a run's metrics, and fails in the way it is told to.
+"""A trial that needs no torch: it reads its values, writes a run's metrics, and fails in the way that a value names.
 
 python fake_trial.py VALUES.json; `x` is its metric, `how` what it does, or `hows` for some x.
 """

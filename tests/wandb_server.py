@@ -149,7 +149,7 @@ class WandbServer:
         return {"upsertBucket": {"bucket": {**bucket, "sweepName": run.sweep, "project": _PROJECT}, "inserted": True}}
 
     def _resume_status(self, run_id: str) -> dict[str, Any] | None:
-        """What a client that resumes a run is told of what has arrived; None if there is no such run."""
+        """Returns the state of a run for a client that resumes it; None if there is no such run."""
         run = self.runs.get(run_id)
         if run is None:
             return None

@@ -13,7 +13,7 @@ from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import is_sent, mark_sent, unsent_files
 from pipelines.tracking.wandb_mode import logged_in
 
-# What `wandb sync` says of the file of a killed run: its last record is incomplete, or not even the first was written.
+# Output of `wandb sync` for the file of a killed run: its last record is incomplete, or not even the first was written.
 _CUT_BY_A_KILL = re.compile(r"ends with an incomplete record|transactionlog: .*EOF")
 
 

@@ -42,7 +42,7 @@ _DEFAULTS: dict[str, float] = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0, "q":
 _LARGEST_EXPONENT = 700.0  # e^709 is the largest number that a float holds
 _LARGEST = 1e100  # so that ranges, and numbers of multiples in them, are floats
 _LARGEST_INTEGER = 2**63 - 1  # of a range that Optuna samples from
-_PLAUSIBLE_EXPONENT = 20.0  # e^20 is half a billion: who writes a larger one means a value
+_PLAUSIBLE_EXPONENT = 20.0  # e^20 is half a billion; a larger exponent is a value by mistake
 _TAIL = 1e-12  # quantiles closer to 0 or 1 are those at this distance: a normal distribution has no ends
 _MAX_GRID = 10_000  # values of one parameter, each of which is in the record of each trial
 

@@ -27,7 +27,7 @@ def open_journal(folder: Path) -> JournalStorage:
 
 
 class Journal(BaseJournalBackend):
-    """The file: read without a lock, so that anyone who sees the folder can, and extended by one process at a time.
+    """The journal file: one process at a time appends; readers need no lock, and so no permission to write.
 
     Lines of sweeps from before there were checksums have none.
 
@@ -62,7 +62,7 @@ class Journal(BaseJournalBackend):
                     yield content
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends lines, in place of an incomplete last one that a kill or a full disk has left."""
+        """Appends lines; overwrites an incomplete last line, which a kill or a full disk has left."""
         with self._lock:
             for _ in self.read_logs(len(self._starts) - 1):  # what other processes have written
                 pass

@@ -52,7 +52,7 @@ class Trial:
         number: Index in the sweep, from 0.
         run_id: Id of its run, on disk and on W&B.
         values: Its parameters by dotted name, constants included.
-        state: State of the trial; "interrupted" if its launcher is gone and no other has adopted it yet.
+        state: State of the trial; "interrupted" if its launcher has ended and no other has adopted it yet.
         metric: Values of the sweep's metric in the order in which they were logged.
         best: Best of them; None if there are none.
         reason: Why it failed; None if it did not.

@@ -63,7 +63,7 @@ def best_trial(search: Search) -> str:
 
 
 def _command_line(search: Search, trial: Trial) -> str:
-    """Returns the command that repeats a trial, for a shell; its values are options in place of a file of values."""
+    """Returns the shell command that repeats a trial, with the value of each parameter as an option."""
     words: list[str] = []
     for word in search.sweep.command:
         if word in ("${env}", "/usr/bin/env"):

@@ -1,6 +1,6 @@
-"""Passwords and keys, kept out of what is printed, recorded for others to see, or sent away.
+"""Hides passwords and API keys in printed messages, recorded command lines and settings sent to W&B.
 
-A run's own config.yaml has them: whoever continues the run needs them.
+A run's own config.yaml keeps them, because continuing the run needs them.
 """
 
 import re

@@ -157,7 +157,7 @@ class TrialProcess:
 def _start(job: Job, environment: dict[str, str], server: WarmServer | None) -> "subprocess.Popen[bytes] | WarmProcess":
     arguments = train_command(job.command)
     if server is not None and arguments is not None:
-        with contextlib.suppress(ConnectionError):  # a new process takes longer, and does as well
+        with contextlib.suppress(ConnectionError):  # the server has ended: a new process then
             return server.start(arguments, job.root, environment, job.log)
     with job.log.open("ab") as log:
         return subprocess.Popen(

@@ -111,7 +111,7 @@ class WarmProcess:
     Attributes:
         pid: Id of the process and of its group.
         returncode: Exit status; a negative one is the signal that ended the process; None while it runs.
-        lost: Whether the server has ended while the process ran; it is killed then, since nobody learns how it ends.
+        lost: Whether the server ended while the process ran; it is killed then, as its exit status would be unknown.
     """
 
     def __init__(self, pid: int, server: WarmServer) -> None:

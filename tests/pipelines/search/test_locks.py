@@ -1,4 +1,4 @@
-"""The locks of a sweep's launchers: a living one keeps its file, killed ones leave none behind for long."""
+"""Locks of a sweep's launchers: the file of a living launcher stays, the next launcher removes those of killed ones."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of this machine: its trials, its dead launchers, machines and heads, and who may connect."""
+"""A sweep on a Ray cluster of this machine: trials, killed launchers, lost machines and heads, and authentication."""
 
 import os
 import secrets
@@ -28,7 +28,7 @@ from tests.fake_sweep import (
     write_sweep,
 )
 
-pytestmark = pytest.mark.slow  # a cluster takes five seconds to start, and as long to notice that a part of it is gone
+pytestmark = pytest.mark.slow  # a cluster takes five seconds to start, and as long to notice a lost machine
 
 
 def _token() -> dict[str, str]:
@@ -47,7 +47,7 @@ class Cluster:
         return ("--engine", "ray", "--address", f"127.0.0.1:{self.port}")
 
     def start(self, *options: str, ip: str = "127.0.0.1") -> None:
-        """Adds a machine; GPUs are what Ray is told."""
+        """Adds a machine; Ray takes the number of GPUs as given."""
         command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address", ip, *options]
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         subprocess.run(
@@ -73,7 +73,7 @@ class Cluster:
                 continue
 
 
-_HEAD = ("--num-cpus", "6", "--num-gpus", "4")  # GPUs are what Ray is told
+_HEAD = ("--num-cpus", "6", "--num-gpus", "4")  # Ray takes the number of GPUs as given
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Ids of runs: what W&B refuses is named where the user chose it, and replaced where a file's name has it."""
+"""Ids of runs: W&B's forbidden characters are an error in an id of the user, and replaced in that of a file."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Keys and passwords are in no place that others see; what looks like them only in part is left as it is."""
+"""Passwords and API keys are hidden in settings, command lines and the status; similar names are left as they are."""
 
 import json
 import sys

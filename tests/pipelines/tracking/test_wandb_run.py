@@ -1,4 +1,4 @@
-"""Tracking works online, offline and not at all, and no server can stop a run. Here no server is W&B's."""
+"""Runs are tracked online and offline, or not; no failure of the server stops a run. All servers are local ones."""
 
 import csv
 import threading

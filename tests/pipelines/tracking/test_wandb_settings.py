@@ -25,7 +25,7 @@ PROXIES = [name for word in ("http", "https", "all", "no") for name in (f"{word}
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with nobody's settings."""
+    """A folder to work in, without any W&B settings."""
     for name in ("MODE", "API_KEY", "BASE_URL", "RUN_ID", "PROJECT", "ENTITY", "DIR", "NAME", "RUN_GROUP", "SERVICE"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     for name in (*PROXIES, AGENT_DIR):

@@ -1,4 +1,4 @@
-"""Trials on this machine: their share of it, and what is left of them."""
+"""Trials on this machine: each gets its share of cores and GPUs, and a failed one leaves no process."""
 
 import json
 import os

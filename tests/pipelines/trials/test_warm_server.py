@@ -97,7 +97,7 @@ def test_a_trial_whose_server_is_killed_is_killed_and_can_start_again(machine: L
     assert outcomes(machine, 1)[1].state == "finished"
 
 
-def test_a_server_that_is_gone_says_so(tmp_path: Path) -> None:
+def test_starting_a_trial_after_the_server_has_ended_raises(tmp_path: Path) -> None:
     server = WarmServer(tmp_path, dict(os.environ))
     os.kill(server._server.pid, signal.SIGKILL)
     with pytest.raises(ConnectionError, match="has ended"):
