@@ -6,7 +6,8 @@ path leads to.
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -44,6 +45,35 @@ def close_locked(descriptor: int) -> None:
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits for the lock on a file, which is created if it is missing, and holds it during the `with` block.
+
+    Raises:
+        OSError: If the file can't be opened, or its file system has no locks.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        close_locked(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Returns whether another process holds the lock on an open file; false on a file system without locks.
+
+    If not, this one holds a shared lock until it closes the file.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def lock(descriptor: int, wait: bool, if_unsupported: bool) -> bool:

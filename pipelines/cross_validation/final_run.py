@@ -75,7 +75,7 @@ def _run(search: Search, run_id: str, command: list[str], metric: str) -> Outcom
     """Runs one command as a launcher of the sweep."""
     (resources, *_) = trial_environments(1, 1)
     lock = search.join()
-    machine = LocalMachine([resources], lock.launcher, lock.fileno())
+    machine = LocalMachine([resources], lock.launcher, lock.descriptor)
     environment = {
         "WANDB_RUN_ID": run_id,
         "WANDB_RUN_GROUP": search.folder.name,

@@ -5,7 +5,6 @@ process ends, however it ends. The file is written in place and never replaced, 
 a few hundred bytes and needs no new block of the disk, so the last status is written even on a full disk.
 """
 
-import fcntl
 import json
 import os
 import shlex
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.errors import UserError
-from common.file_locks import close_locked, open_locked
+from common.file_locks import close_locked, is_locked, open_locked
 from pipelines.tracking.secrets import hide_arguments
 
 State = Literal["running", "finished", "failed", "stopped", "killed", "unknown"]
@@ -118,7 +117,7 @@ def read_status(folder: Path) -> Status:
         return Status()
     try:
         text = _read(descriptor)
-        return _parse(text, alive='"running"' in text and _is_locked(descriptor))
+        return _parse(text, alive='"running"' in text and is_locked(descriptor))
     except OSError:
         return Status()
     finally:
@@ -142,17 +141,6 @@ def give_reason(folder: Path, reason: str) -> None:
             _write(descriptor, path, replace(status, reason=reason))
     finally:
         close_locked(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    """Returns whether another process holds the lock; on a file system without locks a run counts as killed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def _read(descriptor: int) -> str:

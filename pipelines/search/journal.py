@@ -16,7 +16,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from common.atomic_files import named_errors
 from common.errors import UserError
-from pipelines.search.locks import FileLock
+from common.file_locks import locked
 
 _CHECKSUM = b',"crc":'  # begins the end of a line
 
@@ -29,6 +29,8 @@ def open_journal(folder: Path) -> JournalStorage:
 class Journal(BaseJournalBackend):
     """The journal file: one process at a time appends; readers need no lock, and so no permission to write.
 
+    Optuna's own locks are not released when a process is killed; they expire after half a minute.
+
     Lines of sweeps from before there were checksums have none.
 
     Args:
@@ -37,7 +39,7 @@ class Journal(BaseJournalBackend):
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "journal.log"
-        self._lock = FileLock(folder / "journal.lock")
+        self._lock = folder / "journal.lock"
         if not self._file.exists():
             self._file.touch()
         self._starts = [0]  # byte at which each line begins, and the end of the last complete line that was read
@@ -63,7 +65,7 @@ class Journal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Appends lines; overwrites an incomplete last line, which a kill or a full disk has left."""
-        with self._lock:
+        with locked(self._lock):
             for _ in self.read_logs(len(self._starts) - 1):  # what other processes have written
                 pass
             number = len(self._starts) - 1

@@ -38,7 +38,7 @@ def run_search(
     """
     environments = trial_environments(parallel, gpus_per_trial)
     lock = search.join()
-    machine = LocalMachine(environments, lock.launcher, lock.fileno(), clock)
+    machine = LocalMachine(environments, lock.launcher, lock.descriptor, clock)
     try:
         _run_trials(search, machine)
     finally:

@@ -1,45 +1,14 @@
-"""Locks by which the launchers of a sweep agree: on who writes, and on which launchers are alive.
+"""Locks by which the launchers of a sweep agree on which of them are alive.
 
 `flock` reaches all machines that share the folder, and the operating system releases a lock when the last process that
 holds it ends, however it ends.
 """
 
-import fcntl
 import os
 import secrets
 from pathlib import Path
-from typing import TextIO
 
-from common.file_locks import open_locked, remove_unlocked
-
-
-class FileLock:
-    """An exclusive lock on a file, as Optuna's journal takes it.
-
-    Optuna's own locks are not released when a process is killed; they expire after half a minute.
-
-    Args:
-        path: The file; it is created if it does not exist.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def acquire(self) -> bool:
-        self._file = self._path.open("a")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        assert self._file is not None
-        self._file.close()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+from common.file_locks import is_locked, open_locked, remove_unlocked
 
 
 class LauncherLock:
@@ -47,6 +16,10 @@ class LauncherLock:
 
     Args:
         folder: Folder of the files of all launchers of a sweep.
+
+    Attributes:
+        launcher: Name of this launcher, and of its file.
+        descriptor: File descriptor; a process that inherits it holds the lock until it ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,24 +29,17 @@ class LauncherLock:
         self._path = folder / self.launcher
         descriptor = open_locked(self._path, wait=True)
         assert descriptor is not None
-        self._file = os.fdopen(descriptor, "w")
-
-    def fileno(self) -> int:
-        """Returns the file descriptor; the lock is held until it is closed in every process that inherits it."""
-        return self._file.fileno()
+        self.descriptor = descriptor
 
     def release(self) -> None:
         self._path.unlink(missing_ok=True)
-        self._file.close()
+        os.close(self.descriptor)
 
 
 def is_alive(folder: Path, launcher: str) -> bool:
     """Returns whether a launcher, possibly of another machine, still holds its lock."""
     try:
         with (folder / launcher).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return is_locked(file.fileno())
     except OSError:
         return False
-    return False

@@ -20,10 +20,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from common.atomic_files import atomic_write
 from common.errors import UserError
+from common.file_locks import locked
 from common.messages.counting import count
 from pipelines.search.early_termination import pruner
 from pipelines.search.journal import open_journal
-from pipelines.search.locks import FileLock, LauncherLock, is_alive
+from pipelines.search.locks import LauncherLock, is_alive
 from pipelines.search.sampling import SamplerName, point_values, propose
 from pipelines.search.sweep_file import SweepFile, parse_sweep, read_sweep
 from pipelines.tracking.run_id import id_stem
@@ -209,7 +210,7 @@ class Search:
         """
         assert self._lock is not None, "join first"
         launcher = self._lock.launcher
-        with FileLock(self.folder / "choose.lock"):  # one launcher at a time chooses what to start
+        with locked(self.folder / "choose.lock"):  # one launcher at a time chooses what to start
             optuna_trials = self._optuna_trials()
             for trial in optuna_trials:
                 if trial.state == TrialState.RUNNING and not self._is_alive(trial.user_attrs["launcher"]):
