@@ -68,11 +68,11 @@ def recorded_settings(checkpoint: Mapping[str, Any], run: RunFolder | None) -> S
     stored = (checkpoint.get("callbacks") or {}).get(RecordedSettings.__name__, {}).get("config")
     if stored is None and run is not None:
         stored = run.config.read_text(encoding="utf-8")
-    return None if stored is None else settings_of(stored)
+    return None if stored is None else parse_settings(stored)
 
 
-def settings_of(config: str) -> Settings:
-    """Returns the flat settings of a configuration in YAML."""
+def parse_settings(config: str) -> Settings:
+    """Returns the flat settings of a configuration in YAML, under their current names."""
     loaded = yaml.safe_load(with_current_names(config))
     return flat_settings(loaded) if isinstance(loaded, dict) else {}
 
@@ -124,7 +124,7 @@ def check_complete(file: Path, recorded: Settings, current: Settings, given: Ite
     Raises:
         ValueError: If a setting is missing and its value now differs from the recorded one.
     """
-    present = settings_of(file.read_text(encoding="utf-8")).keys() | set(given) | _PATHS
+    present = parse_settings(file.read_text(encoding="utf-8")).keys() | set(given) | _PATHS
     lost = [key for key in recorded if key not in present and current.get(key) != recorded[key]]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""

@@ -11,21 +11,15 @@ from importlib import import_module
 from typing import Any
 
 import yaml
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from common.earlier_names import RENAMED
 from common.errors import UserError
 from common.yaml_text import Loader, shorten
 from pipelines.console.near_names import suggest
-from pipelines.settings.classes import class_names, find_class
-from pipelines.settings.type_words import in_words, settings_of
+from pipelines.settings.classes import CLASS_KEYS, GROUPS, class_names, find_class, settings_of_class
+from pipelines.settings.type_words import in_words
 from pipelines.settings.unknown_options import explain_unknown_key, explain_unknown_option
 from pipelines.settings.written_settings import Written, WrittenSettings
-
-_ROOTS = ("model", "data", "optimizer", "lr_scheduler")
-_GROUPS: dict[str, type] = {"trainer": Trainer, "checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}
-_EXAMPLES = {"model": "LinearSVM", "data": "CIFAR10", "optimizer": "Adam", "lr_scheduler": "StepLR"}
 
 
 def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -> str:
@@ -43,13 +37,13 @@ def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -
     if match := re.search(r'^(?:Parser key|Problem with key) "([^"]+)"', text):
         return _explain_key(match[1], text, written)
     if match := re.search(r"unrecognized arguments: (.+)", text):
-        classes = {root: found for root in _ROOTS if (found := _written_class(root, written))}
+        classes = {root: found for root in CLASS_KEYS if (found := _written_class(root, written))}
         return explain_unknown_option(match[1].split()[0], options, classes)
     if match := re.search(r"does not accept option '([^']+)'", text):
-        known_keys = [*options, *(f"{root}.class_path" for root in _ROOTS)]
+        known_keys = [*options, *(f"{root}.class_path" for root in CLASS_KEYS)]
         meant = suggest(match[1], known_keys)
         if not meant.startswith("did you mean"):
-            classes = {root: found for root in _ROOTS if (found := _written_class(root, written))}
+            classes = {root: found for root in CLASS_KEYS if (found := _written_class(root, written))}
             meant = explain_unknown_key(match[1], options, classes) or meant
         place = _place(written.find(match[1].removesuffix(".class_path")))
         return f"The configuration has an unknown key {shorten(match[1])!r}{place}; {meant}"
@@ -80,12 +74,12 @@ def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
         value, example = shorten(given.value if given else ""), f"--{key}.{_first_setting(key)}"
         return f"--{key} is {value!r}{_place(given)}; give its settings one by one, such as {example}."
     if "Not a valid subclass of" in text or "is not iterable" in text:
-        example = _EXAMPLES.get(key, "callbacks.Templates")
+        example = CLASS_KEYS.get(key, "callbacks.Templates")
         return f"--{key} is {_value(given, text)}{_place(given)}; it must be the name of a class, such as {example}."
-    if key in _ROOTS and given is not None and "." in given.value:  # its module fails in another way
+    if key in CLASS_KEYS and given is not None and "." in given.value:  # its module fails in another way
         return _no_class(key, given.value, written)
     group, _, name = key.rpartition(".")
-    hints = settings_of(_GROUPS[group]) if group in _GROUPS else {}
+    hints = settings_of_class(GROUPS[group]) if group in GROUPS else {}
     return _wrong_value(key, hints.get(name, int if key == "seed_everything" else None), text, written)
 
 
@@ -220,7 +214,7 @@ def _setting_without_class(key: str, value: str, written: WrittenSettings) -> st
     if given is None or given.key == key:
         return None
     owner = _written_class(key, written)
-    hint = _settings_of_class(owner).get(given.key.removeprefix(f"{key}.")) if owner else None
+    hint = settings_of_class(owner).get(given.key.removeprefix(f"{key}.")) if owner else None
     return _wrong_value(given.key, hint, "", written) if hint is not None and in_words(hint) else None
 
 
@@ -231,11 +225,8 @@ def _written_class(key: str, written: WrittenSettings) -> type | None:
 
 def _settings(path: str) -> dict[str, Any]:
     """Returns the settings of a class and their type hints; none if it can't be imported."""
-    return _settings_of_class(find_class(path))
-
-
-def _settings_of_class(owner: type | None) -> dict[str, Any]:
-    return settings_of(owner) if owner is not None else {}
+    owner = find_class(path)
+    return {} if owner is None else settings_of_class(owner)
 
 
 def _first_setting(key: str) -> str:

@@ -34,8 +34,8 @@ from pipelines.checkpoints.recorded_settings import (
     check_changes,
     check_complete,
     check_model_complete,
+    parse_settings,
     recorded_settings,
-    settings_of,
 )
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
@@ -68,8 +68,8 @@ from pipelines.run.run_messages import (
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.status import read_status
+from pipelines.settings.classes import settings_of_class
 from pipelines.settings.config_check import check_values, expand_paths
-from pipelines.settings.type_words import settings_of as settings_of_class
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
@@ -281,7 +281,7 @@ class TopicCLI(LightningCLI):
         recorded = recorded_settings(checkpoint, run)
         if recorded is None:
             return None
-        current = settings_of(self.resolved)
+        current = parse_settings(self.resolved)
         if (configured := self._configured_run(run)) is not None:
             check_complete(configured.config, recorded, current, self._given())
         changed = changes(recorded, current)

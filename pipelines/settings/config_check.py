@@ -14,11 +14,10 @@ from common.errors import UserError
 from common.ranges import check_range
 from common.user_paths import expand
 from common.yaml_text import load_yaml, read_yaml_file, shorten, yaml_leaves
-from pipelines.settings.type_words import in_words, settings_of
+from pipelines.settings.classes import CLASS_KEYS, GROUPS, settings_of_class
+from pipelines.settings.type_words import in_words
 from pipelines.settings.written_settings import WrittenSettings
 
-_GROUPS = ("trainer", "checkpoint", "last_checkpoint")
-_CLASSES = {"model": "LinearSVM", "data": "CIFAR10", "optimizer": "SGD", "lr_scheduler": "StepLR"}
 _LARGEST_SEED = 2**32 - 1  # numpy's
 _LARGEST = 2**63 - 1  # torch's int64
 _AT_LEAST_ONE = {  # Lightning and torch divide by them in the middle of a run
@@ -52,11 +51,11 @@ def check_file(file: Path) -> None:
             raise UserError(f"{place(str(key))}: the name of a setting is {key!r}; it must be text, such as model.")
         if key == "config":
             raise UserError(f"{place(key)}: a file can't name another one as 'config'; give --config twice.")
-        if key in _GROUPS and not isinstance(value, dict):
+        if key in GROUPS and not isinstance(value, dict):
             raise UserError(f"{place(key)}: {key} is {_shown(value)}; it must have settings by name, or be left out.")
-        if key in _CLASSES and value is not None and not isinstance(value, str | dict):
+        if key in CLASS_KEYS and value is not None and not isinstance(value, str | dict):
             raise UserError(
-                f"{place(key)}: {key} is {_shown(value)}; it must be the name of a class, such as {_CLASSES[key]}."
+                f"{place(key)}: {key} is {_shown(value)}; it must be the name of a class, such as {CLASS_KEYS[key]}."
             )
         _check_classes(key, value, place)
 
@@ -69,7 +68,7 @@ def _check_classes(key: str, value: Any, place: Any) -> None:
     if not isinstance(value, dict):
         return
     for inner in value:
-        if not isinstance(inner, str) and key in _CLASSES:
+        if not isinstance(inner, str) and key in CLASS_KEYS:
             raise UserError(f"{place(key)}: the name of a setting is {inner!r}; it must be text.")
     if "class_path" in value:
         path, settings = value["class_path"], value.get("init_args", {})
@@ -132,7 +131,7 @@ def check_values(config: Mapping[str, Any], arguments: Sequence[str], linked: Se
     _check_root(config, arguments)
     for key, name, value, owner, parameter in _all_settings(config):
         if value is None and parameter.default not in (None, Parameter.empty) and name not in linked:
-            hint = settings_of(owner).get(name)
+            hint = settings_of_class(owner).get(name)
             accepted = "" if hint is None or _accepts_null(hint) else in_words(hint)
             if not accepted:
                 continue
@@ -179,12 +178,8 @@ def _all_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, ty
     """Yields key of the class, name and value of the setting, class and parameter, for each importable class."""
     from pydoc import locate
 
-    from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    owners: list[tuple[str, Any, Any]] = [("trainer", Trainer, config["trainer"])]
-    owners += [("checkpoint", ModelCheckpoint, config["checkpoint"])]
-    classes = [(key, config.get(key)) for key in _CLASSES]
+    owners: list[tuple[str, Any, Any]] = [(key, owner, config[key]) for key, owner in GROUPS.items()]
+    classes = [(key, config.get(key)) for key in CLASS_KEYS]
     callbacks = config["trainer"].get("callbacks") or []
     classes += [("trainer.callbacks", value) for value in (callbacks if isinstance(callbacks, list) else [callbacks])]
     for key, value in classes:

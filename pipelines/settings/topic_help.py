@@ -11,11 +11,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from pipelines.console.formatting import setting
-from pipelines.settings.classes import find_class
-from pipelines.settings.type_words import settings_of
+from pipelines.settings.classes import CLASS_KEYS, find_class, settings_of_class
 from pipelines.settings.written_settings import WrittenSettings
 
-_ROOTS = ("model", "data", "optimizer", "lr_scheduler")
 _TRAINER = ("max_epochs", "max_steps", "max_time", "devices", "accelerator", "precision", "limit_train_batches",
             "accumulate_grad_batches", "gradient_clip_val", "fast_dev_run", "callbacks")  # fmt: skip
 _LINKED = ("input_shape", "num_classes", "vocabulary", "images")  # set by the data, or by another option
@@ -33,14 +31,14 @@ def topic_help(command: str, arguments: Sequence[str], topic: str) -> str:
     written = WrittenSettings(arguments)
     lines = [f"usage: python -m pipelines.train {command} --config {topic} [--KEY VALUE ...]", ""]
     lines += _first_comment(arguments)
-    for key in _ROOTS:
+    for key in CLASS_KEYS:
         given = written.find(key)
         owner = find_class(given.value, key) if given else None
         if owner is None:
             lines += [f"{key}: {given.value}" if given else f"{key}: {_unset(key, written)}", ""]
             continue
         lines += [f"{key}: {owner.__name__}; another class: --{key} CLASS, its settings: --{key}.help CLASS"]
-        lines += [*_settings(key, owner, list(settings_of(owner)), written), ""]
+        lines += [*_settings(key, owner, list(settings_of_class(owner)), written), ""]
     lines += ["trainer, the most used:", *_settings("trainer", Trainer, _TRAINER, written), ""]
     for key, text in (
         ("seed_everything", "Seed of the weights, the order and the augmentation; 0 by default."),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from os import PathLike
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 _SINGLE = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 _SEVERAL = {int: "integers", float: "numbers", bool: "true or false", str: "names"}
@@ -69,24 +69,3 @@ def _entry(annotation: Any) -> Any:
     """Returns the simplest type of a list's entries: float for `float | Tensor`."""
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     return next((kind for kind in (float, int, str, bool) if kind in members), members[0])
-
-
-def settings_of(owner: type) -> dict[str, Any]:
-    """Returns the settings of a class with their type hints, including those that it passes to its base classes."""
-    found: dict[str, Any] = {}
-    for base in inspect.getmro(owner):
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(vars(base)["__init__"]).parameters
-        try:
-            hints = get_type_hints(vars(base)["__init__"])
-        except Exception:  # a hint of a name that is imported for type checkers only
-            hints = {}
-        for parameter in parameters.values():
-            hint = hints.get(parameter.name, parameter.annotation)
-            scheduled = parameter.name == "optimizer" and "Optimizer" in str(hint)  # of a schedule, set by the run
-            if parameter.name not in ("self", "params", "args", "kwargs") and not scheduled:
-                found.setdefault(parameter.name, hint)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return found

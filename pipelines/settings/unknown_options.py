@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from common.yaml_text import shorten
 from pipelines.console.near_names import nearest, suggest
 from pipelines.run.topics import topics
+from pipelines.settings.classes import CLASS_KEYS, GROUPS, settings_of_class
 from pipelines.settings.option_aliases import ALIASES, HINTS, normalized
-from pipelines.settings.type_words import settings_of
 
-_DEFAULT_CLASSES = {"optimizer": "SGD", "lr_scheduler": "StepLR"}  # of keys that a configuration may lack
+_OPTIONAL = ("optimizer", "lr_scheduler")  # keys that a configuration may lack
 
 
 def explain_unknown_option(wrong: str, options: Sequence[str], classes: Mapping[str, type]) -> str:
@@ -44,7 +44,7 @@ def explain_unknown_key(name: str, options: Sequence[str], classes: Mapping[str,
 def _hint(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tuple[str, str]:
     """Returns a hint for an unknown name, and the key that it corresponds to or ""."""
     plain = normalized(name)
-    settings = [f"{key}.{setting}" for key, owner in classes.items() for setting in settings_of(owner)]
+    settings = [f"{key}.{setting}" for key, owner in classes.items() for setting in settings_of_class(owner)]
     accepted = [*settings, *options]
     if same := next((key for key in accepted if key.replace(".", "_").lower() == plain.replace(".", "_")), None):
         return f"did you mean --{same}?", same
@@ -53,17 +53,17 @@ def _hint(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tup
     if plain in ALIASES:
         key, meaning = ALIASES[plain]
         root, _, setting = key.partition(".")
-        if key in accepted or (setting and root not in ("model", "data", "optimizer", "lr_scheduler")):
+        if key in accepted or (setting and root not in CLASS_KEYS):
             return f"{meaning} is --{key}.", key
         # The model's own, such as generator_lr and discriminator_lr; or a setting of another class by the same name.
         others = [other for other in settings if other.endswith((f".{setting}", f"_{setting}", f".{plain}"))]
         if others and setting:
             return f"{meaning} is {' and '.join(f'--{other}' for other in others)}.", others[0]
         if setting and root in classes:
-            its = list(settings_of(classes[root]))
+            its = list(settings_of_class(classes[root]))
             return f"{meaning} is not a setting of {classes[root].__name__}; {suggest('', its)}", ""
-        if setting and root in _DEFAULT_CLASSES:
-            return f"{meaning} is --{key}, once --{root} names a class, such as --{root} {_DEFAULT_CLASSES[root]}.", key
+        if setting and root in _OPTIONAL:
+            return f"{meaning} is --{key}, once --{root} names a class, such as --{root} {CLASS_KEYS[root]}.", key
         return f"{meaning} is --{key}.", key
     if found := next((key for key in accepted if key.rpartition(".")[2] == plain), None):
         return f"did you mean --{found}?", found
@@ -72,7 +72,7 @@ def _hint(name: str, options: Sequence[str], classes: Mapping[str, type]) -> tup
     if plain in topics():
         return f"did you mean --config {plain}?", ""
     group, dot, setting = name.rpartition(".")
-    if dot and group in ("trainer", "checkpoint", "last_checkpoint"):
+    if dot and group in GROUPS:
         names = [option.rpartition(".")[2] for option in options if option.startswith(f"{group}.")]
         near = nearest(setting, names)
         return f"did you mean --{group}.{near}?" if near else f"{group} has no setting {setting!r}; see --help.", ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from pipelines.checkpoints.recorded_settings import changes, check_changes, settings_of
+from pipelines.checkpoints.recorded_settings import changes, check_changes, parse_settings
 from pipelines.run.run_messages import print_unbounded
 from tests.command_line import Finished, run_pipeline
 from tests.helpers import figures, only_run
@@ -50,7 +50,7 @@ def test_a_new_learning_rate_is_used_recorded_and_said(run: Path) -> None:
     recorded = yaml.safe_load((run / "config.yaml").read_text())
     assert recorded["optimizer"]["init_args"]["lr"] == 1e-3
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert settings_of(stored["callbacks"]["RecordedSettings"]["config"])["optimizer.lr"] == 1e-3
+    assert parse_settings(stored["callbacks"]["RecordedSettings"]["config"])["optimizer.lr"] == 1e-3
 
 
 def test_another_optimizer_starts_anew(run: Path) -> None:
