@@ -15,6 +15,7 @@ Shapes: M images of a split, B samples of a batch, T longest caption of a batch 
 
 import os
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -45,7 +46,7 @@ class OfficialCaptions(NamedTuple):
     held_out: list[int] | None = None  # images of the validation split, if the data set defines one
 
 
-class CaptionDataModule(L.LightningDataModule):
+class CaptionDataModule(L.LightningDataModule, ABC):
     """A data set of images with captions.
 
     Args:
@@ -103,20 +104,20 @@ class CaptionDataModule(L.LightningDataModule):
         return self.given_images.files
 
     @property
+    @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the model's input for one image: pixels (C, H, W), grid features (L, D) or pooled features (D,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define input_shape.")
 
+    @abstractmethod
     def read(self, train: bool) -> OfficialCaptions:
         """Reads the captions of the official training or test images, without reading pixels."""
-        raise NotImplementedError(f"{type(self).__name__} must define read.")
 
+    @abstractmethod
     def inputs(self, split: Split, training: bool) -> InputSource:
         """Returns the source of the inputs of a split's images, augmented if they are for training."""
-        raise NotImplementedError(f"{type(self).__name__} must define inputs.")
 
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
-        """Returns images of a split for display by their indices in it, (M,): pixels in [0, 1], (M, 3, H, W)."""
+        """Returns images of a split for pictures by their indices in it, (M,): pixels in [0, 1], (M, 3, H, W)."""
         raise NotImplementedError(f"{type(self).__name__} must define evaluation_images.")
 
     def preprocess(self, inputs: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ Shapes: N images of a split, B of a batch, C channels, H×W pixels, D features.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from datamodules.splits import StratifiedSplit
 _BRIGHTNESS_IMAGES = 1000  # first training images whose mean brightness is recorded, in milliseconds
 
 
-class ImageDataModule(L.LightningDataModule):
+class ImageDataModule(L.LightningDataModule, ABC):
     """Base of the data sets of small images with one class each.
 
     Args:
@@ -130,9 +131,9 @@ class ImageDataModule(L.LightningDataModule):
         """Shape of one preprocessed image, as a model takes it."""
         return self.preprocessing.output_shape(self.image_shape)
 
+    @abstractmethod
     def read(self, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the official training or test images: (N, C, H, W) uint8 and (N,) int64; each data set overrides it."""
-        raise NotImplementedError(f"{type(self).__name__} must define read.")
+        """Reads the official training or test images: (N, C, H, W) uint8 and (N,) int64."""
 
     def setup(self, stage: str) -> None:
         """Reads the images of the stage (`fit`, `validate`, `test`, `predict`) once; `fit` fits the preprocessing.

@@ -5,6 +5,7 @@ A topic subclasses it and defines `forward` (images to logits) and `loss` (logit
 Shapes: B images in a batch, K classes.
 """
 
+from abc import ABC, abstractmethod
 from math import nan
 
 import torch
@@ -18,7 +19,7 @@ from modules.base.buffered_metrics import BufferedMetrics
 ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) int64
 
 
-class Classifier(BufferedMetrics):
+class Classifier(BufferedMetrics, ABC):
     """Classifies images into `num_classes` classes; logs loss and accuracy as `train/…`, `val/…` and `test/…`.
 
     Args:
@@ -36,9 +37,9 @@ class Classifier(BufferedMetrics):
         # float64: a float32 sum over a data set would depend on how its batches are divided among processes.
         self.eval_loss = MeanMetric(nan_strategy=nan).set_dtype(torch.float64)  # a NaN is not left out
 
+    @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Returns the training loss of a batch, a scalar, of logits (B, K) and labels (B,). Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define loss().")
+        """Returns the training loss of a batch, a scalar, of logits (B, K) and labels (B,)."""
 
     def training_targets(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the images (B, ...) and targets of a training step; a subclass may mix images here."""

@@ -10,6 +10,7 @@ The probability that any two of the 10 million n-grams of 240,000 captions have 
 Shapes: N images, S sentences, T words in all of them, P n-grams in all of them.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -117,12 +118,13 @@ class CaptionMetric(Metric):
             raise UserError(f"{type(self).__name__} has no images; call update with captions before compute.")
         return self._score().to(self.device)
 
+    @abstractmethod
     def _count(self, captions: Sentences, references: Sentences, per_image: Tensor) -> None:
         """Adds N captions, the references of all images in the same order, and their number per image, (N,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define _count.")
 
+    @abstractmethod
     def _score(self) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} must define _score.")
+        """Returns the score of all images so far, in float64."""
 
 
 def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:

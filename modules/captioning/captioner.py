@@ -15,6 +15,7 @@ tied embeddings: one matrix for word vectors and output layer.
 Shapes: B images in a batch, T words, V words in the vocabulary, L positions of the grid, D width.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import nan
 from typing import Any
@@ -40,7 +41,7 @@ CaptionBatch = tuple[Tensor, Tensor]  # inputs (B, ...), words (B, T + 1) from S
 EvaluationBatch = tuple[Tensor, Tensor, list[list[str]]]  # and the references of each image
 
 
-class Captioner(BufferedMetrics):
+class Captioner(BufferedMetrics, ABC):
     """A model that captions images; logs `train/loss`, and `val/…` and `test/…` scores of the captions it generates.
 
     Args:
@@ -112,17 +113,17 @@ class Captioner(BufferedMetrics):
         """Encodes inputs (B, *input_shape) for the decoder; here as the grid (B, L, D)."""
         return (self.encoder(inputs),)
 
+    @abstractmethod
     def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
-        """Logits (B, T, V) of the word after each of the words (B, T), START first. Defined by each topic."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward_decoder.")
+        """Logits (B, T, V) of the word after each of the words (B, T), START first."""
 
+    @abstractmethod
     def start(self, memory: Memory) -> State:
-        """Returns the state before the first word, for `decoding.py`. Defined by each topic."""
-        raise NotImplementedError(f"{type(self).__name__} must define start.")
+        """Returns the state before the first word, for `decoding.py`."""
 
+    @abstractmethod
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        """Reads one word (B,) of each caption: logits (B, V) of the next, and the new state. Defined by each topic."""
-        raise NotImplementedError(f"{type(self).__name__} must define step.")
+        """Reads one word (B,) of each caption: logits (B, V) of the next, and the new state."""
 
     def forward(self, inputs: Tensor, words: Tensor) -> Tensor:
         """Logits (B, T, V) of the word after each of the words (B, T), START first, for inputs (B, *input_shape)."""

@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H×W pixels.
 """
 
+from abc import abstractmethod
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -38,21 +39,21 @@ class FastTraining(Classifier):
         self.slow_weights: Lookahead | None = None
 
     @property
+    @abstractmethod
     def whitening(self) -> Whitening | None:
-        """The whitening layer, if there is one. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define whitening.")
+        """The whitening layer, if there is one."""
 
+    @abstractmethod
     def optimizer_for(self, batch_size: int) -> tuple[Optimizer, Triangular]:
-        """Returns the optimizer and its schedule. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define optimizer_for().")
+        """Returns the optimizer and its schedule."""
 
+    @abstractmethod
     def trains_whitening_bias(self, epoch: int) -> bool:
-        """Returns whether the bias of the whitening is trained in an epoch. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define trains_whitening_bias().")
+        """Returns whether the bias of the whitening is trained in an epoch."""
 
+    @abstractmethod
     def finish_step(self, step: int, total_steps: int) -> None:
-        """Changes the weights after an optimizer step. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define finish_step().")
+        """Changes the weights after an optimizer step."""
 
     def setup(self, stage: str) -> None:
         """Fits the whitening and creates the slow weights, before a checkpoint is loaded into them."""

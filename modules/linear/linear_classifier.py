@@ -8,6 +8,7 @@ softmax regression (`softmax_regression.py`). The bias b is not regularized.
 Shapes: B images in a batch, D values in an image, K classes.
 """
 
+from abc import abstractmethod
 from math import prod
 from typing import ClassVar
 
@@ -47,9 +48,9 @@ class LinearClassifier(Classifier):
         logits: Tensor = self.linear(images.flatten(1))
         return logits
 
+    @abstractmethod
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the mean loss over the batch without regularization, a scalar, of logits (B, K) and labels (B,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define data_loss().")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the data loss plus ½ λ ‖W‖²."""

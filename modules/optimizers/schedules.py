@@ -16,6 +16,7 @@ arXiv 1706.02677 for the warmup; I. Loshchilov, F. Hutter, arXiv 1608.03983 for 
     --lr_scheduler modules.Triangular --lr_scheduler.peak 0.23
 """
 
+from abc import ABC, abstractmethod
 from math import cos, pi
 from typing import Any
 
@@ -27,7 +28,7 @@ from common.messages.counting import count
 from common.ranges import check_range
 
 
-class RunLengthScheduler(LRScheduler):
+class RunLengthScheduler(LRScheduler, ABC):
     """Base class of schedules over the whole run; the training loop calls `begin(run_steps)` once the length is known.
 
     Args:
@@ -39,9 +40,9 @@ class RunLengthScheduler(LRScheduler):
         self.given_steps = self.total_steps = total_steps
         super().__init__(optimizer)
 
+    @abstractmethod
     def factor(self, step: int, total_steps: int) -> float:
-        """Returns the factor of the learning rate at `step` of `total_steps`, in [0, 1]. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} must define factor().")
+        """Returns the factor of the learning rate at `step` of `total_steps`, in [0, 1]."""
 
     def begin(self, run_steps: int) -> None:
         """Sets the length of the run, ≥ 1 optimizer steps, and the learning rate of the current step.

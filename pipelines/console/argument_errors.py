@@ -66,6 +66,8 @@ def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     given = written.find(key)
     if given is not None and not given.value and not given.place:
         return f"--{key} has no value; write --{key} VALUE."
+    if given is not None and key in CLASS_KEYS and (missing := _undefined(find_class(given.value, key))):
+        return f"{given.value} does not define {missing}{_place(given)}; define it, or use a subclass that does."
     if match := re.search(r"Expected a dot import path string: (\S+)", text):
         return _no_class(key, match[1], written)
     if "does not correspond to a subclass of" in text and given is not None:
@@ -206,6 +208,11 @@ def _no_class(key: str, path: str, written: WrittenSettings) -> str:
             if module.partition(".")[0] not in ("modules", "datamodules", "callbacks", "torch", "lightning"):
                 known = [own for own, value in vars(found).items() if isinstance(value, type)]
     return f"There is no class {shorten(path)!r} for {key}{_place(given)}; {suggest(name, known)}"
+
+
+def _undefined(found: type | None) -> str:
+    """Returns the names of a class's abstract methods, such as "inputs, read"; empty if it has none."""
+    return ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
 
 
 def _setting_without_class(key: str, value: str, written: WrittenSettings) -> str | None:

@@ -190,14 +190,17 @@ def test_probabilities_are_the_softmax_of_the_logits() -> None:
     np.testing.assert_allclose(probabilities.detach(), exponentials / exponentials.sum(1, keepdims=True), rtol=1e-5)
 
 
-def test_a_classifier_without_a_loss_says_so() -> None:
+def test_a_classifier_needs_a_loss_but_no_expected_one() -> None:
     class Unfinished(Classifier):
         pass
 
-    model = Unfinished(3)
-    assert model.expected_initial_loss() is None
-    with pytest.raises(NotImplementedError, match=r"^Unfinished must define loss\(\)\.$"):
-        model.loss(torch.zeros(1, 3), torch.zeros(1, dtype=torch.int64))
+    class Finished(Unfinished):
+        def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return torch.nn.functional.cross_entropy(logits, labels)
+
+    with pytest.raises(TypeError, match=r"abstract class Unfinished .*loss"):
+        Unfinished(3)  # type: ignore[abstract]
+    assert Finished(3).expected_initial_loss() is None
 
 
 def test_the_command_lines_optimizer_takes_its_place_without_a_warning(
