@@ -4,15 +4,12 @@
     L   = mean over images of − Σ_k q_k log softmax(s)_k
 
 ε = 0 is the plain cross-entropy. With ε > 0 the loss has its minimum at finite logits, so a network does not grow its
-weights to be ever more certain of the training labels.
+weights to be ever more certain of the training labels. The formula is that of torch's `F.cross_entropy`.
 
 Source: C. Szegedy et al., arXiv 1512.00567, section 7.
 
-Shapes: B images, K classes.
+Shapes: K classes.
 """
-
-import torch.nn.functional as F
-from torch import Tensor
 
 from common.ranges import check_range
 
@@ -24,15 +21,3 @@ def check_label_smoothing(label_smoothing: float) -> None:
         ValueError: If it is not in [0, 1).
     """
     check_range("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "in [0, 1)")
-
-
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, ignore_index: int = -100) -> Tensor:
-    """Returns the mean cross-entropy against smoothed targets, a scalar.
-
-    Args:
-        logits: Logits (B, K).
-        labels: Classes (B,).
-        label_smoothing: Smoothing ε, in [0, 1).
-        ignore_index: Label of images that are left out of the mean.
-    """
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing, ignore_index=ignore_index)

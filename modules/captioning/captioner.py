@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -29,7 +30,7 @@ from common.errors import UserError
 from common.ranges import check_range
 from common.vocabulary import PAD, check_same_vocabulary, check_vocabulary, decode_caption
 from modules.base.buffered_metrics import BufferedMetrics
-from modules.base.label_smoothing import check_label_smoothing, smoothed_cross_entropy
+from modules.base.label_smoothing import check_label_smoothing
 from modules.captioning.caption_scores import CaptionScores
 from modules.captioning.decoding import Memory, State, beam_search, check_search, greedy, sample
 from modules.captioning.image_encoder import ImageEncoder
@@ -143,7 +144,7 @@ class Captioner(BufferedMetrics, ABC):
     def loss(self, logits: Tensor, words: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, T, V) and next words (B, T), PAD left out; smoothed in training."""
         smoothing = self.label_smoothing if self.training else 0.0
-        return smoothed_cross_entropy(logits.flatten(0, 1), words.flatten(), smoothing, ignore_index=PAD)
+        return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=PAD, label_smoothing=smoothing)
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         inputs, words = batch

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.ranges import check_range
 from modules.base.classifier import Classifier
-from modules.base.label_smoothing import check_label_smoothing, smoothed_cross_entropy
+from modules.base.label_smoothing import check_label_smoothing
 from modules.networks.backbones import create_backbone, first_convolution
 from modules.networks.normalization import ONE_IMAGE
 
@@ -122,9 +122,8 @@ class TimmClassifier(Classifier):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the cross-entropy, smoothed in training, of logits (B, K) and labels (B,) or targets (B, K)."""
-        if labels.ndim == 1:
-            return smoothed_cross_entropy(logits, labels, self.label_smoothing if self.training else 0.0)
-        return F.cross_entropy(logits, labels)  # mixed targets are smoothed by `training_targets`
+        hard = labels.ndim == 1  # mixed targets are smoothed by `training_targets`
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if self.training and hard else 0.0)
 
     def expected_initial_loss(self) -> float | None:
         """Returns ln K if the last layer is initialized near 0, None for networks with another kind of head."""
