@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from modules import GAN
 from pipelines.checks.gan_checks import run_gan_checks
 from pipelines.checks.sanity_checkable import Result, Split
+from tests.pipelines.checks.wrong_backward import WrongBackward
 
 NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
 
@@ -38,27 +39,10 @@ def test_correct_gans_pass(loss: str) -> None:
         assert "expected 1.3863, G" in results["initial loss"].figures  # 2 ln 2
 
 
-class WrongBackward(torch.autograd.Function):
-    """The identity, with a gradient too large by a tenth."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return 1.1 * gradients[0]
-
-
 class WrongLayer(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         result: Tensor = WrongBackward.apply(values)
         return result
-
-
-class Detached(nn.Module):
-    def forward(self, values: Tensor) -> Tensor:
-        return values.detach()
 
 
 class Forgotten(nn.Module):
