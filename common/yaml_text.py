@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import yaml
 
 from common.errors import UserError
+from common.messages.shortening import shorten
 
 _MAX_BYTES = 1_000_000
 _MAX_DEPTH = 100
@@ -27,7 +28,7 @@ _FLOAT = re.compile(
 )
 
 _PLAIN = {
-    # what libyaml says: what the user can search for
+    # message of libyaml: the cause, and what to do
     "mapping values are not allowed": "a ': ' in a value, which needs quotes, or a wrong indentation",
     "found character that cannot start any token": "a value that begins with a special character, which needs quotes",
     "found undefined alias": "a value that begins with *, which needs quotes",
@@ -37,8 +38,15 @@ _PLAIN = {
 }
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """As safe as `yaml.SafeLoader`, with numbers as Python and JSON write them, and with the limits of this module.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, if PyYAML was built with it
+
+
+class InvalidYAML(UserError):
+    """The text is not YAML, rather than YAML that this module refuses."""
+
+
+class StrictSafeLoader(_SafeLoader):  # type: ignore[misc]
+    """`yaml.SafeLoader` with numbers as Python and JSON write them, and with the limits of this module.
 
     What it refuses beyond the syntax of YAML is a UserError without a subject, such as "has the key 'lr' twice, …".
 
@@ -74,9 +82,9 @@ def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
     return int(text, 0 if digits[1:2].isalpha() else 10)
 
 
-Loader.add_implicit_resolver(f"{_TAG}int", _INT, list("-+0123456789"))
-Loader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789."))
-Loader.add_constructor(f"{_TAG}int", _construct_int)
+StrictSafeLoader.add_implicit_resolver(f"{_TAG}int", _INT, list("-+0123456789"))
+StrictSafeLoader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789."))
+StrictSafeLoader.add_constructor(f"{_TAG}int", _construct_int)
 
 
 def read_yaml_file(path: Path) -> str:
@@ -107,15 +115,15 @@ def load_yaml(text: str, name: str) -> Any:
         name: What an error calls the text, such as its path.
 
     Raises:
-        ValueError: If the text is not valid YAML, has a key twice, or is too long, too deep or too large once its
-            aliases are written out.
+        InvalidYAML: If the text is not valid YAML.
+        UserError: If it has a key twice, or is too long, too deep or too large once its aliases are written out.
     """
     try:
-        return yaml.load(text, Loader)
+        return yaml.load(text, StrictSafeLoader)
     except UserError as error:
         raise UserError(f"{name} {error}") from None
     except (yaml.YAMLError, UnicodeError) as error:
-        raise UserError(f"{name} is not valid YAML ({_problem(error, text)}); correct it.") from None
+        raise InvalidYAML(f"{name} is not valid YAML ({_problem(error, text)}); correct it.") from None
 
 
 def yaml_leaves(text: str) -> Iterator[tuple[str, int, str]]:
@@ -124,7 +132,7 @@ def yaml_leaves(text: str) -> Iterator[tuple[str, int, str]]:
     A key that has keys itself is not yielded. A list is, and so are the keys of its entries, under the key of the list.
     """
     try:
-        node = yaml.compose(text, Loader)
+        node = yaml.compose(text, StrictSafeLoader)
     except (yaml.YAMLError, UnicodeError, UserError):
         return
     if node is not None:
@@ -148,7 +156,7 @@ def _leaves(node: yaml.Node, prefix: str, line: int, text: str) -> Iterator[tupl
 
 def _check_depth(text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
+    for event in yaml.parse(text, _SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise UserError(f"is nested more than {_MAX_DEPTH} levels deep in {_line(event)}; correct it.")
@@ -185,7 +193,7 @@ def _check_nodes(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
 
 def _check_unique(key: yaml.ScalarNode, lines: dict[tuple[str, str], int]) -> None:
     line = key.start_mark.line + 1
-    first = lines.setdefault((key.tag, key.value), line) if (key.tag, key.value) in lines else None
+    first = lines.get((key.tag, key.value))
     lines[key.tag, key.value] = line
     if first is not None and key.tag != f"{_TAG}merge":
         where = f"both in line {line}" if first == line else f"in lines {first} and {line}"
@@ -216,8 +224,3 @@ def _problem(error: Exception, text: str) -> str:
     problem = next((plain for library, plain in _PLAIN.items() if library in problem), problem)
     place = f"line {line + 1}, {shorten(written.strip())!r}" if written.strip() else f"line {line + 1}"
     return f"{place}: {problem}"
-
-
-def shorten(text: str, width: int = 60) -> str:
-    """Returns the beginning of a text that is longer than `width` characters, with "…" for the rest."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"

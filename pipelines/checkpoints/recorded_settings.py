@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import Callback
 
 from common.errors import UserError
-from pipelines.run.config_file import with_current_names
+from pipelines.run.config_file import load_config
 from pipelines.run.run_folder import RunFolder
 from pipelines.tracking.flat_settings import flat_settings
 
@@ -73,7 +72,7 @@ def recorded_settings(checkpoint: Mapping[str, Any], run: RunFolder | None) -> S
 
 def parse_settings(config: str) -> Settings:
     """Returns the flat settings of a configuration in YAML, under their current names."""
-    loaded = yaml.safe_load(with_current_names(config))
+    loaded = load_config(config)
     return flat_settings(loaded) if isinstance(loaded, dict) else {}
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
-import yaml
-
 from common.earlier_names import RENAMED
 from common.errors import UserError
-from common.yaml_text import Loader, shorten
+from common.messages.shortening import shorten
+from common.yaml_text import InvalidYAML, load_yaml
 from pipelines.console.near_names import suggest
 from pipelines.settings.classes import CLASS_KEYS, GROUPS, class_names, find_class, settings_of_class
 from pipelines.settings.type_words import in_words
@@ -59,7 +58,7 @@ def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -
 
 def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     """Explains an invalid value of a key, which is a class with settings or a plain value."""
-    if refused := _refused_yaml(written):
+    if refused := _refused_text(written):
         return refused
     if match := re.search(r"Problem with given class_path '([^']*)':\s*(.*)", text):
         return _explain_class(key, match[1], match[2], written)
@@ -146,16 +145,24 @@ def _correction(given: Written | None, accepted: str) -> str:
     return ""
 
 
-def _refused_yaml(written: WrittenSettings) -> str | None:
-    """Returns what is wrong with a value of the command line that is valid YAML, such as a key that stands twice."""
+def _refused_text(written: WrittenSettings) -> str | None:
+    """Returns what is wrong with a value of the command line that jsonargparse reports for its whole class.
+
+    A value is not UTF-8 text, or is YAML that is refused, such as a mapping with a key twice.
+    """
     for setting in written.settings:
-        if not setting.place and set(setting.value) & set("{[&"):
+        if setting.place:
+            continue
+        if any("\ud800" <= character <= "\udfff" for character in setting.value):  # bytes, as os.fsdecode keeps them
+            value = shorten(setting.value)
+            return f"--{setting.key} is {value!r}, which is not UTF-8 text; correct it, or rename the file or folder."
+        if set(setting.value) & set("{[&"):
             try:
-                yaml.load(setting.value, Loader)
-            except yaml.YAMLError:
+                load_yaml(setting.value, f"--{setting.key}")
+            except InvalidYAML:  # plain text to the parser
                 continue
             except UserError as error:
-                return f"--{setting.key} {error}"
+                return str(error)
     return None
 
 

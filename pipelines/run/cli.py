@@ -22,7 +22,6 @@ import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
-from common.yaml_text import load_yaml
 from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.monitors import check_monitors
@@ -49,7 +48,7 @@ from pipelines.run.checkpoints import (
     read_checkpoint,
     step_reached,
 )
-from pipelines.run.config_file import LINKED, Parser, SaveConfig, with_current_names
+from pipelines.run.config_file import LINKED, Parser, SaveConfig, load_config
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predictions import PredictionsCSV
@@ -391,7 +390,7 @@ class TopicCLI(LightningCLI):
         """Returns what W&B records: the settings of the run's training, which a test or a failed resume changes not."""
         assert self.run_folder is not None
         if self.run_folder.config.is_file():
-            return dict(load_yaml(with_current_names(self.run_folder.config.read_text()), str(self.run_folder.config)))
+            return dict(load_config(self.run_folder.config.read_text(), str(self.run_folder.config)))
         return self._dumped_config()
 
     def _dumped_config(self) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from lightning_utilities.core.enums import StrEnum
 
 from common.atomic_files import atomic_write
 from common.earlier_names import current_config
-from common.yaml_text import Loader, load_yaml
+from common.yaml_text import StrictSafeLoader, load_yaml
 from pipelines.settings.config_check import check_file
 from pipelines.settings.user_modules import find_modules_of, first_line
 
 # The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
-_loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]  # set when first used
+_loaders_dumpers.yaml_default_loader = StrictSafeLoader  # type: ignore[assignment]  # set when first used
 
 LINKED = ("input_shape", "num_classes", "vocabulary")
 """Attributes of the data set that models take as settings."""
@@ -48,6 +48,19 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         raise ArgumentError(None, message) from ex
+
+
+def load_config(content: str, name: str = "the configuration") -> Any:
+    """Returns the content of a configuration in YAML, with every class path and setting under its current name.
+
+    Args:
+        content: The YAML.
+        name: What an error calls it, such as its path.
+
+    Raises:
+        ValueError: If it can't be read.
+    """
+    return current_config(load_yaml(content, name))
 
 
 def with_current_names(content: str) -> str:

@@ -11,9 +11,10 @@ from jsonargparse import Namespace
 
 from common.earlier_names import current_class_path
 from common.errors import UserError
+from common.messages.shortening import shorten
 from common.ranges import check_range
 from common.user_paths import expand
-from common.yaml_text import load_yaml, read_yaml_file, shorten, yaml_leaves
+from common.yaml_text import load_yaml, read_yaml_file, yaml_leaves
 from pipelines.settings.classes import CLASS_KEYS, GROUPS, settings_of_class
 from pipelines.settings.type_words import in_words
 from pipelines.settings.written_settings import WrittenSettings

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from common.yaml_text import shorten
+from common.messages.shortening import shorten
 from pipelines.settings.written_settings import WrittenSettings
 
 _PHRASES = {

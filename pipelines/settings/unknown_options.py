@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from common.yaml_text import shorten
+from common.messages.shortening import shorten
 from pipelines.console.near_names import nearest, suggest
 from pipelines.run.topics import topics
 from pipelines.settings.classes import CLASS_KEYS, GROUPS, settings_of_class

@@ -160,6 +160,15 @@ def test_a_value_that_is_a_mapping_with_a_key_twice() -> None:
     assert said == "--model.reg has the key 'a' twice, both in line 1; keep one of them."
 
 
+def test_a_value_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    """Such as a folder with a Latin-1 name: jsonargparse reports it for the class of the data."""
+    folder = f"{tmp_path}/b\udcfccher"
+    said = sentence("--config", "softmax", "--data.root", folder)
+    assert said.startswith("--data.root is '") and said.endswith(
+        "which is not UTF-8 text; correct it, or rename the file or folder."
+    )
+
+
 FILE = """\
 model: modules.SoftmaxRegression
 data:
