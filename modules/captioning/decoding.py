@@ -4,12 +4,13 @@ A model gives P(w_t | w_1 … w_{t−1}, image); a caption w_1 … w_n ends with
 
     greedy    w_t = argmax_w P(w | …)
     sampling  w_t ~ softmax(logits / temperature), over the top_k most probable words if that is set
-    beam      the K most probable partial captions (hypotheses) are kept at each step. Those that END are finished, at
-              most K of them, and the one with the largest  log P(w_1 … w_n END) / (n + 1)^α  is the caption. The length
-              penalty α is 0 for log P itself and 1 for its mean over the words: every further word makes a caption less
-              probable, so α = 0 favors short ones.
+    beam      the K most probable partial captions (hypotheses) are kept at each step. Of those that END, the one with
+              the largest  log P(w_1 … w_n END) / (n + 1)^α  is the caption. The length penalty α is 0 for log P itself
+              and 1 for its mean over the words: every further word makes a caption less probable, so α = 0 favors short
+              ones.
 
-PAD, START and UNK are never generated: they are left out of P. A beam of 1 is greedy decoding.
+PAD, START and UNK are never generated: they are left out of P. A beam of 1 is greedy decoding. A wider beam can drop
+the greedy hypothesis, if K others are more probable so far, so the greedy caption is scored as well.
 
 Sources: O. Vinyals et al., arXiv 1411.4555 for beam search in captioning; A. Fan et al., arXiv 1805.04833 for top-k;
 Y. Wu et al., arXiv 1609.08144, section 7, for length penalties; L. Huang et al., Proc. EMNLP 2017, pages 2134-2139, for
@@ -43,7 +44,8 @@ class Decoder(Protocol):
         Args:
             words: Ids of the last words, START at first, the K of each image in succession: (B·K,).
             state: State before these words.
-            memory: Encoding of the images, not repeated K times: the beams of an image share it.
+            memory: Encoding of the images, not repeated K times: the beams of an image share it. K can change from step
+                to step.
 
         Returns:
             Logits (B·K, V) of the next words, which may be modified in place, and the new state.
@@ -95,11 +97,14 @@ def _generate(decoder: Decoder, memory: Memory, max_length: int, choose: Callabl
 def beam_search(
     decoder: Decoder, memory: Memory, max_length: int, beam_size: int, length_penalty: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Finds the best caption of each image by beam search.
+    """Finds the best caption of each image by beam search; none scores below the greedy caption.
 
-    The search for an image ends when K captions are finished, or as soon as no hypothesis can lead to a better one:
-    log P decreases with every word, so the score of a caption is at most log P of its hypothesis over the largest
-    (n + 1)^α.
+    The search for an image ends as soon as no hypothesis can lead to a better caption: log P decreases with every word,
+    so the score of a caption is at most log P of its hypothesis over the largest (n + 1)^α. It does not end when K
+    captions are finished, because for α > 0 a longer one can still be better.
+
+    The greedy hypothesis is followed through the beam. From the step that drops it, it is one more hypothesis of its
+    image, until it ends or can't become the best.
 
     Returns:
         Words (B, T), PAD after the last of each caption, and the scores of the captions (B,).
@@ -111,46 +116,71 @@ def beam_search(
     images, device = len(memory[0]), memory[0].device
     state = tuple(part.repeat_interleave(beam_size, 0) for part in decoder.start(memory))
     words = _start_words(images * beam_size, memory)
-    captions = torch.full((images, beam_size, max_length), PAD, device=device)
+    captions = torch.full((images, beam_size, max_length), PAD, device=device)  # (B, K + 1, T) with a dropped one
     scores = _at_least_float32(memory[0]).new_full((images, beam_size), -torch.inf)  # log P of each hypothesis
     scores[:, 0] = 0.0  # at first all hypotheses are the same, and only one counts
     best, best_score = captions[:, 0], scores.new_full((images,), -torch.inf)
-    num_finished = torch.zeros(images, dtype=torch.int64, device=device)
+    greedy_score, greedy_beam = torch.zeros_like(best_score), torch.zeros_like(best[:, 0])  # log P; index, K if dropped
     done = torch.zeros(images, dtype=torch.bool, device=device)
+    greedy_done = done
     image = torch.arange(images, device=device)
+    largest_divisor = (max_length + 1) ** length_penalty
 
     for length in range(max_length + 1):
         logits, state = decoder.step(words, state, memory)
-        log_probs = _mask_special_words(logits).log_softmax(1)  # (B·K, V)
+        logits = _mask_special_words(logits)  # (B·K, V), or (B·(K + 1), V) with a dropped greedy hypothesis
+        greedy_row = image * captions.shape[1] + greedy_beam
+        greedy_word = logits[greedy_row].argmax(1)  # (B,)
+        log_probs = logits.log_softmax(1)
         if length == max_length:  # only END can follow
             log_probs[:, :END] = log_probs[:, END + 1 :] = -torch.inf
+            greedy_word = torch.full_like(greedy_word, END)
         # The 2K best continuations include at least K that don't END, since each hypothesis has one END. Each of the 2K
         # is among the 2K best of its own hypothesis.
-        top, top_words = log_probs.topk(min(2 * beam_size, logits.shape[1]))  # (B·K, 2K)
-        ranked = (scores[:, :, None] + top.unflatten(0, (images, beam_size))).flatten(1).topk(2 * beam_size)
-        beams = ranked.indices // top.shape[1]  # (B, 2K)
-        next_words = top_words.reshape(images, -1).gather(1, ranked.indices)
+        top, top_words = log_probs.unflatten(0, (images, -1))[:, :beam_size].topk(min(2 * beam_size, logits.shape[1]))
+        ranked = (scores[:, :, None] + top).flatten(1).topk(2 * beam_size)
+        beams = ranked.indices // top.shape[2]  # (B, 2K)
+        next_words = top_words.flatten(1).gather(1, ranked.indices)
         ends = next_words == END
 
-        finished = ranked.values.masked_fill(~ends, -torch.inf)[:, :beam_size]  # those among the K best
+        greedy_score = greedy_score + log_probs[greedy_row, greedy_word]
+        greedy_ends = (greedy_word == END) & ~greedy_done
+        finished = torch.cat(  # those among the K best, and the greedy one
+            [
+                ranked.values.masked_fill(~ends, -torch.inf)[:, :beam_size],
+                greedy_score.masked_fill(~greedy_ends, -torch.inf)[:, None],
+            ],
+            1,
+        )
         score, index = (finished / (length + 1) ** length_penalty).max(1)
         better = (score > best_score) & ~done
         best_score = torch.where(better, score, best_score)
-        best = torch.where(better[:, None], captions[image, beams[image, index]], best)
-        num_finished += finished.isfinite().sum(1)
+        origins = torch.cat([beams[:, :beam_size], greedy_beam[:, None]], 1)
+        best = torch.where(better[:, None], captions[image, origins[image, index]], best)
+        if length == max_length:
+            break
 
         unfinished = ends.int().argsort(dim=1, stable=True)[:, :beam_size]  # the K best that don't END
-        if length < max_length:
-            scores = ranked.values.gather(1, unfinished)
-            rows = (image[:, None] * beam_size + beams.gather(1, unfinished)).flatten()
-            words = next_words.gather(1, unfinished).flatten()
-            captions = captions.flatten(0, 1).index_select(0, rows).unflatten(0, (images, beam_size))
-            captions[:, :, length] = words.unflatten(0, (images, beam_size))
-            state = tuple(part.index_select(0, rows) for part in state)
-        bound = scores[:, 0] / (max_length + 1) ** length_penalty
-        done = done | (num_finished >= beam_size) | (bound <= best_score)
+        scores = ranked.values.gather(1, unfinished)
+        beams, next_words = beams.gather(1, unfinished), next_words.gather(1, unfinished)
+        greedy_done = greedy_done | greedy_ends | (greedy_score / largest_divisor <= best_score)
+        done = done | greedy_done & (scores[:, 0] / largest_divisor <= best_score)
+        if beam_size == 1:
+            done = greedy_done
         if bool(done.all()):
             break
+        is_greedy = (beams == greedy_beam[:, None]) & (next_words == greedy_word[:, None])  # (B, K)
+        kept = is_greedy.any(1)
+        if bool((~kept & ~greedy_done).any()):
+            beams = torch.cat([beams, greedy_beam[:, None]], 1)
+            next_words = torch.cat([next_words, greedy_word[:, None]], 1)
+        greedy_beam = torch.where(kept, is_greedy.int().argmax(1), beams.shape[1] - 1)
+
+        rows = (image[:, None] * captions.shape[1] + beams).flatten()
+        captions = captions.flatten(0, 1).index_select(0, rows).unflatten(0, beams.shape)
+        captions[:, :, length] = next_words
+        words = next_words.flatten()
+        state = tuple(part.index_select(0, rows) for part in state)
     return best, best_score
 
 

@@ -81,7 +81,7 @@ def rows(captions: Tensor) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0, 2.0])
 def test_a_beam_that_holds_all_finds_the_best_of_all_captions(length_penalty: float) -> None:
-    memory = table(images=12, words=3, seed=0)
+    memory = table(images=60, words=3, seed=0, spread=1.0)
     captions, scores = beam_search(Table(), memory, LONGEST, 3**LONGEST, length_penalty)
     lengths = set()
     for logits, found, score in zip(memory[0], rows(captions), scores.tolist(), strict=True):
@@ -95,11 +95,27 @@ def test_a_beam_that_holds_all_finds_the_best_of_all_captions(length_penalty: fl
     assert len(lengths) > 1  # the penalty had something to choose among
 
 
+def greedy_by_hand(logits: Tensor, longest: int) -> tuple[int, ...]:
+    said: tuple[int, ...] = ()
+    while len(said) < longest:
+        before, last = (START, START, *said)[-2:]
+        word = max([END, *range(4, len(logits))], key=lambda w: float(logits[before, last, w]))
+        if word == END:
+            break
+        said = (*said, word)
+    return said
+
+
+def score_by_hand(logits: Tensor, caption: tuple[int, ...], length_penalty: float) -> float:
+    return log_probability(logits, caption) / (len(caption) + 1) ** length_penalty
+
+
 def beam_by_hand(logits: Tensor, longest: int, beam: int, length_penalty: float) -> tuple[int, ...]:
-    """Beam search of one image, as the docstring says, over lists of (log P, words)."""
+    """Beam search of one image, as the docstring says, over lists of (log P, words), without an early end."""
     allowed = [END, *range(4, len(logits))]
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    ended: list[tuple[float, tuple[int, ...]]] = []
+    chosen = greedy_by_hand(logits, longest)
+    ended = [(score_by_hand(logits, chosen, length_penalty), chosen)]
     for length in range(longest + 1):
         candidates = []
         for total, said in live:
@@ -115,18 +131,38 @@ def beam_by_hand(logits: Tensor, longest: int, beam: int, length_penalty: float)
             (total / (length + 1) ** length_penalty, said) for total, said, word in candidates[:beam] if word == END
         ]
         live = [(total, (*said, word)) for total, said, word in candidates if word != END][:beam]
-        if len(ended) >= beam:
-            break
     return max(ended)[1]
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("beam", [2, 3, 5])
 def test_a_small_beam_finds_what_it_finds_over_lists(beam: int, length_penalty: float) -> None:
     """It stops as soon as nothing better can come: the loop that never does finds the same."""
     memory = table(images=40, words=4, seed=1)
     captions, _ = beam_search(Table(), memory, 5, beam, length_penalty)
     assert rows(captions) == [beam_by_hand(logits, 5, beam, length_penalty) for logits in memory[0]]
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("beam", [1, 2, 3, 5, 10])
+def test_no_caption_scores_below_the_greedy_one(beam: int, length_penalty: float) -> None:
+    """Of 240 random models each, in which a finished caption may be worse than a longer one, or greedy's be dropped."""
+    for seed, spread in ((0, 1.0), (1, 2.0)):
+        memory = table(images=120, words=4, seed=seed, spread=spread)
+        captions, scores = beam_search(Table(), memory, 8, beam, length_penalty)
+        for logits, found, score in zip(memory[0], rows(captions), scores.tolist(), strict=True):
+            assert score == pytest.approx(score_by_hand(logits, found, length_penalty), rel=1e-9)
+            assert score >= score_by_hand(logits, greedy_by_hand(logits, 8), length_penalty) - 1e-12
+
+
+def test_no_caption_scores_below_the_greedy_one_if_words_are_equally_probable() -> None:
+    """Logits of 0, 1 and 2: greedy decoding takes the first of the most probable words."""
+    memory = (table(images=200, words=4, seed=9, spread=1.0)[0].clamp(-1, 1).round() + 1,)
+    captions = greedy(Table(), memory, 8)
+    for beam in (1, 2, 3):
+        _, scores = beam_search(Table(), memory, 8, beam, 0.7)
+        for logits, caption, score in zip(memory[0], rows(captions), scores.tolist(), strict=True):
+            assert score >= score_by_hand(logits, caption, 0.7) - 1e-12
 
 
 def test_a_wider_beam_finds_what_greedy_misses() -> None:
@@ -146,15 +182,7 @@ def test_a_beam_of_one_is_greedy(length_penalty: float) -> None:
 
 def test_greedy_takes_the_most_probable_word_at_each_step() -> None:
     memory = table(images=20, words=3, seed=3)
-    for logits, found in zip(memory[0], rows(greedy(Table(), memory, 4)), strict=True):
-        said: tuple[int, ...] = ()
-        while len(said) < 4:
-            before, last = (START, START, *said)[-2:]
-            word = max([END, 4, 5, 6], key=lambda w: float(logits[before, last, w]))
-            if word == END:
-                break
-            said = (*said, word)
-        assert found == said
+    assert rows(greedy(Table(), memory, 4)) == [greedy_by_hand(logits, 4) for logits in memory[0]]
 
 
 def test_an_image_gets_the_same_caption_alone_and_in_a_batch() -> None:
