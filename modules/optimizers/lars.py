@@ -4,6 +4,9 @@
     v ← m v + λ (g + β w)                   with momentum m
     w ← w − η v
 
+The paper has the learning rate inside the velocity, v ← m v + η λ (g + β w), w ← w − v. Both forms take the same steps
+as long as η is constant. When it changes, the form above, timm's, applies the current η to all past gradients.
+
 Biases and normalization scales (all vectors) are neither adapted nor decayed: they take plain steps with momentum. The
 update is timm's; this class selects the parameters to adapt.
 

@@ -12,9 +12,11 @@ An update rule moves the weights w against the gradient g = ∂L/∂w, with lear
 
 Bias correction: m and v start at 0 and are too small in the first steps, so Adam divides them by 1 − βᵗ.
 
-The course writes momentum as v ← μ v − η g, w ← w + v. Its v is −η times the v above, and the steps are equal as long
-as the learning rate is constant. When it changes, torch's form, the one above, applies the new rate to all past
-gradients.
+The course writes momentum as v ← μ v − η g, w ← w + v, and Nesterov momentum as w ← w − μ v_before + (1 + μ) v. Its v
+is −η times the v above, so that the steps are equal as long as the learning rate is constant, and only then. The form
+above is torch's, which runs with SGD use: it applies the current rate to all past gradients, whereas the
+course's keeps the rate that each gradient had. Under a cosine schedule, the default of most topics, the two forms give
+different weights.
 
 These functions are for reading, and the tests compare torch's optimizers with them. Training uses torch's optimizers,
 which hold the same state for every parameter: `--optimizer Adam --optimizer.lr 1e-3 --optimizer.betas '[0.9, 0.999]'`.

@@ -32,6 +32,22 @@ def test_equals_the_formula_over_several_steps() -> None:
             np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize(("rates", "equal"), [([0.5] * 4, True), ([0.5, 0.4, 0.2, 0.1], False)])
+def test_the_papers_velocity_gives_the_same_steps_at_a_constant_rate_alone(rates: list[float], equal: bool) -> None:
+    """Algorithm 1 of arXiv 1708.03888 has the learning rate inside the velocity."""
+    torch.manual_seed(0)
+    parameter = nn.Parameter(torch.randn(4, 3, dtype=torch.float64))
+    optimizer = LARS([parameter], lr=rates[0], momentum=0.9, weight_decay=0.0, trust_coeff=0.02)
+    weight, velocity = parameter.detach().clone(), torch.zeros(4, 3, dtype=torch.float64)
+    for rate in rates:
+        parameter.grad = torch.randn_like(parameter)
+        velocity = 0.9 * velocity + rate * 0.02 * weight.norm() / parameter.grad.norm() * parameter.grad
+        weight = weight - velocity
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+    assert torch.allclose(parameter.detach(), weight, rtol=1e-6, atol=1e-9) == equal
+
+
 def test_without_decay_matrices_are_adapted_all_the_same() -> None:
     weight = nn.Parameter(torch.ones(2, 2))
     weight.grad = torch.full((2, 2), 1e-3)
