@@ -47,9 +47,10 @@ class LinearSVM(LinearClassifier):
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the multiclass hinge loss, a scalar, of logits (B, K) and labels (B,)."""
-        true = logits.gather(1, labels[:, None])  # (B, 1)
-        violations = (logits - true + self.margin).clamp(min=0)  # (B, K)
-        return violations.sum(1).mean() - self.margin  # the true class contributes max(0, 0 + Δ) = Δ
+        true = labels[:, None]  # (B, 1)
+        margins = logits - logits.gather(1, true) + self.margin  # (B, K), Δ for the true class, which is left out:
+        violations = margins.scatter(1, true, 0.0).relu()  # subtracting Δ from the sum can round to less than 0
+        return violations.sum() / len(labels)
 
     def expected_initial_loss(self) -> float:
         """Returns (K − 1) Δ: with equal scores, each of the other classes violates the margin by Δ."""

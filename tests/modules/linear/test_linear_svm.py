@@ -71,6 +71,26 @@ def test_loss_is_zero_when_every_margin_is_kept() -> None:
     assert model.loss(logits, torch.tensor([1, 1])).item() == pytest.approx((2.0 + 0.0) / 2)
 
 
+@pytest.mark.parametrize("margin", [0.1, 0.7, 1.0, 3.3])
+def test_loss_is_exactly_zero_in_batches_of_any_size_when_every_margin_is_kept(margin: float) -> None:
+    model = LinearSVM((2,), K, reg=0.0, margin=margin)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(1, 200):
+        labels = torch.randint(K, (number,), generator=generator)
+        logits = torch.rand(number, K, generator=generator) + 9 * F.one_hot(labels, K)
+        assert model.data_loss(logits, labels).item() == 0.0
+
+
+def test_loss_of_random_logits_is_never_negative() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for margin in (1e-8, 1e-3, 1.0, 1e3):
+        model = LinearSVM((2,), K, reg=0.0, margin=margin)
+        for scale in (1e-3, 1.0, 1e6):
+            labels = torch.randint(K, (500,), generator=generator)
+            logits = scale * torch.randn(500, K, generator=generator)
+            assert all(model.data_loss(logits[i : i + 1], labels[i : i + 1]).item() >= 0 for i in range(500))
+
+
 @pytest.mark.parametrize(("classes", "margin", "expected"), [(10, 1.0, 9.0), (10, 0.5, 4.5), (2, 3.0, 3.0)])
 def test_expected_initial_loss(classes: int, margin: float, expected: float) -> None:
     model = LinearSVM((3, 8, 8), classes, reg=0.0, margin=margin)

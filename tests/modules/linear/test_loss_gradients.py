@@ -32,6 +32,14 @@ def test_the_true_class_counts_the_violated_margins() -> None:
     assert hinge_loss_backward(scores, torch.tensor([0])).tolist() == [[-1.0, 1.0, 0.0]]
 
 
+def test_a_margin_that_is_just_kept_has_no_gradient() -> None:
+    scores = torch.tensor([[2.0, 1.0, 0.0], [1.0, 3.0, 2.0]], requires_grad=True)
+    labels = torch.tensor([0, 1])
+    LinearSVM((2,), 3).data_loss(scores, labels).backward()
+    assert scores.grad is not None
+    assert scores.grad.tolist() == hinge_loss_backward(scores.detach(), labels).tolist() == [[0.0] * 3] * 2
+
+
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_cross_entropy(scale: float) -> None:
     (scores,) = tensors((6, 4))
