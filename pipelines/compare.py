@@ -3,31 +3,41 @@
 python -m pipelines.compare logs/softmax                  # the runs of a topic, best first
 python -m pipelines.compare SWEEP                         # the trials of a sweep, by its name in logs/sweeps
 python -m pipelines.compare RUN RUN --sort test/accuracy --out mine.html
+python -m pipelines.compare SWEEP --watch                 # follows a running sweep: the page reloads itself
 python -m pipelines.compare logs --wandb                  # also makes a W&B report
 python -m pipelines.compare upload                        # sends runs tracked offline to W&B
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import UserError
 from pipelines.console.errors import user_errors
 from pipelines.console.option_parser import OptionParser
+from pipelines.console.signals import interrupt_on_signals
+
+if TYPE_CHECKING:
+    from pipelines.comparison.ranking import Comparison
 
 _OUT = "comparison.html"
+_WATCH_SECONDS = 5
+_MAX_WATCH_SECONDS = 86_400  # browsers count milliseconds in 31 bits
 
 
 def usage() -> str:
     """Returns the text that is printed without arguments."""
     return "\n".join(
         [
-            "usage: python -m pipelines.compare PATH_OR_SWEEP... [--out FILE] [--sort METRIC] [--wandb]",
+            "usage: python -m pipelines.compare PATH_OR_SWEEP... [--out FILE] [--sort METRIC] [--watch] [--wandb]",
             "       python -m pipelines.compare upload [PATH...]",
             "",
             "  python -m pipelines.compare logs/softmax             the runs of a topic, best first",
             "  python -m pipelines.compare SWEEP                    the trials of a sweep, by its name",
             "  python -m pipelines.compare RUN RUN --sort val/loss  two runs, ranked by another metric",
+            "  python -m pipelines.compare SWEEP --watch            follow a running sweep",
             "  python -m pipelines.compare logs --wandb             all runs, also as a W&B report",
             "  python -m pipelines.compare upload                   send runs tracked offline to W&B",
         ]
@@ -48,8 +58,30 @@ def parser() -> OptionParser:
         metavar="METRIC",
         help="metric to rank by (default: that of the sweep, or else the one most runs monitor)",
     )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_watch_seconds,
+        const=_WATCH_SECONDS,
+        metavar="SECONDS",
+        help="update the page, which reloads itself, until no run is running and the sweep has ended, or until Ctrl-C; "
+        f"looks for changes every SECONDS, in [1, {_MAX_WATCH_SECONDS}] (default: {_WATCH_SECONDS})",
+    )
     parser.add_argument("--wandb", action="store_true", help="also make a W&B report of the runs")
     return parser
+
+
+def _watch_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= _MAX_WATCH_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"is {text}; it must be a number of seconds in [1, {_MAX_WATCH_SECONDS}], or have no value and be the last "
+            "option."
+        )
+    return seconds
 
 
 def _compare(arguments: Sequence[str]) -> None:
@@ -60,8 +92,16 @@ def _compare(arguments: Sequence[str]) -> None:
     from pipelines.comparison.page import write_page
     from pipelines.comparison.ranking import compare
     from pipelines.comparison.terminal_table import print_table
+    from pipelines.comparison.watching import watch
 
-    comparison = compare(find_runs(options.targets), options.targets, options.sort)
+    comparison: Comparison | None
+    if options.watch is None:
+        comparison = compare(find_runs(options.targets), options.targets, options.sort)
+    else:
+        interrupt_on_signals()
+        comparison = watch(options.targets, options.out, options.sort, options.watch)
+        if comparison is None:  # stopped before the first run
+            return
     if comparison.ranking_metric:
         print(f"{comparison.title}: {comparison.summary}; ranked by {comparison.ranking_metric.name}\n")
     else:

@@ -70,11 +70,12 @@ class FoundRuns:
     sweeps: tuple[Sweep, ...]
 
 
-def find_runs(targets: Sequence[str]) -> FoundRuns:
+def find_runs(targets: Sequence[str], may_be_empty: bool = False) -> FoundRuns:
     """Finds runs and sweeps by folder or name.
 
     Args:
         targets: Folders of runs, topics or sweeps, folders that contain such folders, or their names under `logs/`.
+        may_be_empty: Whether sweeps without runs are accepted.
 
     Raises:
         ValueError: If a target is a file, does not exist or contains no run.
@@ -87,7 +88,7 @@ def find_runs(targets: Sequence[str]) -> FoundRuns:
                 sweep = _read_sweep(folder)
                 sweeps.setdefault(folder.resolve(), sweep)
                 runs = sweep.runs()
-                if not runs:
+                if not runs and not may_be_empty:
                     raise UserError(f"The sweep {sweep.sweep_id} has no runs yet; start its trials first.")
             else:
                 runs = [folder] if is_run(folder) else _runs_in(folder)

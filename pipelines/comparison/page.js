@@ -12,6 +12,7 @@ const page = {
   brushed: null,      // set of the runs within the ranges selected in the parallel coordinates; null without any
   pinned: null,
   colors: [],
+  keepers: {},        // by name: `save` returns what a reload keeps as JSON, `restore` takes it; reload.js calls them
 
   /** Indices of the runs that are checked and pass the filter and the selected ranges. */
   shown() {
@@ -74,8 +75,7 @@ function compareValues(a, b) {
   return a.localeCompare(b, undefined, { numeric: true });
 }
 
-function sortBy(head) {
-  const descending = head.getAttribute("aria-sort") === "ascending";
+function sortBy(head, descending = head.getAttribute("aria-sort") === "ascending") {
   const column = head.cellIndex;
   for (const other of heads) other.setAttribute("aria-sort", "none");
   head.setAttribute("aria-sort", descending ? "descending" : "ascending");
@@ -87,7 +87,12 @@ function sortBy(head) {
   document.querySelector(".runs tbody").append(...rows);
 }
 
-for (const head of heads) head.querySelector("button").addEventListener("click", () => sortBy(head));
+for (const head of heads) {
+  head.querySelector("button").addEventListener("click", () => {
+    sortBy(head);
+    page.sorted = head; // by the user; the page's own order follows the metric
+  });
+}
 
 // ---------------------------------------------------------------------------------------------------------- filtering
 
@@ -150,6 +155,12 @@ function setChecked(row, checked) {
   row.classList.toggle("off", !checked);
 }
 
+function updateAll() {
+  const numChecked = rows.filter((row) => !row.classList.contains("off")).length;
+  all.checked = numChecked === rows.length;
+  all.indeterminate = numChecked > 0 && numChecked < rows.length;
+}
+
 all.addEventListener("change", () => {
   for (const row of rows) if (!row.hidden) setChecked(row, all.checked);
   page.changed();
@@ -158,9 +169,7 @@ for (const row of rows) {
   const run = Number(row.dataset.run);
   row.querySelector("input").addEventListener("change", (event) => {
     setChecked(row, event.target.checked);
-    const numChecked = rows.filter((other) => !other.classList.contains("off")).length;
-    all.checked = numChecked === rows.length;
-    all.indeterminate = numChecked > 0 && numChecked < rows.length;
+    updateAll();
     page.changed();
   });
   row.addEventListener("focusin", () => page.highlight(run));
@@ -186,5 +195,31 @@ for (const button of document.querySelectorAll(".picture")) {
 enlarged.addEventListener("click", (event) => {
   if (event.target === enlarged) enlarged.close();
 });
+
+// ------------------------------------------------------------------------------------------------------------ reloads
+
+const idOf = (row) => data.runs[row.dataset.run].id; // the order of the runs changes as they train
+
+page.keepers.table = {
+  save: () => ({
+    sorted: page.sorted && [page.sorted.dataset.name, page.sorted.getAttribute("aria-sort")],
+    filter: document.getElementById("filter").value,
+    off: rows.filter((row) => row.classList.contains("off")).map(idOf),
+    pinned: page.pinned === null ? null : data.runs[page.pinned].id,
+  }),
+  restore({ sorted, filter, off, pinned }) {
+    const head = sorted && heads.find((each) => each.dataset.name === sorted[0]);
+    if (head) {
+      sortBy(head, sorted[1] === "descending");
+      page.sorted = head;
+    }
+    for (const row of rows) setChecked(row, !off.includes(idOf(row)));
+    updateAll();
+    const row = rows.find((each) => idOf(each) === pinned);
+    if (row) page.pin(Number(row.dataset.run));
+    document.getElementById("filter").value = filter;
+    filterRows();
+  },
+};
 
 colorRuns();

@@ -1,7 +1,8 @@
 """Writes the comparison as one self-contained HTML page: table, plots, pictures, style and scripts.
 
 Its Content-Security-Policy forbids all network requests. The table is plain HTML and so complete without scripts;
-page.js sorts and filters it, plots.js and parallel.js draw the plots.
+page.js sorts and filters it, plots.js and parallel.js draw the plots, and reload.js reads a page that is being watched
+again.
 """
 
 import json
@@ -20,18 +21,19 @@ from pipelines.console.formatting import count, figure, setting
 from pipelines.tracking.curves import Curve
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("page.js", "plots.js", "parallel.js")
+_SCRIPTS = ("page.js", "plots.js", "parallel.js", "reload.js")
 _MAX_POINTS = 500  # of one curve
 _MAX_POINTS_OF_METRIC = 40_000  # of all curves of one metric: 200 runs get 200 points each
 _MIN_POINTS = 100  # of one curve, however many there are
 
 
-def write_page(comparison: Comparison, out: Path) -> int:
+def write_page(comparison: Comparison, out: Path, reload: float | None = None) -> int:
     """Writes the page as one file that appears complete.
 
     Args:
         comparison: The comparison to show.
         out: Path of the HTML file; its folder is created if it does not exist.
+        reload: Seconds after which the page, open in a browser, reads its file again; None for a page that is final.
 
     Returns:
         Size in bytes.
@@ -39,23 +41,23 @@ def write_page(comparison: Comparison, out: Path) -> int:
     Raises:
         OSError: If the file can't be written.
     """
-    page = render(comparison).encode()
+    page = render(comparison, reload).encode()
     with atomic_write(out) as temporary:
         temporary.write_bytes(page)
     return len(page)
 
 
-def render(comparison: Comparison) -> str:
-    """Returns the HTML of the page."""
+def render(comparison: Comparison, reload: float | None = None) -> str:
+    """Returns the HTML of the page; `reload` is that of `write_page`."""
     from plotly.offline import get_plotlyjs
 
     parts = {
         "title": escape(comparison.title),
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
-        "header": _header(comparison),
+        "header": _header(comparison, reload),
         "table": table_html(comparison),
         "pictures": _pictures(comparison),
-        "data": _json(payload(comparison)),
+        "data": _json(payload(comparison, reload)),
         "plotly": get_plotlyjs(),
         "script": "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
     }
@@ -64,7 +66,7 @@ def render(comparison: Comparison) -> str:
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def payload(comparison: Comparison) -> dict[str, Any]:
+def payload(comparison: Comparison, reload: float | None = None) -> dict[str, Any]:
     """Returns the data that the scripts draw, as JSON-compatible values."""
     max_points = max(_MIN_POINTS, min(_MAX_POINTS, _MAX_POINTS_OF_METRIC // max(1, len(comparison.runs))))
     names = comparison.short_names
@@ -91,6 +93,7 @@ def payload(comparison: Comparison) -> dict[str, Any]:
         "metrics": list(dict.fromkeys(name for run in comparison.runs for name in run.curves)),
         "settings": [{"key": key, "name": names[key]} for key in comparison.settings],
         "sweeps": sweeps,
+        "reload": reload,
         "runs": runs,
     }
 
@@ -126,7 +129,7 @@ def _json(content: Any) -> str:
 # ----------------------------------------------------------------------------------------------------------- header
 
 
-def _header(comparison: Comparison) -> str:
+def _header(comparison: Comparison, reload: float | None) -> str:
     chips = "".join(
         f'<li class="state {state}"><b>{number:,}</b> {state}</li>' for state, number in comparison.states.items()
     )
@@ -134,11 +137,13 @@ def _header(comparison: Comparison) -> str:
     facts = [count(len(comparison.runs), "run"), f"of {', '.join(topics)}"]
     facts += [f"{sweep.method} search" for sweep in comparison.sweeps if sweep.method]
     time = datetime.now().astimezone()
+    clock = f"{time.day} {time:%B %Y, %H:%M}" if reload is None else f"{time:%H:%M:%S}"
+    watched = "" if reload is None else f' · <span class="watched">follows the runs, every {reload:g} s</span>'
     return (
         f"<div><h1>{escape(comparison.title)}</h1>"
         f'<p class="facts">{escape(" ".join(facts[:2]))}'
         f"{''.join(f' · {escape(fact)}' for fact in facts[2:])}"
-        f' · compared <time datetime="{time.isoformat(timespec="seconds")}">{time.day} {time:%B %Y, %H:%M}</time></p>'
+        f' · compared <time datetime="{time.isoformat(timespec="seconds")}">{clock}</time>{watched}</p>'
         f'<ul class="states">{chips}</ul></div>{_winner(comparison)}'
     )
 

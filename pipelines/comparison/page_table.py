@@ -36,7 +36,8 @@ def _columns(comparison: Comparison) -> Iterable[_Column]:
     runs, ranking = comparison.runs, comparison.ranking_metric
     with_topics = len({run.topic for run in runs}) > 1
     yield _Column("run", "run", "id", [(_run_cell(run, with_topics), run.run_id) for run in runs])
-    yield _Column("state", "state", "how", [(_state_cell(run), run.status.state) for run in runs])
+    top = runs[0] if comparison.best(runs[0]) else None
+    yield _Column("state", "state", "how", [(_state_cell(run, run is top), run.status.state) for run in runs])
     if ranking:
         bests, lasts = [comparison.best(run) for run in runs], [comparison.last(run) for run in runs]
         best_values = [best.value if best else None for best in bests]
@@ -80,8 +81,9 @@ def _run_cell(run: Run, with_topic: bool) -> str:
     return f'{topic}<span title="{escape(run.status.command)}">{escape(run.run_id)}</span>'
 
 
-def _state_cell(run: Run) -> str:
+def _state_cell(run: Run, is_top: bool) -> str:
     state = f'<span class="state {run.status.state}">{run.status.state}</span>'
+    state += ' <span class="state top">best</span>' if is_top else ""
     remark = escape(run.remark)
     return f'{state}<span class="remark" title="{remark}">{remark}</span>' if remark else state
 

@@ -51,16 +51,17 @@ function makeAxis(name, values, isSetting = true) {
     const scale = log ? Math.log10 : (value) => value;
     const span = scale(high) - scale(low) || 1;
     const at = (value) => BOTTOM - (scale(value) - scale(low)) / span * (BOTTOM - TOP);
+    const valueAt = (y) => (log ? (power) => 10 ** power : (value) => value)(scale(low) + (BOTTOM - y) / (BOTTOM - TOP) * span);
     let ticks = log ? powersOfTen(low, high) : roundTicks(low, high);
     if (isSetting && distinct.length <= 6) ticks = distinct.sort((a, b) => a - b);
     else if (log && ticks.length < 2) ticks = [low, high];
     ticks = ticks.filter((tick, i) => i === 0 || at(ticks[i - 1]) - at(tick) > 13 || distinct.length > 6);
-    return { name: log ? `${name} (log)` : name, values, ticks, at: (value) => value == null ? BOTTOM + 24 : at(value) };
+    return { name: log ? `${name} (log)` : name, values, ticks, at: (value) => value == null ? BOTTOM + 24 : at(value), valueAt };
   }
   const names = distinct.map(String).sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
   const spacing = (BOTTOM - TOP) / names.length;
   const at = (value) => value == null ? BOTTOM + 24 : TOP + (names.indexOf(String(value)) + 0.5) * spacing;
-  return { name, values: values.map((value) => value == null ? null : String(value)), at, ticks: spacing > 13 ? names : [] };
+  return { name, values: values.map((value) => value == null ? null : String(value)), at, ticks: spacing > 13 ? names : [], valueAt: null };
 }
 
 function settingsAxes() {
@@ -190,6 +191,18 @@ if (data.metric && numeric.length && ranked.length >= 3) {
     lines.forEach((line, number) => line.classList.toggle("lit", number === run));
   };
 
+  // A reload keeps selected ranges as values, since the scale follows the data; those of names as heights.
+  page.keepers.parallel = {
+    save: () => axes.flatMap(({ name, valueAt }, i) => brushes[i] ? [[name, brushes[i].map(valueAt ?? ((y) => y))]] : []),
+    restore(ranges) {
+      for (const [name, range] of ranges) {
+        const i = axes.findIndex((axis) => axis.name === name);
+        if (i >= 0) brushes[i] = axes[i].valueAt ? range.map(axes[i].at) : range;
+      }
+      applyBrushes();
+    },
+  };
+
   const refresh = drawWhenVisible(parallel, draw);
   page.highlighters.push(highlightLine);
   let size = 0;
@@ -200,5 +213,3 @@ if (data.metric && numeric.length && ranked.length >= 3) {
     }
   }).observe(parallelArea);
 }
-
-document.body.dataset.ready = Math.round(performance.now());

@@ -4,6 +4,8 @@ import base64
 import io
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from pipelines.comparison.runs import Run
 
@@ -37,9 +39,18 @@ def newest_pictures(runs: tuple[Run, ...]) -> dict[str, dict[str, Picture]]:
 
 
 def _embedded(run: Run, name: str) -> Picture:
+    file = run.pictures[name]
+    try:
+        return _encoded(file, file.stat().st_mtime_ns)
+    except OSError:  # removed meanwhile
+        return Picture(None, 0, 0, None)
+
+
+@lru_cache(256)  # a page that is watched shows most pictures again
+def _encoded(file: Path, written: int) -> Picture:
+    """Reads and scales a picture that was written at a time in nanoseconds."""
     from PIL import Image, UnidentifiedImageError
 
-    file = run.pictures[name]
     step = int(file.stem) if file.stem.isdigit() else None
     try:
         with Image.open(file) as image:

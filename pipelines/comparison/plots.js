@@ -80,8 +80,19 @@ function showMessage(area, text) {
   }
 }
 
+/** The ranges that the user has zoomed a plot to, and its `uirevision`, what they are ranges of; null if not drawn. */
+function zoomOf(area) {
+  if (!area.layout) return null;
+  const zoomed = ["xaxis", "yaxis"].filter((axis) => area.layout[axis].autorange === false);
+  return { of: area.layout.uirevision ?? null, ranges: Object.fromEntries(zoomed.map((axis) => [axis, area.layout[axis].range])) };
+}
+
 /** Draws a plot and links it with the table. `runs[trace][point]` or `runs[trace]` is the index of a run. */
 function plot(area, traces, options, runs) {
+  const zoom = zoomOf(area) ?? area.zoom; // that of the reloaded page, until this one is drawn
+  if (zoom && zoom.of === (options.uirevision ?? null)) {
+    for (const [axis, range] of Object.entries(zoom.ranges)) options[axis] = { ...options[axis], range, autorange: false };
+  }
   Plotly.react(area, traces, options, CONFIG);
   area.runs = runs;
   if (area.linked) return;
@@ -244,6 +255,27 @@ if (numeric.length && ranked.length >= 3) {
     scatterArea.classList.toggle("dim", run !== null && index >= 0);
   });
 }
+
+// What a reload keeps: the controls that the user has changed, as the others follow the data, and zoomed ranges.
+const controls = [curveMetric, curveX, curveLog, scatterX];
+const areas = { curves: curveArea, progress: progressArea, scatter: scatterArea };
+for (const control of controls) control.addEventListener("change", () => { control.chosen = true; });
+
+page.keepers.plots = {
+  save: () => ({
+    chosen: controls.filter((control) => control.chosen).map((control) => [control.id, control.value, control.checked]),
+    zooms: Object.entries(areas).map(([name, area]) => [name, zoomOf(area) ?? area.zoom ?? null]),
+  }),
+  restore({ chosen, zooms }) {
+    for (const [id, value, checked] of chosen) {
+      const control = document.getElementById(id);
+      if (control.options && ![...control.options].some((option) => option.value === value)) continue;
+      Object.assign(control, { value, checked, chosen: true });
+      if (control === curveMetric) logIfNeeded();
+    }
+    for (const [name, zoom] of zooms) areas[name].zoom = zoom;
+  },
+};
 
 dark.addEventListener("change", () => {
   colorRuns();

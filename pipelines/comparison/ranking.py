@@ -3,9 +3,10 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from common.errors import UserError
@@ -96,18 +97,21 @@ class Comparison:
         return f"{count(len(self.runs), 'run')}: {states}"
 
 
-def compare(found: FoundRuns, targets: Sequence[str], sort: str | None = None) -> Comparison:
+def compare(
+    found: FoundRuns, targets: Sequence[str], sort: str | None = None, read: Callable[[Path], Run] = read_run
+) -> Comparison:
     """Reads runs and ranks them.
 
     Args:
         found: Folders of the runs, and the sweeps.
         targets: Targets by which they were found, for the title.
         sort: Metric to rank by; None for the metric of the sweep, or else the one most runs monitor.
+        read: Reads the run in a folder.
 
     Raises:
         ValueError: If no run has the metric to sort by.
     """
-    runs = [read_run(folder) for folder in found.folders]
+    runs = [read(folder) for folder in found.folders]
     ranking = _ranking_metric(runs, found.sweeps, sort)
     sweeps = found.sweeps
     title = ", ".join(targets) if len(targets) <= 3 else f"{targets[0]} and {len(targets) - 1} others"

@@ -15,7 +15,7 @@ from pipelines.tracking.curves import Curve, Goal, read_curves
 from pipelines.tracking.flat_settings import flat_settings
 
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 reads as text
-_FILES = ("config.yaml", "metrics.csv", "status.json")
+RUN_FILES = ("config.yaml", "metrics.csv", "status.json")
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,20 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Returns whether a folder is a run's, even if files are missing."""
-    return any((folder / name).is_file() for name in _FILES)
+    return any((folder / name).is_file() for name in RUN_FILES)
 
 
 def read_run(folder: Path) -> Run:
     """Reads a run's folder; what can't be read is described in `problems`."""
     problems: list[str] = []
+    status = _valid(read_status(folder))  # first, so that of a run that has ended everything is read
     settings = _read_settings(folder / "config.yaml", problems)
     curves = _read_curves(folder / "metrics.csv", problems)
     try:
         written = datetime.fromtimestamp((folder / "metrics.csv").stat().st_mtime, UTC)
     except OSError:
         written = None
-    return Run(
-        folder, _valid(read_status(folder)), settings, curves, _newest_pictures(folder), written, tuple(problems)
-    )
+    return Run(folder, status, settings, curves, _newest_pictures(folder), written, tuple(problems))
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class LauncherLock:
         os.close(self.descriptor)
 
 
+def any_alive(folder: Path) -> bool:
+    """Returns whether any launcher of a sweep, possibly of another machine, still holds its lock."""
+    return any(is_alive(folder, file.name) for file in folder.glob("*"))
+
+
 def is_alive(folder: Path, launcher: str) -> bool:
     """Returns whether a launcher, possibly of another machine, still holds its lock."""
     try:

@@ -24,7 +24,7 @@ from common.file_locks import locked
 from common.messages.counting import count
 from pipelines.search.early_termination import pruner
 from pipelines.search.journal import open_journal
-from pipelines.search.locks import LauncherLock, is_alive
+from pipelines.search.locks import LauncherLock, any_alive, is_alive
 from pipelines.search.sampling import SamplerName, point_values, propose
 from pipelines.search.sweep_file import SweepFile, parse_sweep, read_sweep
 from pipelines.tracking.run_id import id_stem
@@ -201,6 +201,11 @@ class Search:
         """Unregisters the launcher; other launchers may adopt its trials that have not ended."""
         assert self._lock is not None
         self._lock.release()
+
+    @property
+    def has_launcher(self) -> bool:
+        """Whether any launcher of the sweep is alive, on this or another machine."""
+        return any_alive(self.folder / "launchers")
 
     def next_trial(self) -> Trial | None:
         """Assigns the next trial to this launcher: an interrupted one if there is any, else a new point.

@@ -5,6 +5,8 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -24,21 +26,25 @@ _COLORS = {"finished": "green", "pruned": "yellow", "failed": "red", "running": 
 _REDRAW_SECONDS = 1.0
 
 
-def print_trials(search: Search) -> None:
-    """Prints the table; on a terminal, redraws it every second while a trial is running."""
-    console = Console()
+def print_trials(search: Search, console: Console | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Prints the table; on a terminal, redraws it every second until the sweep's launchers have ended, or until Ctrl-C.
+
+    Args:
+        search: The sweep.
+        console: Output; None for standard output.
+        sleep: Waits that many seconds.
+    """
+    console = console or Console()
     if not console.is_terminal:
-        console = Console(width=200)
-    if console.is_terminal and any(trial.state == "running" for trial in search.trials()):
-        with Live(_table(search, search.trials()), console=console, auto_refresh=False) as live:
-            running = True
-            while running:
-                time.sleep(_REDRAW_SECONDS)
-                trials = search.trials()
-                running = any(trial.state == "running" for trial in trials)
-                live.update(_table(search, trials), refresh=True)
-    else:
-        console.print(_table(search, search.trials()))
+        Console(width=200, file=console.file).print(_table(search, search.trials()))
+        return
+    with Live(console=console, auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        searching = True
+        while searching:
+            searching = search.has_launcher  # before the trials: the last table is complete
+            live.update(_table(search, search.trials()), refresh=True)
+            if searching:
+                sleep(_REDRAW_SECONDS)
 
 
 def best_trial(search: Search) -> str:
@@ -47,7 +53,7 @@ def best_trial(search: Search) -> str:
     Raises:
         ValueError: If no trial has a value yet.
     """
-    trial = next((trial for trial in search.trials() if trial.best is not None and trial.state != "failed"), None)
+    trial = _best(search.trials())
     if trial is None:
         raise UserError(f"No trial of {search.folder.name} has a value yet; `sweep show` shows the state of each.")
     lines = [f"# trial {trial.number} of {search.folder.name}: {search.sweep.metric} {trial.best:.4f}, {trial.state}"]
@@ -60,6 +66,11 @@ def best_trial(search: Search) -> str:
     if run is not None:
         lines.append(command("train", "test", "--ckpt_path", run.relative_to(search.root)))
     return "\n".join(lines)
+
+
+def _best(trials: list[Trial]) -> Trial | None:
+    """Returns the best of trials that are sorted, best first; None if none has a value."""
+    return next((trial for trial in trials if trial.best is not None and trial.state != "failed"), None)
 
 
 def _command_line(search: Search, trial: Trial) -> str:
@@ -93,8 +104,9 @@ def _table(search: Search, trials: list[Trial]) -> Table:
     table.add_column("values", justify="right")
     table.add_column("time", justify="right")
     table.add_column("state", overflow="fold")
+    best = _best(trials)
     for trial in trials:
-        state = trial.state + (f": {trial.reason}" if trial.reason else "")
+        state = trial.state + (f": {trial.reason}" if trial.reason else "") + (", best" if trial is best else "")
         table.add_row(
             str(trial.number),
             figure(trial.best),
@@ -102,6 +114,7 @@ def _table(search: Search, trials: list[Trial]) -> Table:
             str(len(trial.metric)),
             duration(trial.seconds),
             Text(state, style=_COLORS[trial.state]),
+            style="bold" if trial is best else None,
         )
     return table
 

@@ -1,27 +1,21 @@
 """The page of `python -m pipelines.compare`: its HTML, and its behavior in a browser without a network."""
 
 import html
-import itertools
 import json
 import math
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from plotly.offline import get_plotlyjs
 
 from pipelines.comparison.page import payload, render, write_page
 from pipelines.comparison.ranking import Comparison
+from tests.chromium import Browser, open_browser
 from tests.pipelines.test_compare import compared, write_run, write_sweep
 
-_CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 _EVIL = "</script><script>document.body.dataset.evil = 1</script><img src=x onerror=\"document.title='evil'\">"
 
 
@@ -40,100 +34,10 @@ class Page(HTMLParser):
         return [found for name, found in self.elements if name == tag and attributes.items() <= found.items()]
 
 
-class Browser:
-    """Headless Chromium, controlled over a pipe by the DevTools protocol."""
-
-    def __init__(self, profile: str) -> None:
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-dev-shm-usage "
-        flags += "--disable-background-networking --host-resolver-rules='MAP * ~NOTFOUND' --remote-debugging-pipe"
-        command = f"exec {_CHROMIUM} {flags} --user-data-dir={profile} --window-size=1400,1000 "
-        command += f"3<&{theirs_in} 4>&{theirs_out} 2>/dev/null >/dev/null"  # the descriptors that it listens on
-        self.process = subprocess.Popen(["bash", "-c", command], pass_fds=(theirs_in, theirs_out))
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._read, self._write = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
-        self._ids = itertools.count(1)
-        self._rest = b""
-        self._session: str | None = None
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> Any:
-        number = next(self._ids)
-        message = {"id": number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        self._write.write(json.dumps(message).encode() + b"\0")
-        self._write.flush()
-        while True:
-            answer = self._next()
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            received = os.read(self._read.fileno(), 1 << 20)
-            assert received, "Chromium ended"
-            self._rest += received
-        message, _, self._rest = self._rest.partition(b"\0")
-        event: dict[str, Any] = json.loads(message)
-        match event.get("method"):
-            case "Network.requestWillBeSent":
-                self.requests.append(event["params"]["request"]["url"][:200])
-            case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(event["params"])[:2000])
-            case "Runtime.consoleAPICalled" if event["params"]["type"] in ("error", "warning", "assert"):
-                self.errors.append(json.dumps(event["params"])[:2000])
-            case "Log.entryAdded" if event["params"]["entry"]["level"] in ("error", "warning"):
-                self.errors.append(json.dumps(event["params"])[:2000])
-        return event
-
-    def open(self, page: Path, scheme: str = "light") -> None:
-        """Opens a page and waits until its scripts have run."""
-        self.errors, self.requests = [], []
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.call("Emulation.setEmulatedMedia", features=features)
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self.until("document.body && document.body.dataset.ready !== undefined")
-
-    def run(self, script: str) -> Any:
-        """The value of a JavaScript expression, awaited if it is a promise."""
-        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def until(self, condition: str) -> None:
-        """Waits for a condition, a minute at most."""
-        for _ in range(1200):
-            if self.run(condition):
-                return
-            self.run("new Promise((done) => setTimeout(done, 50))")
-        raise AssertionError(f"{condition} did not come true")
-
-    def scroll_to(self, selector: str) -> None:
-        self.run(f"document.querySelector('{selector}').scrollIntoView()")
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._read.close()
-        self._write.close()
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    assert _CHROMIUM, "There is no Chromium on the PATH; install it, on Debian with: apt-get install chromium"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        running = Browser(profile)
+    with open_browser() as running:
         yield running
-        running.end()
 
 
 @pytest.fixture(scope="module")

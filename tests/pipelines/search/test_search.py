@@ -1,13 +1,16 @@
 """The state of a sweep as two processes see it at once."""
 
 import errno
+import io
 import json
 import os
+import signal
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pipelines.search.sampling import propose
 from pipelines.search.search import Search
@@ -119,6 +122,37 @@ def test_names_and_values_in_brackets_are_shown_as_they_are(tmp_path: Path, caps
     print_trials(search)
     out = capsys.readouterr().out
     assert all(name in out for name in [*names, "val/[red]loss", "[hog]", "[/red] is no tag"])
+
+
+def test_on_a_terminal_the_trials_are_followed_until_the_launcher_has_ended(tmp_path: Path) -> None:
+    """Also before the first trial, and while none runs between two; the best is marked, and Ctrl-C ends it quietly."""
+    search = Search.create(_sweep(tmp_path), tmp_path / "logs")
+    search.join()
+    screen = io.StringIO()
+
+    def first_trial() -> None:
+        assert "0 trials" in screen.getvalue()
+        trial = search.next_trial()
+        assert trial is not None
+        search.report(trial.number, [0.5])
+        search.finish(trial.number, "finished", None, 1.0)
+
+    def between_two() -> None:
+        assert "finished, best" in screen.getvalue()
+        assert search.next_trial() is not None
+
+    def last() -> None:
+        assert "1 running" in screen.getvalue()
+        search.leave()
+
+    steps = iter([first_trial, between_two, last])
+    console = Console(file=screen, force_terminal=True, width=120)
+    print_trials(Search(search.folder), console, lambda _: next(steps)())
+    assert "1 interrupted" in screen.getvalue()
+
+    search.join()
+    print_trials(Search(search.folder), console, lambda _: signal.raise_signal(signal.SIGINT))
+    search.leave()
 
 
 @pytest.mark.parametrize(
