@@ -65,7 +65,7 @@ def parser() -> OptionParser:
         const=_WATCH_SECONDS,
         metavar="SECONDS",
         help="update the page, which reloads itself, until no run is running and the sweep has ended, or until Ctrl-C; "
-        f"looks for changes every SECONDS, in [1, {_MAX_WATCH_SECONDS}] (default: {_WATCH_SECONDS})",
+        f"looks for changes every SECONDS, in [1, {_MAX_WATCH_SECONDS}] ({_WATCH_SECONDS} if not given)",
     )
     parser.add_argument("--wandb", action="store_true", help="also make a W&B report of the runs")
     return parser

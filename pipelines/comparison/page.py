@@ -138,7 +138,7 @@ def _header(comparison: Comparison, reload: float | None) -> str:
     facts += [f"{sweep.method} search" for sweep in comparison.sweeps if sweep.method]
     time = datetime.now().astimezone()
     clock = f"{time.day} {time:%B %Y, %H:%M}" if reload is None else f"{time:%H:%M:%S}"
-    watched = "" if reload is None else f' · <span class="watched">follows the runs, every {reload:g} s</span>'
+    watched = "" if reload is None else f' · <span class="watched">reloads itself every {reload:g} s</span>'
     return (
         f"<div><h1>{escape(comparison.title)}</h1>"
         f'<p class="facts">{escape(" ".join(facts[:2]))}'

@@ -7,7 +7,7 @@ from pipelines.run.status import Status, read_status
 
 
 class RunCache:
-    """Runs by folder, each read when it is first asked for and after each change of its files."""
+    """Runs by folder, each read on first use and after each change of its files."""
 
     def __init__(self) -> None:
         self._runs: dict[Path, tuple[object, Run]] = {}

@@ -18,12 +18,14 @@ from rich.console import Console
 
 from common.errors import UserError
 from pipelines.compare import main
-from pipelines.comparison import run_cache
+from pipelines.comparison import run_cache, runs
 from pipelines.comparison.page import render, write_page
 from pipelines.comparison.ranking import Comparison
+from pipelines.comparison.runs import Run
 from pipelines.comparison.status_line import StatusLine
 from pipelines.comparison.watching import watch
 from pipelines.search.locks import LauncherLock
+from pipelines.tracking.curves import Curve
 from tests.chromium import Browser, open_browser
 from tests.command_line import PROJECT
 from tests.pipelines.test_compare import compared, order, refused, write_run, write_sweep
@@ -55,7 +57,11 @@ class RunningRun:
 def watched(targets: list[Path], out: Path, *steps: Callable[[], object], sort: str | None = None) -> Comparison | None:
     """Watches runs; each step happens during one of the waits, of which there are no more than steps."""
     remaining = iter(steps)
-    return watch([str(target) for target in targets], out, sort, 5.0, lambda _: next(remaining)() and None)
+
+    def sleep(seconds: float) -> None:
+        next(remaining)()
+
+    return watch([str(target) for target in targets], out, sort, 5.0, sleep)
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -77,7 +83,12 @@ def test_the_page_follows_the_runs_and_only_changed_ones_are_read_again(
 ) -> None:
     read: list[str] = []
     original = run_cache.read_run
-    monkeypatch.setattr(run_cache, "read_run", lambda folder: read.append(folder.name) or original(folder))
+
+    def read_run(folder: Path) -> Run:
+        read.append(folder.name)
+        return original(folder)
+
+    monkeypatch.setattr(run_cache, "read_run", read_run)
     logs, page = tmp_path / "softmax", tmp_path / "comparison.html"
     write_run(logs / "done", [0.8])
     run = RunningRun(logs / "new", 0.5)
@@ -114,6 +125,22 @@ def test_the_page_follows_the_runs_and_only_changed_ones_are_read_again(
         f"{logs}: 2 runs: 1 running, 1 finished; best new, val/accuracy 0.9000",
         f"{logs}: 3 runs: 1 running, 2 finished; best new, val/accuracy 0.9000",
     ]
+
+
+def test_what_a_run_logs_while_it_is_read_and_ends_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunningRun(tmp_path / "softmax" / "a", 0.5)
+    original = runs.read_curves
+
+    def read_curves(file: Path) -> dict[str, Curve]:
+        curves = original(file)
+        if curves["val/accuracy"].last.value == 0.5:
+            run.log(0.75)
+            run.end()
+        return curves
+
+    monkeypatch.setattr(runs, "read_curves", read_curves)
+    comparison = watched([tmp_path / "softmax"], tmp_path / "page.html", lambda: None)
+    assert comparison is not None and comparison.runs[0].curves["val/accuracy"].last.value == 0.75
 
 
 def test_a_killed_run_ends_the_watching(tmp_path: Path) -> None:
@@ -255,7 +282,7 @@ def test_the_page_marks_the_best_run_and_the_state_of_each(tmp_path: Path) -> No
     assert '<span class="state running">running</span> <span class="state top">best</span>' in rows[0]
     assert '<span class="state stopped">stopped</span>' in rows[1] and "did better" in rows[1]
     assert page.count('class="state top"') == 1
-    assert "follows the runs, every 5 s" in page and "follows the runs" not in render(compared(tmp_path))
+    assert "reloads itself every 5 s" in page and "reloads itself" not in render(compared(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +294,10 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def _trials(logs: Path) -> Iterator[list[RunningRun]]:
     """Twelve running trials with a learning rate each, the first with the best accuracy."""
-    runs = [RunningRun(logs / "softmax" / f"live-{i:04}", 0.5, 0.9 - i / 100, lr=10 ** (-i / 4)) for i in range(12)]
+    trials = [RunningRun(logs / "softmax" / f"live-{i:04}", 0.5, 0.9 - i / 100, lr=10 ** (-i / 4)) for i in range(12)]
     write_sweep(logs, "live")
-    yield runs
-    for run in runs:
+    yield trials
+    for run in trials:
         run.kill()
 
 
@@ -281,7 +308,7 @@ _BESTS = "[...document.querySelectorAll('.runs tbody tr:not([hidden]) td.best')]
 @pytest.mark.slow
 def test_a_watched_page_reloads_and_looks_as_before_until_it_is_final(browser: Browser, tmp_path: Path) -> None:
     logs, page = tmp_path / "logs", tmp_path / "page.html"
-    with _trials(logs) as runs:
+    with _trials(logs) as trials:
         sweep = logs / "sweeps" / "live"
         write_page(compared(sweep), page, reload=600)
         browser.open(page)
@@ -306,7 +333,7 @@ def test_a_watched_page_reloads_and_looks_as_before_until_it_is_final(browser: B
         assert shown == ["0.7900", "0.8000", "0.8100", "0.8200", "0.8300", "0.8400"]  # by lr
         before = browser.run("document.querySelector('#curves').getBoundingClientRect().top")
 
-        runs[5].log(0.99)
+        trials[5].log(0.99)
         write_run(logs / "softmax" / "live-0012", [0.8], lr=1e-4)  # a row more above what is read
         write_page(compared(sweep), page, reload=0.1)
         browser.run("document.body.dataset.old = ''")
