@@ -2,9 +2,12 @@
 
 python -m pipelines.check --config svm --data.preprocessing whiten
 
+python -m pipelines.check --config svm --by-hand          # gradients by hand beside autograd's and finite differences
+
 It takes the options of `pipelines.train fit`, builds the same model and data, and writes no files. Exit status 0 means
 that all checks passed, 1 that a check failed, 2 that the command line is wrong. `checks/classifier_checks.py` describes
-the checks of a classifier, `caption_checks.py`, `gan_checks.py` and `simclr_checks.py` beside it those of the others.
+the checks of a classifier, `caption_checks.py`, `gan_checks.py` and `simclr_checks.py` beside it those of the others;
+`checks/by_hand` has backpropagation by hand.
 """
 
 import os
@@ -24,8 +27,11 @@ _VERDICTS = {True: "ok", False: "FAIL", None: "n/a"}
 
 def usage() -> str:
     """Returns the help text."""
-    lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--KEY VALUE ...]", ""]
+    lines = ["usage: python -m pipelines.check --config TOPIC|FILE [--by-hand] [--KEY VALUE ...]", ""]
     lines += ["Checks the initial loss, the gradients, overfitting of 50 images and the splits before training."]
+    lines += [
+        "--by-hand compares the gradients of every parameter by hand with autograd and finite differences instead."
+    ]
     lines += ["", *topic_list()]
     return "\n".join([*lines, "", "What each setting means:  python -m pipelines.train fit --help"])
 
@@ -33,10 +39,13 @@ def usage() -> str:
 def check(arguments: list[str]) -> bool:
     """Builds the model and data of a command line, prints a line per check and returns whether all checks passed.
 
+    With --by-hand it prints a line per parameter instead, and returns whether all gradients agree.
+
     Raises:
         ValueError: If the command line is wrong, or the model or data can't be checked.
     """
-    arguments = name_first(arguments)
+    by_hand = "--by-hand" in arguments
+    arguments = name_first([argument for argument in arguments if argument != "--by-hand"])
     given = {argument.partition("=")[0] for argument in arguments}
     if "--ckpt_path" in given:
         raise UserError("--ckpt_path is set, but check is for models before training; set --config alone.")
@@ -56,6 +65,10 @@ def check(arguments: list[str]) -> bool:
     built = build(resolved, topic)
     model: Any = built.model
     data, seed = built.datamodule, built.config["fit"]["seed_everything"]
+    if by_hand:
+        from pipelines.checks.by_hand.table import print_by_hand
+
+        return print_by_hand(model, data, seed, _progress)
     if not any(isinstance(model, kind) for kind in (GAN, SimCLR, CaptionGenerator, SanityCheckable)):
         raise UserError(
             f"{type(model).__name__} lacks loss(logits, labels) and expected_initial_loss(), which the checks need; "

@@ -68,6 +68,15 @@ def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report:
     return Result("overfitting", False, f"{best} (limits {_LOSS} and {_REPRODUCED:.0%})")
 
 
+def first_captions(data: Any, number: int) -> tuple[Tensor, Tensor]:
+    """Returns the first training captions of a data module: preprocessed inputs (B, ...) and words (B, T + 1)."""
+    data.prepare_data()
+    data.setup("fit")
+    data.batch_size = min(number, len(data.captions("train")))
+    inputs, words, _ = data.on_after_batch_transfer(next(iter(data.evaluation_dataloader("train"))), 0)
+    return inputs, words
+
+
 def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -> Iterable[Result]:
     """Runs all checks on the first training images and yields each result as soon as it is available.
 
@@ -76,10 +85,7 @@ def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -
         data: Caption data module.
         report: Called with the current check and its progress.
     """
-    data.prepare_data()
-    data.setup("fit")
-    data.batch_size = min(_CAPTIONS, len(data.captions("train")))
-    inputs, words, _ = data.on_after_batch_transfer(next(iter(data.evaluation_dataloader("train"))), 0)
+    inputs, words = first_captions(data, _CAPTIONS)
     yield check_gradients(model, inputs[:10], words[:10], lambda text: report(f"gradients: {text}"))
     report("parameters")
     yield check_parameters(model, inputs, words)

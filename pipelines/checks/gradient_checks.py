@@ -8,6 +8,7 @@ Source: https://cs231n.github.io/neural-networks-3/#gradcheck
 Shapes: B images in a batch.
 """
 
+from collections.abc import Iterable
 from copy import deepcopy
 from math import isfinite
 
@@ -23,7 +24,7 @@ from pipelines.checks.sanity_checkable import (
     without_regularization,
 )
 
-_GRADIENT_TOLERANCE = 1e-4  # relative error; by the course 1e-2 is wrong, and 1e-4 acceptable for losses with kinks
+GRADIENT_TOLERANCE = 1e-4  # relative error; by the course 1e-2 is wrong, and 1e-4 acceptable for losses with kinks
 # h of the central differences. A deep network has so many kinks that 1e-5 often crosses several, with slopes on both
 # sides that tell nothing; a coordinate that fails is compared again with smaller ones.
 _STEPS = (1e-5, 1e-6, 1e-7)
@@ -49,11 +50,9 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
     """
     worst, worst_name, compared, kinks = 0.0, "", 0, 0
     for variant in [model, without_regularization(model)][: 2 if getattr(model, "reg", 0) else 1]:
-        loss_of = _Loss(deepcopy(variant).double().train(), (images.double(), labels))
+        loss_of = TrainingLoss(deepcopy(variant).double().train(), (images.double(), labels))
         parameters = loss_of.trainable
-        with torch.no_grad():
-            for parameter in parameters.values():
-                parameter.add_(torch.randn_like(parameter), alpha=_NOISE)
+        add_noise(parameters.values())
         if not parameters:
             return Result("gradients", None, "the model has no parameters to train")
         loss = loss_of.backward()
@@ -65,7 +64,7 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
             report(name)
             smooth = 0  # coordinates that do not lie on a kink
             for i in torch.randperm(parameter.numel())[: 5 * per_parameter].tolist():
-                error = _relative_error(loss_of, parameter, i, float(loss.detach()))
+                error = relative_error(loss_of, parameter, i, float(loss.detach()))
                 if error is None:
                     kinks += 1
                     continue
@@ -80,11 +79,18 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
     in_name = f" in {worst_name}" if worst_name else ""
     figures = f"largest relative error {worst:.1e}{in_name}, of {compared} coordinates; {kinks} more on kinks"
     # Few kinks are met by chance; where most coordinates look like one, the loss itself jumps.
-    passed = worst <= _GRADIENT_TOLERANCE and kinks <= compared
-    return Result("gradients", passed, f"{figures} (limit {_GRADIENT_TOLERANCE:.0e})")
+    passed = worst <= GRADIENT_TOLERANCE and kinks <= compared
+    return Result("gradients", passed, f"{figures} (limit {GRADIENT_TOLERANCE:.0e})")
 
 
-class _Loss:
+@torch.no_grad()
+def add_noise(parameters: Iterable[nn.Parameter]) -> None:
+    """Adds a little normally distributed noise to parameters, which may be initialized on kinks."""
+    for parameter in parameters:
+        parameter.add_(torch.randn_like(parameter), alpha=_NOISE)
+
+
+class TrainingLoss:
     """The training loss of one batch as a function of the parameters, with the same random numbers at every call."""
 
     def __init__(self, model: SanityCheckable, batch: Split) -> None:
@@ -105,9 +111,20 @@ class _Loss:
 
 
 @torch.no_grad()
-def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float) -> float | None:
-    """Returns |analytic − numeric| / max(|analytic|, |numeric|) at coordinate `i` of a parameter, None on a kink."""
-    gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+def relative_error(
+    loss_of: TrainingLoss, parameter: Tensor, i: int, here: float, gradient: Tensor | None = None
+) -> float | None:
+    """Returns |analytic − numeric| / max(|analytic|, |numeric|) at coordinate `i` of a parameter, None on a kink.
+
+    Args:
+        loss_of: The loss as a function of the parameters.
+        parameter: The parameter; it is moved and restored.
+        i: Index of the coordinate in the flattened parameter.
+        here: The loss of the parameters as they are.
+        gradient: The analytic gradient of the parameter's shape; None takes autograd's.
+    """
+    if gradient is None:
+        gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
     values, analytic = parameter.clone(), float(gradient.flatten()[i])
     typical = float(gradient.square().mean().sqrt())
     error, on_kink = 0.0, False
@@ -121,7 +138,7 @@ def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float
         numeric = (losses[0] - losses[1]) / (2 * step)
         difference = abs(analytic - numeric)
         error = difference / max(abs(analytic), abs(numeric), 1e-3 * typical, _SMALL_GRADIENT * max(1.0, abs(here)))
-        if error <= _GRADIENT_TOLERANCE:
+        if error <= GRADIENT_TOLERANCE:
             return error
         # On a kink, backpropagation gives a slope between the left and the right one; a wrong gradient lies outside.
         right, left = (losses[0] - here) / step, (here - losses[1]) / step
@@ -131,7 +148,7 @@ def _relative_error(loss_of: _Loss, parameter: nn.Parameter, i: int, here: float
 
 def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
     """Checks that every parameter receives a finite, nonzero gradient: images (B, ...), labels (B,)."""
-    loss_of = _Loss(deepcopy(model).train(), (images, labels))
+    loss_of = TrainingLoss(deepcopy(model).train(), (images, labels))
     if not loss_of.trainable:
         return Result("parameters", None, "the model has no parameters to train")
     norms = dict.fromkeys(loss_of.trainable, 0.0)  # the largest over the steps

@@ -86,3 +86,53 @@ def test_help_needs_no_topic(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == capsys.readouterr().out
     assert first.startswith("usage: python -m pipelines.check --config TOPIC|FILE")
     assert "  svm " in first
+
+
+def test_gradients_by_hand_are_shown_beside_autograd_and_finite_differences(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", "two_layer", "--by-hand", "--data=Digits", "--model.hidden_size=8"]
+    assert run(arguments, monkeypatch, tmp_path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "by hand: TwoLayerNet, training loss of 10 examples of Digits in float64; seed 0"
+    names = ["loss", "output.weight", "output.bias", "hidden.weight", "hidden.bias"]
+    assert [line.split()[:2] for line in lines[3:8]] == [["ok", name] for name in names]
+    assert lines[4].endswith("affine_backward, λ W")
+    assert lines[8] == "all 5 agree (limits 1e-08 and 1e-04)"
+
+
+def test_a_wrong_gradient_by_hand_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.checks.by_hand import layer_steps
+
+    monkeypatch.setattr(layer_steps, "relu_backward", lambda dy, x: dy)
+    assert run(["--config=two_layer", "--by-hand", "--data=Digits"], monkeypatch, tmp_path) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 5 differ (limits 1e-08 and 1e-04)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--config=gan", "--data=Digits"],
+            "There are no gradients by hand of GAN; leave out --by-hand, or use one of caption_lstm, caption_rnn, "
+            "caption_transformer, coco_lstm, coco_transformer, convnet, fc_net, features, mnist_convnet, softmax, svm, "
+            "two_layer.",
+        ),
+        (["--config=knn", "--data=Digits"], "There are no gradients by hand of KNearestNeighbors; leave out --by-hand"),
+        (
+            ["--config=convnet", "--data=Digits", "--model.channels=[4]", "--model.pooling=avg"],
+            "There is no gradient by hand of AvgPool2d; choose settings without that layer.",
+        ),
+    ],
+)
+def test_topics_without_gradients_by_hand_are_refused(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([*arguments, "--by-hand"], monkeypatch, tmp_path) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")

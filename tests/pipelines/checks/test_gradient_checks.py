@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.checks.gradient_checks import _Loss, _relative_error
+from pipelines.checks.gradient_checks import TrainingLoss, relative_error
 from tests.pipelines.checks.wrong_backward import WrongBackward
 
 
@@ -40,8 +40,8 @@ def test_a_kink_is_distinguished_from_a_wrong_gradient(
     start: float, function: Callable[[Tensor], Tensor], error: float | None
 ) -> None:
     model: Any = OneParameter(start, function)
-    loss_of = _Loss(model, (torch.zeros(1), torch.zeros(1)))
+    loss_of = TrainingLoss(model, (torch.zeros(1), torch.zeros(1)))
     here = loss_of.backward().item()
-    found = _relative_error(loss_of, model.x, 0, here)
+    found = relative_error(loss_of, model.x, 0, here)
     assert found == (None if error is None else pytest.approx(error, abs=1e-6))
     assert model.x.item() == start

@@ -1,0 +1,1 @@
+"""Backpropagation of whole topics by hand, composed of the gradients of single layers in `modules`."""
