@@ -32,6 +32,7 @@ class HasAttentionMaps(Protocol):
     """A captioner that attends to grid positions before each word."""
 
     attends: bool
+    max_length: int  # words after which decoding stops
 
     def attention_maps(self, inputs: Tensor, words: Tensor) -> Tensor:
         """Returns attention weights (B, T, L) for the word after each of words (B, T), which begin with START."""
@@ -121,12 +122,15 @@ def captions_with_attention(model: Any, inputs: Tensor, **search: Any) -> list[t
         search: Further arguments of `model.caption`.
 
     Returns:
-        For each image the T words of its caption, "(end)" the last, and attention weights (T, L).
+        For each image T labels, the words of its caption and how it stopped, and attention weights (T, L). The last
+        label is "(end)" if END was generated, "(max_length)" if decoding stopped at that number of words.
     """
+    max_length = search.get("max_length") or model.max_length
     indices = {word: index for index, word in enumerate(model.vocabulary)}
     captions = []
     for single, caption in zip(inputs, model.caption(inputs, **search), strict=True):
         words = caption.split()
         fed = torch.tensor([[1, *(indices[word] for word in words)]], device=inputs.device)  # (1, T)
-        captions.append(([*words, "(end)"], model.attention_maps(single[None], fed)[0]))
+        stop = "(end)" if len(words) < max_length else "(max_length)"
+        captions.append(([*words, stop], model.attention_maps(single[None], fed)[0]))
     return captions

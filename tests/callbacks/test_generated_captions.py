@@ -52,8 +52,9 @@ def test_pictures_of_different_widths_are_stacked() -> None:
 
 def test_attention_is_that_before_each_generated_word() -> None:
     torch.manual_seed(0)
-    model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=3).eval()
+    model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=30).eval()
     inputs = torch.randn(2, 4, 6)
+    model.output.bias.data[2] = 1.0  # END comes after some words
     shown = captions_with_attention(model, inputs)
     for one, caption, (words, attention) in zip(inputs, model.caption(inputs), shown, strict=True):
         assert words == [*caption.split(), "(end)"]
@@ -61,6 +62,18 @@ def test_attention_is_that_before_each_generated_word() -> None:
         torch.testing.assert_close(attention.sum(1), torch.ones(len(words)))
         numbers = [1, *(VOCABULARY.index(word) for word in words[:-1])]
         torch.testing.assert_close(attention, model.attention_maps(one[None], torch.tensor([numbers]))[0])
+
+
+@pytest.mark.parametrize(("search", "longest"), [({}, 3), ({"beam_size": 2}, 3), ({"max_length": 5}, 5)])
+def test_the_last_label_says_whether_the_caption_ended_or_was_cut(search: dict[str, int], longest: int) -> None:
+    torch.manual_seed(0)
+    model = CaptionLSTM((4, 6), VOCABULARY, width=8, max_length=3).eval()
+    inputs = torch.randn(2, 4, 6)
+    model.output.bias.data[2] = -1e3  # END is never chosen
+    for labels, _ in captions_with_attention(model, inputs, **search):
+        assert len(labels) == longest + 1 and labels[-1] == "(max_length)"
+    model.output.bias.data[2] = 1e3
+    assert [labels for labels, _ in captions_with_attention(model, inputs, **search)] == [["(end)"]] * 2
 
 
 def files(folder: Path) -> list[str]:
