@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 from common.vocabulary import PAD, check_same_vocabulary, check_vocabulary, decode_caption
 from modules.base.buffered_metrics import BufferedMetrics
@@ -144,7 +145,8 @@ class Captioner(BufferedMetrics, ABC):
     def loss(self, logits: Tensor, words: Tensor) -> Tensor:
         """Mean cross-entropy of logits (B, T, V) and next words (B, T), PAD left out; smoothed in training."""
         smoothing = self.label_smoothing if self.training else 0.0
-        return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=PAD, label_smoothing=smoothing)
+        logits = at_least_float32(logits.flatten(0, 1))  # torch sums the losses of all words in the dtype of the logits
+        return F.cross_entropy(logits, words.flatten(), ignore_index=PAD, label_smoothing=smoothing)
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         inputs, words = batch

@@ -25,6 +25,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 from common.vocabulary import END, NEVER_GENERATED, PAD, START
 
@@ -117,7 +118,7 @@ def beam_search(
     state = tuple(part.repeat_interleave(beam_size, 0) for part in decoder.start(memory))
     words = _start_words(images * beam_size, memory)
     captions = torch.full((images, beam_size, max_length), PAD, device=device)  # (B, K + 1, T) with a dropped one
-    scores = _at_least_float32(memory[0]).new_full((images, beam_size), -torch.inf)  # log P of each hypothesis
+    scores = at_least_float32(memory[0]).new_full((images, beam_size), -torch.inf)  # log P of each hypothesis
     scores[:, 0] = 0.0  # at first all hypotheses are the same, and only one counts
     best, best_score = captions[:, 0], scores.new_full((images,), -torch.inf)
     greedy_score, greedy_beam = torch.zeros_like(best_score), torch.zeros_like(best[:, 0])  # log P; index, K if dropped
@@ -201,11 +202,7 @@ def _start_words(number: int, memory: Memory) -> Tensor:
 
 def _mask_special_words(logits: Tensor) -> Tensor:
     """Sets the logits (B, V) of words that are never generated to −∞, in place unless the dtype changes."""
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     for word in NEVER_GENERATED:
         logits[:, word] = -torch.inf
     return logits
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

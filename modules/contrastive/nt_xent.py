@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 
 
@@ -53,8 +54,7 @@ class NTXent(nn.Module):
             ValueError: If there is a single image over all ranks.
         """
         with torch.autocast(first.device.type, enabled=False):  # 8 bits of bfloat16 can't tell near negatives apart
-            views = torch.cat([first, second])
-            views = views if views.dtype == torch.float64 else views.float()  # (2B, D)
+            views = at_least_float32(torch.cat([first, second]))  # (2B, D)
             lengths = torch.linalg.vector_norm(views, dim=1, keepdim=True)
             self._count_zero_lengths(lengths.detach())
             views = views / lengths

@@ -42,6 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.half_precision import at_least_float32
 from modules.fast_convnet.fast_optimizers import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 from modules.fast_convnet.fast_training import FastTraining
 from modules.fast_convnet.lookahead import float_state
@@ -239,7 +240,9 @@ class FastConvNet(FastTraining):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, with label smoothing in training: logits (B, K), labels (B,) to a scalar."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if self.training else 0.0)
+        return F.cross_entropy(
+            at_least_float32(logits), labels, label_smoothing=self.label_smoothing if self.training else 0.0
+        )
 
     def trains_whitening_bias(self, epoch: int) -> bool:
         """Returns whether the bias of the whitening is trained in an epoch, counted from 0."""

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 from modules.base.finite_loss import FiniteLossGuard
 from modules.base.multi_optimizer_module import MultiOptimizerModule
 from modules.gan.gan_losses import LossName, accuracies, adversarial_loss, gradient_penalty
@@ -161,20 +162,20 @@ class GAN(MultiOptimizerModule):
         images = images.to(fakes.dtype)
         if self._one_pass:
             scores = self.discriminator(torch.cat([images, fakes]))
-            real, fake = _at_least_float32(scores).chunk(2)
+            real, fake = scores.chunk(2)
         else:
-            real, fake = _at_least_float32(self.discriminator(images)), _at_least_float32(self.discriminator(fakes))
+            real, fake = self.discriminator(images), self.discriminator(fakes)
         loss = self.losses.discriminator(real, fake)
         if self.gradient_penalty:
-            mix = self.draw(torch.rand, len(images)).to(_at_least_float32(fakes).dtype)
+            mix = self.draw(torch.rand, len(images)).to(at_least_float32(fakes).dtype)
             with torch.autocast(self.device.type, enabled=False):  # second derivatives need full precision
-                penalty = gradient_penalty(self.discriminator, _at_least_float32(images), _at_least_float32(fakes), mix)
+                penalty = gradient_penalty(self.discriminator, at_least_float32(images), at_least_float32(fakes), mix)
             loss = loss + self.gradient_penalty * penalty
         return loss, real.detach(), fake.detach()
 
     def generator_loss(self, number: int) -> Tensor:
         """Returns the generator's loss, a scalar, on new fakes."""
-        return self.losses.generator(_at_least_float32(self.discriminator(self._fakes(number))))
+        return self.losses.generator(self.discriminator(self._fakes(number)))
 
     def _fakes(self, number: int) -> Tensor:
         """Returns images (N, C, H, W) in [−1, 1] of new random latents."""
@@ -222,13 +223,8 @@ class GAN(MultiOptimizerModule):
         network = self.generator if self.average is None else self.average
         with evaluating(network):
             images = torch.cat([network(chunk) for chunk in latents.split(_CHUNK)])
-        return (_at_least_float32(images) + 1) / 2
+        return (at_least_float32(images) + 1) / 2
 
     def sample(self, number: int, generator: torch.Generator | None = None) -> Tensor:
         """Returns new images (N, C, H, W) with pixels in [0, 1]."""
         return self.generate(self.latents(number, generator))
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Returns half precision as float32, for accurate sums over a batch; float64 is kept."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

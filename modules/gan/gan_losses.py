@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 
 LossName = Literal["bce", "least_squares", "hinge", "wasserstein"]
 
@@ -40,35 +41,49 @@ class AdversarialLoss:
     """Losses of discriminator and generator: a row of the table above.
 
     Attributes:
-        discriminator: Loss of D, a scalar, of scores (B,) of real and of generated images.
-        generator: Loss of G, a scalar, of scores (B,) of generated images.
+        of_real: Loss of D for the score r of each real image.
+        of_fake: Loss of D for the score f of each generated image.
+        of_generator: Loss of G for the score f of each generated image.
         boundary: Score at which D considers real and generated equally likely; None if there is no such score.
     """
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    of_real: Callable[[Tensor], Tensor]
+    of_fake: Callable[[Tensor], Tensor]
+    of_generator: Callable[[Tensor], Tensor]
     boundary: float | None
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Returns the loss of D, a scalar, of scores (B,) of real and of generated images."""
+        return self.of_real(at_least_float32(real)).mean() + self.of_fake(at_least_float32(fake)).mean()
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """Returns the loss of G, a scalar, of scores (B,) of generated images."""
+        return self.of_generator(at_least_float32(fake)).mean()
 
 
 LOSSES: dict[LossName, AdversarialLoss] = {
     "bce": AdversarialLoss(
-        discriminator=lambda real, fake: -F.logsigmoid(real).mean() - F.logsigmoid(-fake).mean(),
-        generator=lambda fake: -F.logsigmoid(fake).mean(),
+        of_real=lambda r: -F.logsigmoid(r),
+        of_fake=lambda f: -F.logsigmoid(-f),
+        of_generator=lambda f: -F.logsigmoid(f),
         boundary=0.0,
     ),
     "least_squares": AdversarialLoss(
-        discriminator=lambda real, fake: 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(),
-        generator=lambda fake: 0.5 * (fake - 1).square().mean(),
+        of_real=lambda r: 0.5 * (r - 1).square(),
+        of_fake=lambda f: 0.5 * f.square(),
+        of_generator=lambda f: 0.5 * (f - 1).square(),
         boundary=0.5,
     ),
     "hinge": AdversarialLoss(
-        discriminator=lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
-        generator=lambda fake: -fake.mean(),
+        of_real=lambda r: F.relu(1 - r),
+        of_fake=lambda f: F.relu(1 + f),
+        of_generator=lambda f: -f,
         boundary=0.0,
     ),
     "wasserstein": AdversarialLoss(
-        discriminator=lambda real, fake: fake.mean() - real.mean(),
-        generator=lambda fake: -fake.mean(),
+        of_real=lambda r: -r,
+        of_fake=lambda f: f,
+        of_generator=lambda f: -f,
         boundary=None,
     ),
 }
@@ -90,6 +105,7 @@ def accuracies(loss: AdversarialLoss, real: Tensor, fake: Tensor) -> tuple[Tenso
 
     For a loss without boundary, it lies halfway between the mean scores.
     """
+    real, fake = at_least_float32(real), at_least_float32(fake)
     boundary = loss.boundary if loss.boundary is not None else (real.mean() + fake.mean()) / 2
     return (real > boundary).float().mean(), (fake <= boundary).float().mean()
 
@@ -106,5 +122,5 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     points = torch.lerp(fake, real, mix.reshape(-1, 1, 1, 1)).detach().requires_grad_()  # x̂
     (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     # Unlike √Σg², vector_norm has a gradient where all g are 0.
-    norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)  # (B,)
+    norms = torch.linalg.vector_norm(at_least_float32(gradients).flatten(1), dim=1)  # (B,)
     return (norms - 1).square().mean()

@@ -14,6 +14,7 @@ Shapes: B images in a batch, K classes.
 
 from torch import Tensor
 
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 from modules.linear.linear_classifier import LinearClassifier
 
@@ -47,7 +48,7 @@ class LinearSVM(LinearClassifier):
 
     def data_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the multiclass hinge loss, a scalar, of logits (B, K) and labels (B,)."""
-        true = labels[:, None]  # (B, 1)
+        logits, true = at_least_float32(logits), labels[:, None]  # (B, K), (B, 1)
         margins = logits - logits.gather(1, true) + self.margin  # (B, K), Δ for the true class, which is left out:
         violations = margins.scatter(1, true, 0.0).relu()  # subtracting Δ from the sum can round to less than 0
         return violations.sum() / len(labels)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 from modules.neighbors.int8_product import int8_product_pays, padded_rows, to_int8
 from modules.neighbors.l1_distances import l1_distances
@@ -109,7 +110,7 @@ class NearestNeighbors:
         vectors = inputs.flatten(1)
         if self._exact:
             return vectors
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        vectors = at_least_float32(vectors)
         if self.metric != "cosine":
             return vectors
         unit_vectors = torch.empty_like(vectors)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.half_precision import at_least_float32
 from common.ranges import check_range
 from modules.base.classifier import Classifier
 from modules.base.label_smoothing import check_label_smoothing
@@ -123,7 +124,9 @@ class TimmClassifier(Classifier):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns the cross-entropy, smoothed in training, of logits (B, K) and labels (B,) or targets (B, K)."""
         hard = labels.ndim == 1  # mixed targets are smoothed by `training_targets`
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if self.training and hard else 0.0)
+        return F.cross_entropy(
+            at_least_float32(logits), labels, label_smoothing=self.label_smoothing if self.training and hard else 0.0
+        )
 
     def expected_initial_loss(self) -> float | None:
         """Returns ln K if the last layer is initialized near 0, None for networks with another kind of head."""
