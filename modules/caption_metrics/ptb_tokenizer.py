@@ -36,8 +36,17 @@ _STARTS = """
     Some Such That The Their Then There These They This We What When While Yet You
 """
 
-_L = r"[^\W\d_]"  # a letter
-_N = r"[^\W_]"  # a letter or digit
+# Fractions, superscripts, subscripts, circled and Roman numerals: letters to Python's \w, but not part of a word here.
+_NUMERALS = "²³¹¼-¾⁰⁴-⁹₀-₉⅐-ↂↅ-↉①-⒛⓪-⓿❶-➓"
+# Characters without a token: controls, invisible ones such as the zero-width space, some signs, and emoji.
+_SKIPPED = (
+    r"\x00-\x1f\x7f\x81-\x9f\u200b-\u2012\u2024\u2025\u2027-\u202e\u203c\u203d\u2043\u2045-\u206f\u20a1-\u20a3"
+    r"\u20a5-\u20ab\u20ad-\u20ff\u2150-\u2152\u215f-\u218f\ufe00-\ufe0f\ufeff\U00010000-\U0010ffff"
+)
+_SOFT_HYPHEN = "\xad"  # joins what it separates
+
+_L = rf"[^\W\d_{_NUMERALS}]"  # a letter
+_N = rf"[^\W_{_NUMERALS}]"  # a letter or digit
 _END = rf"(?!{_N})"
 _WHOLE = rf"(?!-?{_N})"
 
@@ -65,16 +74,17 @@ _PATTERNS = (
     rf"{_L}{_N}*(?:[.!?]{_L}{_N}*)+(?:-{_N}+)*",  # dogs.One
     rf"(?<=\d\s)\d+/\d+(?=-)|\d+(?:[.,]\d+)+(?:-{_L}{_N}*)+",  # 2 1/2, 2.5-inch
     r"[-+]?\d*(?:[.,:]\d+)+|[-+]\d+",  # 1,000 and 5:30 and -5
-    rf"{_N}+(?:[-_/]{_N}+)*",  # words and numbers: 20-year-old, and/or
+    rf"{_N}+(?:[-‐‑_/]{_N}+)*",  # words and numbers: 20-year-old, and/or
     rf"[#@]{_L}+|</?{_L}[^<>]*>|>?[:;=]'?-?[()DPpOo]{_END}",  # #dog, :-)
-    r"[!?]{2,}|\*{2,}|_{2,}|\#{2,}|@{2,}|[^\s\u2012\U00010000-\U0010ffff]",
+    rf"[!?]{{2,}}|\*{{2,}}|_{{2,}}|\#{{2,}}|@{{2,}}|[^\s{_SKIPPED}]",
 )
 _TOKEN = re.compile(rf"\s*({'|'.join(_PATTERNS)})")  # with the space before it, so that no pattern is tried there
 
 _DROPPED = frozenset(["''", *"\"'’‘`“”«»‹›.?!,:;-–—―…"])
 _WRITTEN = str.maketrans(
     {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-    | {"£": "#", "€": "$", "¢": "cents", "½": "1/2", "¼": "1/4", "¾": "3/4", "’": "'"}
+    | {"£": "#", "€": "$", "¤": "$", "₠": "$", "\x80": "$", "¢": "cents", "’": "'"}
+    | {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 )
 
 
@@ -89,5 +99,5 @@ def tokenize_caption(text: str) -> list[str]:
 
 def ptb_tokenize(text: str) -> list[str]:
     """Splits a caption into lower-case tokens without punctuation marks."""
-    tokens = [token for token in _TOKEN.findall(text.rstrip()) if token not in _DROPPED]
+    tokens = [token for token in _TOKEN.findall(text.replace(_SOFT_HYPHEN, "").rstrip()) if token not in _DROPPED]
     return " ".join(tokens).lower().translate(_WRITTEN).split()
