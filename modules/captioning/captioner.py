@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
 from common.ranges import check_range
 from common.vocabulary import PAD, check_same_vocabulary, check_vocabulary, decode_caption
 from modules.base.buffered_metrics import BufferedMetrics
+from modules.base.half_precision import at_least_float32
 from modules.base.label_smoothing import check_label_smoothing
 from modules.captioning.caption_scores import CaptionScores
 from modules.captioning.decoding import Memory, State, beam_search, check_search, greedy, sample

@@ -25,9 +25,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from common.half_precision import at_least_float32
 from common.ranges import check_range
 from common.vocabulary import END, NEVER_GENERATED, PAD, START
+from modules.base.half_precision import at_least_float32
 
 Memory = tuple[Tensor, ...]  # a model's encoding of the images, (B, ...) each
 State = tuple[Tensor, ...]  # its state after the words so far, (B·K, ...) each

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
 from common.ranges import check_range
+from modules.base.half_precision import at_least_float32
 
 
 class NTXent(nn.Module):

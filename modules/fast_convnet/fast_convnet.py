@@ -42,7 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from common.half_precision import at_least_float32
+from modules.base.half_precision import at_least_float32
 from modules.fast_convnet.fast_optimizers import ChainedOptimizer, decoupled_sgd, filter_muon, normalize
 from modules.fast_convnet.fast_training import FastTraining
 from modules.fast_convnet.lookahead import float_state

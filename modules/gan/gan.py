@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
 from modules.base.finite_loss import FiniteLossGuard
+from modules.base.half_precision import at_least_float32
 from modules.base.multi_optimizer_module import MultiOptimizerModule
 from modules.gan.gan_losses import LossName, accuracies, adversarial_loss, gradient_penalty
 from modules.gan.gan_networks import NetworkKind, new_discriminator, new_generator

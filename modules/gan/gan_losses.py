@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
+from modules.base.half_precision import at_least_float32
 
 LossName = Literal["bce", "least_squares", "hinge", "wasserstein"]
 

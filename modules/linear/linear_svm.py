@@ -14,8 +14,8 @@ Shapes: B images in a batch, K classes.
 
 from torch import Tensor
 
-from common.half_precision import at_least_float32
 from common.ranges import check_range
+from modules.base.half_precision import at_least_float32
 from modules.linear.linear_classifier import LinearClassifier
 
 

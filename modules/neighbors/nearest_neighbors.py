@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
 from common.ranges import check_range
+from modules.base.half_precision import at_least_float32
 from modules.neighbors.int8_product import int8_product_pays, padded_rows, to_int8
 from modules.neighbors.l1_distances import l1_distances
 from modules.neighbors.topk import stable_topk

@@ -26,9 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.half_precision import at_least_float32
 from common.ranges import check_range
 from modules.base.classifier import Classifier
+from modules.base.half_precision import at_least_float32
 from modules.base.label_smoothing import check_label_smoothing
 from modules.networks.backbones import create_backbone, first_convolution
 from modules.networks.normalization import ONE_IMAGE

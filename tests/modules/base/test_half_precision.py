@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.half_precision import at_least_float32
 from modules import CaptionLSTM, FastConvNet, LinearSVM, TimmClassifier
+from modules.base.half_precision import at_least_float32
 from modules.contrastive.nt_xent import NTXent
 from modules.gan.gan_losses import LOSSES, accuracies
 
