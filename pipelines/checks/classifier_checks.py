@@ -3,7 +3,7 @@
     initial loss   `expected_initial_loss` for logits near 0: ln K for softmax, (K − 1) Δ for the hinge loss
     gradients      backpropagation against central differences in float64 (`gradient_checks.py`)
     parameters     every parameter receives a finite, nonzero gradient (`gradient_checks.py`)
-    overfitting    the model can overfit 50 training images
+    overfitting    the model can overfit 50 training images, or 25 if it is large (`check_sizes.py`)
     splits         validation and test images are not in the training split
 
 Sources: https://cs231n.github.io/neural-networks-3/#gradcheck and https://cs231n.github.io/neural-networks-3/#sanitycheck
@@ -17,9 +17,10 @@ from hashlib import blake2b
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import UserError
+from pipelines.checks.check_sizes import check_sizes
 from pipelines.checks.frozen_layers import compute_frozen_once
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import (
@@ -78,14 +79,17 @@ def check_overfitting(
     for rate in _OVERFIT_RATES:
         learner: Any = deepcopy(plain)
         compute_frozen_once(learner)
+        outputs = _keep_logits(learner, images)
         optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=rate)
         for step in range(_OVERFIT_STEPS + 1):
+            outputs.clear()
+            loss = training_loss(learner, (images, labels))
             with torch.no_grad():
-                correct = int((learner(images).argmax(1) == labels).sum())
+                logits = outputs[0] if outputs else learner(images)
+            correct = int((logits.argmax(1) == labels).sum())
             if correct > best:
                 best, best_step, best_rate = correct, step, rate
             report(f"{correct} of {len(labels)} images after {count(step, 'step')} at learning rate {rate:g}")
-            loss = training_loss(learner, (images, labels))
             if best == len(labels) or not loss.requires_grad or not bool(loss.isfinite()):
                 break
             optimizer.zero_grad()
@@ -100,6 +104,21 @@ def check_overfitting(
             "overfitting", True, f"{figures} in {count(best_step, 'step')} of Adam, learning rate {best_rate:g}"
         )
     return Result("overfitting", False, f"{figures} (limit {_OVERFIT_ACCURACY:.0%})")
+
+
+def _keep_logits(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """Returns a list to which the model adds its logits (B, K) of exactly these images, so that a step needs one pass.
+
+    A training step that mixes images has no such logits.
+    """
+    outputs: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Any, ...], logits: Tensor) -> None:
+        if inputs and inputs[0] is images:
+            outputs.append(logits.detach())
+
+    model.register_forward_hook(keep)
+    return outputs
 
 
 def check_splits(splits: Mapping[str, Split]) -> Result:
@@ -156,10 +175,13 @@ def run_checks(
     """
     images, labels = splits["train"]
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(torch.initial_seed()))
-    several, few, tiny = (preprocess((images[drawn[:n]], labels[drawn[:n]])) for n in (500, 50, 10))
+    sizes = check_sizes(model, preprocess((images[drawn[:2]], labels[drawn[:2]]))[0])
+    several, few, tiny = (
+        preprocess((images[drawn[:n]], labels[drawn[:n]])) for n in (500, sizes.overfitting, sizes.gradients)
+    )
     report("initial loss")
     yield check_initial_loss(model, *several)
-    yield check_gradients(model, *tiny, lambda text: report(f"gradients: {text}"))
+    yield check_gradients(model, *tiny, lambda text: report(f"gradients: {text}"), sizes.coordinates)
     report("parameters")
     yield check_parameters(model, *few)
     yield check_overfitting(model, *few, lambda text: report(f"overfitting: {text}"))

@@ -15,6 +15,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
+from pipelines.checks.check_sizes import SMALL
 from pipelines.checks.sanity_checkable import (
     Report,
     Result,
@@ -29,12 +30,17 @@ GRADIENT_TOLERANCE = 1e-4  # relative error; by the course 1e-2 is wrong, and 1e
 # sides that tell nothing; a coordinate that fails is compared again with smaller ones.
 _STEPS = (1e-5, 1e-6, 1e-7)
 _SMALL_GRADIENT = 1e-5  # times the loss; below it, central differences in float64 are mostly rounding error
-_ALL_COORDINATES = 200  # over all parameters, so that a deep network takes no longer than a shallow one
 _NOISE = 1e-2  # standard deviation of the noise added to the parameters, some of which are initialized with zeros
 _GRADIENT_STEPS = 3  # a layer before a scale initialized with 0 gets a gradient only after the scale has changed
 
 
-def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, report: Report = lambda _: None) -> Result:
+def check_gradients(
+    model: SanityCheckable,
+    images: Tensor,
+    labels: Tensor,
+    report: Report = lambda _: None,
+    coordinates: int = SMALL.coordinates,
+) -> Result:
     """Compares backpropagation with central differences at random coordinates of every parameter.
 
     Checks the full loss and the loss without regularization, because either can hide an error of the other.
@@ -47,6 +53,8 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
         images: Small batch of preprocessed images (B, ...).
         labels: Labels (B,).
         report: Called with the name of each parameter when its check starts.
+        coordinates: Number of coordinates over all parameters, so that a deep network takes no longer than a shallow
+            one; each parameter has at least one, and at most 10.
     """
     worst, worst_name, compared, kinks = 0.0, "", 0, 0
     for variant in [model, without_regularization(model)][: 2 if getattr(model, "reg", 0) else 1]:
@@ -59,7 +67,7 @@ def check_gradients(model: SanityCheckable, images: Tensor, labels: Tensor, repo
         if loss.dtype != torch.float64:
             dtype = str(loss.dtype).removeprefix("torch.")
             return Result("gradients", False, f"the loss of a float64 model is {dtype}: a cast loses the precision")
-        per_parameter = max(2, min(10, _ALL_COORDINATES // len(parameters)))
+        per_parameter = max(1, min(10, coordinates // len(parameters)))
         for name, parameter in parameters.items():
             report(name)
             smooth = 0  # coordinates that do not lie on a kink

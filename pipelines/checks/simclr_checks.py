@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from modules.contrastive.simclr import SimCLR
+from pipelines.checks.check_sizes import SMALL, check_sizes
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import Report, Result
 from pipelines.console.formatting import count
@@ -96,7 +97,11 @@ def run_simclr_checks(model: SimCLR, data: Any, report: Report = lambda _: None)
     report("initial loss")
     yield check_nt_xent(model, views)
     checked: Any = model
-    yield check_gradients(checked, views[:4], labels[:4], lambda text: report(f"gradients: {text}"))
+    sizes = check_sizes(model, views[:, 0])
+    few = 4 if sizes == SMALL else sizes.gradients
+    yield check_gradients(
+        checked, views[:few], labels[:few], lambda text: report(f"gradients: {text}"), sizes.coordinates
+    )
     report("parameters")
     yield check_parameters(checked, views, labels)
     yield check_overfitting(model, views, report)
