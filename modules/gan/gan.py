@@ -2,8 +2,16 @@
 
     z ~ N(0, I),    G(z) an image in [−1, 1],    D(x) a score, higher for images that look real
 
+Both play for one objective, with means over real images x and latents z; σ is the sigmoid:
+
+    min_G max_D   E_x log σ(D(x)) + E_z log(1 − σ(D(G(z))))
+
+For the best D of a given G it is largest if both kinds of images can be told apart, 0, and smallest, −2 ln 2, if they
+have the same distribution. In practice G minimizes another loss, which keeps its gradient while D is ahead:
+
     loss of D    −log σ(D(x)) − log(1 − σ(D(G(z))))    classify real images x and generated ones
-    loss of G    −log σ(D(G(z)))                       have D classify generated images as real
+    loss of G    −log σ(D(G(z)))                       have D classify generated images as real: non-saturating
+              or  log(1 − σ(D(G(z))))                  the objective itself, with the setting `saturating`
 
 These are the losses of the setting `bce`; `gan_losses.py` has all of them, `gan_networks.py` the networks. An iteration
 takes a batch of real images:
@@ -16,7 +24,7 @@ succeeds, neither side wins: both accuracies of the discriminator approach 50 %.
 
 Samples come from an exponential moving average of the generator's weights (`weight_average.py`).
 
-Source: I. Goodfellow et al., arXiv 1406.2661, Algorithm 1.
+Source: I. Goodfellow et al., arXiv 1406.2661, equation (1), theorem 1 and algorithm 1.
 
     python -m pipelines.train fit --config dcgan        # or gan, lsgan
     python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png
@@ -69,6 +77,7 @@ class GAN(MultiOptimizerModule):
         gradient_penalty: Weight λ of the gradient penalty of WGAN-GP, ≥ 0; the loss wasserstein needs it, such as 10.
         clip_norm: Norm to which the gradients of a network are clipped, > 0; None does not clip.
         ema_decay: Decay of the average of the generator that samples come from, in [0, 1); 0 uses the generator itself.
+        saturating: Whether the generator minimizes log(1 − σ(D(G(z)))), for the loss bce only.
 
     Raises:
         ValueError: If a value is out of its range, a network can't have the image size, images are not in [−1, 1], or a
@@ -95,11 +104,12 @@ class GAN(MultiOptimizerModule):
         gradient_penalty: float = 0.0,
         clip_norm: float | None = None,
         ema_decay: float = 0.999,
+        saturating: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         check_gan_settings(self.hparams)
-        self.losses = adversarial_loss(loss)
+        self.losses = adversarial_loss(loss, saturating)
         self.latent_size = latent_size
         self.discriminator_steps, self.generator_steps = discriminator_steps, generator_steps
         self.rates = generator_lr, discriminator_lr

@@ -8,8 +8,12 @@ Both are means over a batch of scores r = D(x) of real images x and f = D(G(z)) 
     hinge         max(0, 1 − r) + max(0, 1 + f)                  −f               J. H. Lim, J. C. Ye, arXiv 1705.02894
     wasserstein   f − r                                          −f               M. Arjovsky et al., arXiv 1701.07875
 
-`bce` is the paper's non-saturating form: a generator that minimizes log(1 − σ(f)) gets nearly no gradient from fakes
-that D recognizes with confidence. log σ is computed from the score, so that it neither overflows nor becomes log 0.
+`bce` is the paper's non-saturating form. In the saturating one G minimizes log(1 − σ(f)), its part of the objective
+that D maximizes. Its gradient is −σ(f), nearly 0 for fakes that D recognizes with confidence, where that of −log σ(f)
+is σ(f) − 1, nearly −1. log σ is computed from the score, so that it neither overflows nor becomes log 0.
+
+The other losses have no second form: G's part of the objective of `wasserstein` is the one above, D and G of
+`least_squares` minimize two objectives, and in that of `hinge`, −max(0, 1 + f), scores below −1 have no gradient.
 
 `wasserstein` needs a critic with Lipschitz constant 1. WGAN-GP enforces it by a penalty on D's gradient at points
 between fake and real images:
@@ -23,7 +27,7 @@ Shapes: B images in a batch, C channels, H×W pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -89,15 +93,26 @@ LOSSES: dict[LossName, AdversarialLoss] = {
 }
 
 
-def adversarial_loss(name: LossName) -> AdversarialLoss:
+def adversarial_loss(name: LossName, saturating: bool = False) -> AdversarialLoss:
     """Returns the losses of that name.
 
+    Args:
+        name: Name of the loss.
+        saturating: Whether G minimizes log(1 − σ(f)), for bce only.
+
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown or the loss has no saturating form.
     """
     if name not in LOSSES:
         raise UserError(f"loss is {name!r}; it must be one of {', '.join(LOSSES)}.")
-    return LOSSES[name]
+    loss = LOSSES[name]
+    if not saturating:
+        return loss
+    if name != "bce":
+        raise UserError(
+            f"saturating is true, but the loss {name} has no saturating form; set loss to bce or saturating to false."
+        )
+    return replace(loss, of_generator=lambda f: -loss.of_fake(f))
 
 
 def accuracies(loss: AdversarialLoss, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from pipelines.console.formatting import count
 
 _LOSSES_OF_ZERO = {  # of D and G, by the formulas in `gan_losses.py`
     "bce": (2 * log(2), log(2)),
+    "saturating bce": (2 * log(2), -log(2)),
     "least_squares": (0.5, 0.5),
     "hinge": (2.0, 0.0),
     "wasserstein": (0.0, 0.0),
@@ -71,7 +72,7 @@ def check_initial_losses(gan: GAN, images: Tensor) -> Result:
     """Compares both losses of an untrained GAN with those of scores 0: images (B, C, H, W)."""
     plain = deepcopy(gan).train()
     plain.gradient_penalty = 0.0
-    expected = _LOSSES_OF_ZERO[gan.hparams["loss"]]
+    expected = _LOSSES_OF_ZERO["saturating bce" if gan.hparams["saturating"] else gan.hparams["loss"]]
     with torch.no_grad():
         found = [float(plain.discriminator_loss(images)[0]), float(plain.generator_loss(len(images)))]
     off = [abs(a - b) / (abs(b) or 1.0) for a, b in zip(found, expected, strict=True)]

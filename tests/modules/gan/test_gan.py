@@ -67,7 +67,7 @@ def new(**settings: Any) -> GAN:
     return GAN(**{**TINY, **settings}).double()
 
 
-def bare_loop(model: GAN, steps: int, p: int, q: int) -> list[tuple[Tensor, Tensor]]:
+def bare_loop(model: GAN, steps: int, p: int, q: int, saturating: bool = False) -> list[tuple[Tensor, Tensor]]:
     """Algorithm 1 with Adam: separate passes over real images and fakes, binary cross-entropies."""
     generator, discriminator = model.generator, model.discriminator
     optimizers = [torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (generator, discriminator)]
@@ -91,6 +91,8 @@ def bare_loop(model: GAN, steps: int, p: int, q: int) -> list[tuple[Tensor, Tens
         for _ in range(q):
             f = discriminator(generator(torch.randn(len(images) // p, 4, dtype=torch.float64)))
             loss = F.binary_cross_entropy_with_logits(f, torch.ones_like(f))
+            if saturating:
+                loss = -F.binary_cross_entropy_with_logits(f, torch.zeros_like(f))
             optimizers[0].zero_grad()
             loss.backward()
             optimizers[0].step()
@@ -99,13 +101,18 @@ def bare_loop(model: GAN, steps: int, p: int, q: int) -> list[tuple[Tensor, Tens
     return losses
 
 
-@pytest.mark.parametrize(("p", "q"), [(1, 1), (3, 1), (1, 2), (2, 3)])
-def test_an_iteration_is_one_step_and_the_same_as_in_a_bare_loop(p: int, q: int, tmp_path: Path) -> None:
-    model, reference, logger = new(discriminator_steps=p, generator_steps=q), new(), Steps()
+@pytest.mark.parametrize(
+    ("p", "q", "saturating"), [(1, 1, False), (3, 1, False), (1, 2, False), (2, 3, False), (1, 2, True)]
+)
+def test_an_iteration_is_one_step_and_the_same_as_in_a_bare_loop(
+    p: int, q: int, saturating: bool, tmp_path: Path
+) -> None:
+    model = new(discriminator_steps=p, generator_steps=q, saturating=saturating)
+    reference, logger = new(), Steps()
     checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=4, save_top_k=-1, filename="{step}")
     settings = {"logger": logger, "enable_checkpointing": True, "callbacks": [checkpoint], "log_every_n_steps": 3}
     trainer = train(model, 8, tmp_path, **settings)
-    losses = bare_loop(reference, 8, p, q)
+    losses = bare_loop(reference, 8, p, q, saturating)
 
     for (name, got), expected in zip(
         model.generator.state_dict().items(), reference.generator.parameters(), strict=True
@@ -282,6 +289,7 @@ def test_without_logging_a_divergence_still_stops(tmp_path: Path) -> None:
         ({"loss": "wasserstein"}, "wasserstein, which needs a gradient penalty; set gradient_penalty"),
         ({"gradient_penalty": 1.0, "discriminator_norm": "batch"}, "set discriminator_norm to layer or none"),
         ({"loss": "js"}, "loss is 'js'; it must be one of bce"),
+        ({"loss": "least_squares", "saturating": True}, "the loss least_squares has no saturating form; set loss to"),
         (
             {"input_shape": (64,)},
             r"generates images \(C, H, W\), but the data has shape \(64,\); use preprocessing scale",

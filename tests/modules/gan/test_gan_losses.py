@@ -59,6 +59,26 @@ def test_bce_neither_overflows_nor_loses_its_gradient_on_fakes_recognized_with_c
     assert fake.grad is not None and fake.grad.tolist() == pytest.approx([-0.5, -0.5])
 
 
+def test_the_saturating_generator_minimizes_what_the_discriminator_maximizes() -> None:
+    """Its gradient is −σ(f), which vanishes for fakes recognized with confidence; the loss itself stays finite."""
+    loss, usual = adversarial_loss("bce", saturating=True), adversarial_loss("bce")
+    fake = torch.from_numpy(SCORES).requires_grad_()
+    result = loss.generator(fake)
+    assert result.item() == pytest.approx(np.mean(log_sigmoid(-SCORES)), abs=1e-10, rel=0)  # log(1 − σ(f))
+    result.backward()
+    assert fake.grad is not None
+    np.testing.assert_allclose(fake.grad.numpy(), -1 / (1 + np.exp(-SCORES)) / len(SCORES), rtol=1e-9, atol=1e-20)
+    real = torch.from_numpy(SCORES)
+    assert torch.equal(loss.discriminator(real, fake), usual.discriminator(real, fake))
+    assert loss.generator(torch.tensor([-1e4])).item() == 0 and loss.generator(torch.tensor([1e4])).item() == -1e4
+
+
+@pytest.mark.parametrize("name", ["least_squares", "hinge", "wasserstein"])
+def test_losses_without_a_saturating_form_refuse_it(name: LossName) -> None:
+    with pytest.raises(ValueError, match=f"saturating is true, but the loss {name} has no saturating form; set loss"):
+        adversarial_loss(name, saturating=True)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("bce", (0.75, 0.5)), ("least_squares", (0.5, 0.75)), ("hinge", (0.75, 0.5)), ("wasserstein", (0.5, 0.75))],

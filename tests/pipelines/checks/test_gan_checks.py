@@ -29,10 +29,13 @@ def results_of(gan: GAN) -> dict[str, Result]:
     return {result.name: result for result in run_gan_checks(gan, splits, batches)}
 
 
-@pytest.mark.parametrize("loss", ["bce", "least_squares", "hinge", "wasserstein"])
-def test_correct_gans_pass(loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "saturating"),
+    [("bce", False), ("bce", True), ("least_squares", False), ("hinge", False), ("wasserstein", False)],
+)
+def test_correct_gans_pass(loss: str, saturating: bool) -> None:
     torch.manual_seed(1)
-    gan = new_gan(loss=loss, gradient_penalty=10.0 if loss == "wasserstein" else 0.0)
+    gan = new_gan(loss=loss, saturating=saturating, gradient_penalty=10.0 if loss == "wasserstein" else 0.0)
     results = results_of(gan)
     assert {name: result.passed for name, result in results.items()} == dict.fromkeys(NAMES, True), results
     if loss == "bce":
@@ -57,8 +60,8 @@ class Forgotten(nn.Module):
 
 
 def twice_the_loss(gan: GAN) -> None:
-    of_d = gan.losses.discriminator
-    gan.losses = replace(gan.losses, discriminator=lambda real, fake: 2 * of_d(real, fake))
+    losses = gan.losses
+    gan.losses = replace(losses, of_real=lambda r: 2 * losses.of_real(r), of_fake=lambda f: 2 * losses.of_fake(f))
 
 
 def confident(gan: GAN) -> None:
