@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from common.errors import UserError
 from datamodules.files.cifar_files import read_cifar10
+from datamodules.images.color_histograms import hue_histogram
 from datamodules.images.hog import hog
-from datamodules.images.hue_histogram import hue_histogram
 from datamodules.images.shape_drawing import draw_shapes
 
 _CHUNK = 200

@@ -1,4 +1,4 @@
-"""Features instead of pixels: HOG and hue histograms, concatenated, cached for each data set and standardized.
+"""Features instead of pixels: HOG, hue and color histograms, concatenated, cached for each data set and standardized.
 
     x' = (x − m) / s        m, s: mean and standard deviation of each feature over the training split; x' = 0 if s = 0
 
@@ -14,7 +14,7 @@ Shapes: N images of a data set, B of a batch, C channels, H×W pixels, D feature
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -28,13 +28,18 @@ from tqdm import tqdm
 from common.atomic_files import atomic_write, remove_abandoned
 from common.errors import UserError
 from datamodules.images.augmentation import Flip, draw_mirrored
+from datamodules.images.color_histograms import color_histogram, hue_histogram
 from datamodules.images.hog import hog
-from datamodules.images.hue_histogram import hue_histogram
 from datamodules.loader import Batch
 
-FeatureName = Literal["hog", "hue"]
+FeatureName = Literal["hog", "hue", "color"]
 
-VERSION = 1  # of the results of hog and hue_histogram: raise it with every change of them or of their defaults
+_FUNCTIONS: dict[FeatureName, Callable[[Tensor], Tensor]] = {
+    "hog": hog,
+    "hue": hue_histogram,
+    "color": color_histogram,
+}
+VERSION = 1  # of the results of these functions: raise it with every change of them or of their defaults
 _TILE = 200  # images at a time, whose intermediate results fit into the cache of a core
 _CHUNK = 4096  # images whose features are converted to float64 at a time while fitting
 _CHECKSUM_BYTES = 4
@@ -45,7 +50,7 @@ class Features:
     """Computes standardized features of uint8 images; it replaces `Preprocessing` in a data module.
 
     Args:
-        names: Names of the features: one or more of hog and hue, each once.
+        names: Names of the features: one or more of hog, hue and color, each once.
 
     Raises:
         ValueError: If there is no name, an unknown one, or one given twice.
@@ -69,7 +74,7 @@ class Features:
         Raises:
             ValueError: If the features include hue and the images are grayscale.
         """
-        return torch.cat([hog(images) if name == "hog" else hue_histogram(images) for name in self.names], 1)
+        return torch.cat([_FUNCTIONS[name](images) for name in self.names], 1)
 
     def output_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
         """Returns the shape of the features, (D,), of an image of shape (C, H, W)."""

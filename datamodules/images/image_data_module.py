@@ -61,8 +61,8 @@ class ImageDataModule(L.LightningDataModule, ABC):
         num_workers: Number of processes that prepare training batches, ≥ 0; only albumentations gains from them.
         split_seed: Seed of the validation images, the folds and the subset, independent of the training seed.
         images: Image files or folders that `predict` classifies.
-        features: Features that the model takes instead of pixels, standardized: one or more of hog and hue. They are
-            cached in `root/features` and go with no augmentation but flip.
+        features: Features that the model takes instead of pixels, standardized: one or more of hog, hue and color,
+            of which hue needs RGB. They are cached in `root/features` and go with no augmentation but flip.
         two_views: Settings of two random views of each training image, (B, 2, C, H, W), for contrastive learning. They
             replace all other augmentation.
 

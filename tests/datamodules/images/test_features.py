@@ -13,9 +13,9 @@ from torch import Tensor
 
 from datamodules import Digits, Shapes
 from datamodules.images import features as module
+from datamodules.images.color_histograms import color_histogram, hue_histogram
 from datamodules.images.features import Features, cached_features, compute_all
 from datamodules.images.hog import hog
-from datamodules.images.hue_histogram import hue_histogram
 
 
 def random_images(count: int = 450, seed: int = 0) -> Tensor:
@@ -45,6 +45,8 @@ def test_tiles_give_the_features_of_the_whole_in_the_given_order() -> None:
     assert torch.equal(compute_all(Features(["hog", "hue"]), images), both(images))
     found = compute_all(Features(["hue", "hog"]), images)
     assert torch.equal(found, torch.cat([hue_histogram(images), hog(images)], 1))
+    found = compute_all(Features(["color", "hog"]), images)
+    assert torch.equal(found, torch.cat([color_histogram(images), hog(images)], 1))
 
 
 def test_standardized_as_scikit_learn_does_it() -> None:
@@ -64,9 +66,9 @@ def test_constant_features_become_zero() -> None:
     assert torch.equal(features(images), torch.zeros(40, 10))
 
 
-@pytest.mark.parametrize("names", [[], ["hog", "hog"], ["hog", "color"]])
+@pytest.mark.parametrize("names", [[], ["hog", "hog"], ["hog", "colour"]])
 def test_wrong_names_are_refused(names: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"^features is .*; it must be one or more of hog, hue, each once\.$"):
+    with pytest.raises(ValueError, match=r"^features is .*; it must be one or more of hog, hue, color, each once\.$"):
         Features(names)
 
 
@@ -248,7 +250,7 @@ def test_fitted_values_are_in_the_checkpoint(tmp_path: Path) -> None:
         ({"rotation": 5.0}, "rotation 5.0"),
         ({"albumentations": ["HorizontalFlip"]}, r"albumentations \['HorizontalFlip'\]"),
         ({"preprocessing": "whiten", "num_components": 5}, "num_components 5, preprocessing whiten"),
-        ({"features": ["sift"]}, "it must be one or more of hog, hue"),
+        ({"features": ["sift"]}, "it must be one or more of hog, hue, color"),
     ],
 )
 def test_settings_that_work_on_pixels_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
@@ -256,9 +258,11 @@ def test_settings_that_work_on_pixels_are_refused(tmp_path: Path, settings: dict
         shapes(tmp_path, **settings)
 
 
-def test_grayscale_images_have_hog_alone(tmp_path: Path) -> None:
-    data = Digits(root=str(tmp_path), features=["hog"])
+def test_grayscale_images_have_hog_and_color_but_no_hue(tmp_path: Path) -> None:
+    data = Digits(root=str(tmp_path), features=["hog", "color"])
     data.setup("fit")
-    assert data.input_shape == (36,)
-    with pytest.raises(ValueError, match="hue needs RGB; use hog alone"):
+    assert data.input_shape == (46,)
+    batch = next(iter(data.train_dataloader()))[0]
+    assert batch.shape[1:] == (46,) and batch[:, 36:].std() > 0.1
+    with pytest.raises(ValueError, match="hue needs RGB; use color or hog"):
         _ = Digits(root=str(tmp_path), features=["hog", "hue"]).input_shape
