@@ -3,7 +3,9 @@
     initial loss   `expected_initial_loss` for logits near 0: ln K for softmax, (K − 1) Δ for the hinge loss
     gradients      backpropagation against central differences in float64 (`gradient_checks.py`)
     parameters     every parameter receives a finite, nonzero gradient (`gradient_checks.py`)
-    overfitting    the model can overfit 50 training images, or 25 if it is large (`check_sizes.py`)
+    evaluation     evaluation mode is deterministic and counts correctly (`evaluation_checks.py`)
+    overfitting    the model can overfit 50 training images, or 25 if it is large (`check_sizes.py`),
+                   and its loss on them falls to a third
     splits         validation and test images are not in the training split
 
 Sources: https://cs231n.github.io/neural-networks-3/#gradcheck and https://cs231n.github.io/neural-networks-3/#sanitycheck
@@ -14,13 +16,14 @@ Shapes: N images of a split, B of a batch, K classes.
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
 from pipelines.checks.check_sizes import check_sizes
+from pipelines.checks.evaluation_checks import check_evaluation
 from pipelines.checks.frozen_layers import compute_frozen_once
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import (
@@ -34,7 +37,9 @@ from pipelines.checks.sanity_checkable import (
 from pipelines.console.formatting import count
 
 _LOSS_TOLERANCE = 0.05  # relative error of the initial loss
+_ZERO_LOGITS = 0.02  # fraction that may be exactly 0; after a ReLU, about half of them are
 _OVERFIT_ACCURACY = 0.98
+_OVERFIT_LOSS = 1 / 3  # of the initial loss; with a second softmax, cross-entropy stays above 0.45 of it
 _OVERFIT_STEPS = 300  # for each of these learning rates
 # The largest is for a linear layer on features that hardly differ, as those of a randomly initialized encoder: with a
 # standard deviation of 0.01, 50 images need 625 to 957 steps of 0.01, and 147 to 221 of 0.1.
@@ -47,11 +52,17 @@ def check_initial_loss(model: SanityCheckable, images: Tensor, labels: Tensor) -
 
     Without regularization, `training_step` must return `loss` of the logits. Mixed images may change it a little.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return Result("initial loss", None, "the model has no parameters to train")
     expected = model.expected_initial_loss()
     model = without_regularization(model)
     with torch.no_grad():
-        loss = float(model.loss(model(images), labels))
+        logits = model(images)
+        loss = float(model.loss(logits, labels))
         trained = float(training_loss(model, (images, labels)))
+    zeros = float((logits == 0).float().mean())
+    if _ZERO_LOGITS < zeros < 1:
+        return Result("initial loss", False, f"{zeros:.0%} of the logits are exactly 0, as after a ReLU")
     if not abs(trained - loss) <= _LOSS_TOLERANCE * abs(loss):  # NaN too
         return Result("initial loss", False, f"training_step returns {trained:.4f}, loss {loss:.4f} of the same batch")
     if expected is None:
@@ -75,7 +86,9 @@ def check_overfitting(
     plain = without_regularization(model)
     if not any(p.requires_grad for p in plain.parameters()):
         return Result("overfitting", None, "the model has no parameters to train")
-    best, best_step, best_rate = 0, 0, 0.0
+    best = _Overfitted(0, torch.inf, 0, 0.0)
+    needed = _OVERFIT_ACCURACY * len(labels)
+    limit = torch.inf  # of the loss
     for rate in _OVERFIT_RATES:
         learner: Any = deepcopy(plain)
         compute_frozen_once(learner)
@@ -86,24 +99,37 @@ def check_overfitting(
             loss = training_loss(learner, (images, labels))
             with torch.no_grad():
                 logits = outputs[0] if outputs else learner(images)
-            correct = int((logits.argmax(1) == labels).sum())
-            if correct > best:
-                best, best_step, best_rate = correct, step, rate
-            report(f"{correct} of {len(labels)} images after {count(step, 'step')} at learning rate {rate:g}")
-            if best == len(labels) or not loss.requires_grad or not bool(loss.isfinite()):
+                value = float(learner.loss(logits, labels))
+            here = _Overfitted(int((logits.argmax(1) == labels).sum()), value, step, rate)
+            limit = min(limit, _OVERFIT_LOSS * value) if step == 0 else limit
+            report(f"{here.correct} of {len(labels)} images after {count(step, 'step')} at learning rate {rate:g}")
+            best = max(best, here, key=lambda found: (found.correct, -found.loss))
+            if not loss.requires_grad or not bool(loss.isfinite()):
+                break
+            if best.correct == len(labels) and best.loss <= limit:
                 break
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        if best >= _OVERFIT_ACCURACY * len(labels):
+        if best.correct >= needed and best.loss <= limit:
             break
-    passed = best >= _OVERFIT_ACCURACY * len(labels)
-    figures = f"overfit {best} of {len(labels)} training images"
-    if passed:
+    figures = f"overfit {best.correct} of {len(labels)} training images"
+    if best.correct < needed:
+        return Result("overfitting", False, f"{figures} (limit {_OVERFIT_ACCURACY:.0%})")
+    if not best.loss <= limit:
         return Result(
-            "overfitting", True, f"{figures} in {count(best_step, 'step')} of Adam, learning rate {best_rate:g}"
+            "overfitting", False, f"{figures}, but their loss falls only to {best.loss:.4f} (limit {limit:.4f})"
         )
-    return Result("overfitting", False, f"{figures} (limit {_OVERFIT_ACCURACY:.0%})")
+    return Result("overfitting", True, f"{figures} in {count(best.step, 'step')} of Adam, learning rate {best.rate:g}")
+
+
+class _Overfitted(NamedTuple):
+    """Correct images and their loss after a number of steps."""
+
+    correct: int
+    loss: float
+    step: int
+    rate: float
 
 
 def _keep_logits(model: nn.Module, images: Tensor) -> list[Tensor]:
@@ -184,6 +210,8 @@ def run_checks(
     yield check_gradients(model, *tiny, lambda text: report(f"gradients: {text}"), sizes.coordinates)
     report("parameters")
     yield check_parameters(model, *few)
+    report("evaluation")
+    yield check_evaluation(model, *few)
     yield check_overfitting(model, *few, lambda text: report(f"overfitting: {text}"))
     report("splits")
     yield check_splits(splits)

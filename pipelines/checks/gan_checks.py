@@ -3,7 +3,7 @@
     initial loss   with scores near 0, the losses are those of scores 0: 2 ln 2 for D and ln 2 for G with `bce`
     gradients      D's loss for D's parameters and G's loss for G's, against central differences (`gradient_checks.py`)
     parameters     every parameter of both receives a finite, nonzero gradient
-    overfitting    D separates 50 training images from 50 fixed fakes; G moves its fakes to the real side
+    overfitting    D learns to tell 50 training images from fakes; G learns to move its fakes to the real side
     splits         validation and test images are not in the training split
 
 Source: I. Goodfellow et al., arXiv 1406.2661: at the equilibrium D is ½ everywhere, and the loss of D is 2 ln 2.
@@ -94,7 +94,9 @@ def check_gan_gradients(
 
 
 def check_gan_overfitting(gan: GAN, images: Tensor, report: Report = lambda _: None) -> Result:
-    """Trains D alone on fixed fakes, then G alone against that D, each for a few hundred steps of Adam.
+    """Trains D alone, then G alone against that D, each for a few hundred steps of Adam, by the GAN's own losses.
+
+    The losses draw new fakes; the accuracies are those on fixed latents.
 
     Args:
         gan: Untrained GAN; it is not changed.
@@ -110,14 +112,15 @@ def check_gan_overfitting(gan: GAN, images: Tensor, report: Report = lambda _: N
         fakes = learner.generator(latents)
     optimizer = torch.optim.Adam(learner.discriminator.parameters(), lr=_RATE)
     for step in range(1, _STEPS + 1):
-        real, fake = learner.discriminator(images), learner.discriminator(fakes)
-        limit = boundary if boundary is not None else float((real.mean() + fake.mean()).detach()) / 2
+        with torch.no_grad():
+            real, fake = learner.discriminator(images), learner.discriminator(fakes)
+        limit = boundary if boundary is not None else float(real.mean() + fake.mean()) / 2
         correct = int((real > limit).sum() + (fake <= limit).sum())
         report(f"D tells {correct} of {2 * len(images)} images after {count(step - 1, 'step')}")
         if correct >= accuracy * 2 * len(images):
             break
         optimizer.zero_grad()
-        learner.losses.discriminator(real, fake).backward()
+        learner.discriminator_loss(images)[0].backward()
         optimizer.step()
     figures = f"D tells {correct} of {2 * len(images)} images after {count(step - 1, 'step')}"
     if correct < accuracy * 2 * len(images):
@@ -125,13 +128,17 @@ def check_gan_overfitting(gan: GAN, images: Tensor, report: Report = lambda _: N
     learner.discriminator.requires_grad_(False)
     optimizer = torch.optim.Adam(learner.generator.parameters(), lr=_RATE)
     for step in range(1, _STEPS + 1):
-        scores = learner.discriminator(learner.generator(latents))
+        with torch.no_grad():
+            scores = learner.discriminator(learner.generator(latents))
         fooled = int((scores > limit).sum())
         report(f"G fools D with {fooled} of {len(images)} fakes after {count(step - 1, 'step')}")
         if fooled >= accuracy * len(images):
             break
+        loss = learner.generator_loss(len(images))
+        if not loss.requires_grad:
+            break
         optimizer.zero_grad()
-        learner.losses.generator(scores).backward()
+        loss.backward()
         optimizer.step()
     figures += f"; G fools it with {fooled} of {len(images)} fakes after {count(step - 1, 'step')}"
     return Result("overfitting", fooled >= accuracy * len(images), f"{figures} (limit {accuracy:.0%})")
@@ -155,7 +162,7 @@ def run_gan_checks(
     yield check_initial_losses(gan, several[0])
     yield check_gan_gradients(gan, partial(check_gradients, report=lambda text: report(f"gradients: {text}")), *tiny)
     report("parameters")
-    yield check_gan_gradients(gan, check_parameters, *few)
+    yield check_gan_gradients(gan, partial(check_parameters, may_freeze=True), *few)
     yield check_gan_overfitting(gan, few[0], lambda text: report(f"overfitting: {text}"))
     report("splits")
     yield check_splits(splits)

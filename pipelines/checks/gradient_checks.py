@@ -11,6 +11,7 @@ Shapes: B images in a batch.
 from collections.abc import Iterable
 from copy import deepcopy
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,9 +155,26 @@ def relative_error(
     return None if on_kink else error
 
 
-def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> Result:
-    """Checks that every parameter receives a finite, nonzero gradient: images (B, ...), labels (B,)."""
-    loss_of = TrainingLoss(deepcopy(model).train(), (images, labels))
+def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor, may_freeze: bool = False) -> Result:
+    """Checks that every parameter receives a finite, nonzero gradient, and that no layer is frozen or used twice.
+
+    A layer that is frozen on purpose, such as a pretrained backbone, is in evaluation mode, so that its running
+    averages do not change either. Parameters that are not matrices, such as γ of a normalization, may be frozen.
+
+    Args:
+        model: Untrained model; it is not changed.
+        images: Preprocessed images (B, ...).
+        labels: Labels (B,).
+        may_freeze: Whether weights may be frozen in training mode, as those of the other network of a GAN are.
+    """
+    trained = deepcopy(model).train()
+    if any(parameter.requires_grad for parameter in model.parameters()):
+        if repeated := _repeated_layers(trained):
+            return Result("parameters", False, f"{' and '.join(repeated)} are the same layer, with the same weights")
+        if not may_freeze and (frozen := _frozen_weights(trained)):
+            names = ", ".join(frozen[:3]) + (", …" if len(frozen) > 3 else "")
+            return Result("parameters", False, f"not trained, in a layer in training mode: {names}")
+    loss_of = TrainingLoss(trained, (images, labels))
     if not loss_of.trainable:
         return Result("parameters", None, "the model has no parameters to train")
     norms = dict.fromkeys(loss_of.trainable, 0.0)  # the largest over the steps
@@ -178,3 +196,27 @@ def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor) -> 
         return Result("parameters", False, f"{len(without)} of {len(norms)} get no gradient: {names}")
     figures = f"all {len(norms)} get gradients, with norms from {min(norms.values()):.1e} to {max(norms.values()):.1e}"
     return Result("parameters", True, figures)
+
+
+def _repeated_layers(model: Any) -> list[str]:
+    """Returns both names of a layer with parameters that a list of layers has twice, as `[layer] * 2` makes it."""
+    for name, layers in model.named_modules():
+        if isinstance(layers, nn.Sequential | nn.ModuleList):
+            first: dict[nn.Module, int] = {}
+            for index, layer in enumerate(layers):
+                earlier = first.setdefault(layer, index)
+                if earlier != index and any(True for _ in layer.parameters()):
+                    prefix = f"{name}." if name else ""
+                    return [f"{prefix}{earlier}", f"{prefix}{index}"]
+    return []
+
+
+def _frozen_weights(model: Any) -> list[str]:
+    """Returns the names of weights, of two dimensions or more, that are not trained in a layer in training mode."""
+    return [
+        f"{name}.{key}" if name else key
+        for name, layer in model.named_modules()
+        if layer.training
+        for key, parameter in layer.named_parameters(recurse=False)
+        if parameter.ndim >= 2 and not parameter.requires_grad
+    ]

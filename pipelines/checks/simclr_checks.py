@@ -1,7 +1,8 @@
 """Sanity checks of SimCLR before training: loss, gradients, parameters and overfitting of a few images.
 
     initial loss   NT-Xent of 2B equal projections is ln(2B − 1): every other view is equally likely. At first the
-                   projections of different images hardly differ, and the loss of the model lies between 0 and that.
+                   projections of different images hardly differ, and the loss of the model lies between 0 and that. It
+                   is NT-Xent of the model's projections by an independent formula.
     gradients      backpropagation against central differences (`gradient_checks.py`)
     parameters     every parameter receives a finite, nonzero gradient
     overfitting    the loss of 16 images falls halfway from that of equal projections to its minimum
@@ -26,6 +27,7 @@ from pipelines.checks.sanity_checkable import Report, Result
 from pipelines.console.formatting import count
 
 _LOSS_TOLERANCE = 1e-4
+_STEP_TOLERANCE = 1e-2  # relative; projections of images that hardly differ are inaccurate in float32
 _IMAGES = 16
 _STEPS = 300
 _RATE = 1e-3
@@ -42,7 +44,13 @@ def check_nt_xent(model: SimCLR, views: Tensor) -> Result:
     equal = torch.ones(len(views), 8)
     with torch.no_grad():
         found = float(model.nt_xent(equal, equal))
-        initial = float(deepcopy(model).train().training_step((views, torch.zeros(len(views))), 0))
+        copy = deepcopy(model).train()
+        initial = float(copy.training_step((views, torch.zeros(len(views))), 0))
+        projections = copy.projector(copy.features(torch.cat([views[:, 0], views[:, 1]]))).double()
+        formula = _nt_xent(projections[: len(views)], projections[len(views) :], copy.nt_xent.temperature)
+    if not abs(initial - formula) <= _STEP_TOLERANCE * formula:
+        figures = f"training_step returns {initial:.4f}, NT-Xent of its projections is {formula:.4f}"
+        return Result("initial loss", False, figures)
     off = abs(found - expected) / expected
     passed = off <= _LOSS_TOLERANCE and 0 < initial <= 1.1 * expected
     return Result(
@@ -50,6 +58,15 @@ def check_nt_xent(model: SimCLR, views: Tensor) -> Result:
         passed,
         f"{initial:.4f}, at most {expected:.4f}; of equal projections {found:.4f}, expected {expected:.4f}",
     )
+
+
+def _nt_xent(first: Tensor, second: Tensor, temperature: float) -> float:
+    """Returns NT-Xent of projections of the first and the second views (B, D), by equation (1) as it stands."""
+    z = torch.cat([first, second])
+    z = z / z.norm(dim=1, keepdim=True)
+    exponentials = (z @ z.T / temperature).exp().fill_diagonal_(0)  # (2B, 2B), without k = i
+    positives = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))  # (B,)
+    return float(exponentials.sum(1).log().mean() - positives.mean() / temperature)
 
 
 def check_overfitting(model: SimCLR, views: Tensor, report: Report = lambda _: None) -> Result:

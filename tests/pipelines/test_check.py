@@ -7,7 +7,7 @@ import pytest
 from pipelines import check
 from pipelines.run.topics import topics
 
-NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
+NAMES = ["initial loss", "gradients", "parameters", "evaluation", "overfitting", "splits"]
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
@@ -29,7 +29,7 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert lines[0] == "check: LinearSVM, 650 parameters, on Digits; seed 3"
     assert [line[:20] for line in lines[1:]] == [f"{name:<13} ok    " for name in NAMES]
     assert "expected 18.0000" in lines[1]
-    assert lines[5].endswith("0 of 144 val in train, 0 of 360 test in train, 0 of 360 test in val (limit 1%)")
+    assert lines[6].endswith("0 of 144 val in train, 0 of 360 test in train, 0 of 360 test in val (limit 1%)")
     assert run(arguments, monkeypatch, tmp_path) == 0
     assert capsys.readouterr().out.splitlines() == lines
 

@@ -15,7 +15,7 @@ from pipelines.checks.sanity_checkable import Result, Split, without_regularizat
 from tests.pipelines.checks.wrong_backward import WrongBackward
 
 SHAPE, CLASSES = (1, 8, 8), 4
-NAMES = ["initial loss", "gradients", "parameters", "overfitting", "splits"]
+NAMES = ["initial loss", "gradients", "parameters", "evaluation", "overfitting", "splits"]
 
 
 class TwoLayers(Classifier):
@@ -163,13 +163,13 @@ def test_correct_models_pass(build: Callable[[], Any], seed: int) -> None:
         (UnusedParameter, ["parameters"], "2 of 8 get no gradient: forgotten.weight, forgotten.bias"),
         (lambda: TwoLayers(scale=3.0), ["initial loss"], "expected 1.3863"),
         (LossOffByTwo, ["initial loss"], "expected 1.3863: 10"),
-        (SumInsteadOfMean, ["initial loss"], "expected 1.3863"),
+        (SumInsteadOfMean, ["initial loss", "evaluation"], "expected 1.3863"),
         (SeesTheBrightnessAlone, ["overfitting"], " of 50 training images (limit 98%)"),
-        (CutOff, ["gradients", "parameters"], "relative error 1.0e+00 in first."),
-        (HardSteps, ["gradients"], "lies on a kink; none was compared"),
+        (CutOff, ["gradients", "parameters", "evaluation"], "relative error 1.0e+00 in first."),
+        (HardSteps, ["gradients", "evaluation"], "lies on a kink; none was compared"),
         (TrainsOnTwiceTheLoss, ["initial loss"], "training_step returns 2.8486, loss 1.4243"),
         (SinglePrecision, ["gradients"], "the loss of a float64 model is float32"),
-        (NotANumber, ["initial loss", "gradients", "parameters", "overfitting"], "nan"),
+        (NotANumber, [*NAMES[:5]], "nan"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -186,7 +186,7 @@ def test_models_without_expected_loss_or_parameters_have_no_verdict() -> None:
 
     model = ExpectsNothing().requires_grad_(False)
     passed = {name: result.passed for name, result in results_of(model).items()}
-    assert passed == dict.fromkeys(NAMES[:4]) | {"splits": True}
+    assert passed == dict.fromkeys(NAMES[:5]) | {"splits": True}
 
 
 def test_the_model_is_not_changed() -> None:
