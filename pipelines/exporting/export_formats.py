@@ -111,13 +111,29 @@ def write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Pat
     return torch.jit.load(file, map_location="cpu")
 
 
+def _with_sorted_header(content: bytes) -> bytes:
+    """Returns a safetensors file with the entries of its header in alphabetical order.
+
+    safetensors 0.8 writes the metadata in random order, so that two exports of a checkpoint would differ. The file
+    begins with the length of the header in 8 bytes and the header in JSON.
+
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    encoded = header.encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors begin at a multiple of 8
+    return len(encoded).to_bytes(8, "little") + encoded + content[start:]
+
+
 def write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
     """Writes the state_dict and the fitted preprocessing as tensors."""
     from safetensors.torch import load_file, save
 
     fitted = {f"preprocessing.{name}": tensor for name, tensor in data.preprocessing.fitted.items()}
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in (model.state_dict() | fitted).items()}
-    file.write_bytes(save(tensors, metadata))  # save_file would make it unreadable for other users
+    # save_file would make it unreadable for other users
+    file.write_bytes(_with_sorted_header(save(tensors, metadata)))
     stored = load_file(file)
     loaded, loaded_data = untrained(run)
     preprocessing = {name: stored.pop(name) for name in fitted}

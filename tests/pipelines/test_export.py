@@ -154,6 +154,16 @@ def test_safetensors_hold_weights_and_preprocessing(deep: Path) -> None:
     (deep / "model.safetensors").unlink()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", ["onnx", "safetensors"])  # torch numbers the TorchScript classes of a process
+def test_the_same_checkpoint_gives_the_same_file(deep: Path, form: str, tmp_path: Path) -> None:
+    written = []
+    for number in range(4):  # safetensors alone would write the 4 entries of the metadata in any of 24 orders
+        export.main([str(deep), "--format", form, "--out", str(tmp_path / str(number))])
+        written.append((tmp_path / str(number)).read_bytes())
+    assert written == written[:1] * 4
+
+
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
     """Returns stderr of a command line that fails, which is one line."""
     with pytest.raises(SystemExit) as end:
