@@ -74,6 +74,11 @@ def check(arguments: list[str]) -> bool:
             f"{type(model).__name__} lacks loss(logits, labels) and expected_initial_loss(), which the checks need; "
             "use a topic of the project, or add both to the model."
         )
+    if not isinstance(model, GAN) and not model.automatic_optimization and _trainable(model):
+        raise UserError(
+            f"{type(model).__name__} takes the steps of its optimizers itself (automatic_optimization is False), but "
+            "the checks need the loss that training_step returns before a step; set automatic_optimization to True."
+        )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"check: {type(model).__name__}, {count(parameters, 'parameter')}, on {type(data).__name__}; seed {seed}",
@@ -93,6 +98,10 @@ def check(arguments: list[str]) -> bool:
         print(f"{result.name:<13} {_VERDICTS[result.passed]:<5} {result.figures}", flush=True)
         passed &= result.passed is not False
     return passed
+
+
+def _trainable(model: Any) -> bool:
+    return any(parameter.requires_grad for parameter in model.parameters())
 
 
 def _progress(text: str = "") -> None:

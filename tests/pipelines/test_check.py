@@ -1,13 +1,32 @@
 """The command line of the checks before training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
+from modules import SoftmaxRegression
+from modules.base.classifier import ImageBatch
 from pipelines import check
 from pipelines.run.topics import topics
 
 NAMES = ["initial loss", "gradients", "parameters", "evaluation", "overfitting", "splits"]
+
+
+class OwnSteps(SoftmaxRegression):
+    """Softmax regression with manual optimization, whose training step needs a Trainer."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(input_shape, num_classes)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        optimizer: Any = self.optimizers()
+        loss = super().training_step(batch, batch_idx)
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
@@ -45,6 +64,16 @@ def test_a_failed_check_ends_with_status_1(
     ]
 
 
+def test_a_model_without_parameters_to_train_passes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--config=knn", "--data=Digits"], monkeypatch, tmp_path) == 0  # its training_step needs a Trainer
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:18] for line in lines[1:]] == [
+        f"{name:<13} {'ok' if name == 'splits' else 'n/a':<4}" for name in NAMES
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -62,6 +91,10 @@ def test_a_failed_check_ends_with_status_1(
         (
             ["--config", "svm", "--data=Digits", "--model=lightning.pytorch.demos.boring_classes.BoringModel"],
             "BoringModel lacks loss(logits, labels) and expected_initial_loss(), which the checks need; ",
+        ),
+        (
+            ["--config=softmax", "--data=Digits", "--model=tests.pipelines.test_check.OwnSteps"],
+            "OwnSteps takes the steps of its optimizers itself (automatic_optimization is False), but the checks need ",
         ),
     ],
 )
