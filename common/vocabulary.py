@@ -54,17 +54,17 @@ def needs_split_words(text: str) -> bool:
 def _marks() -> str:
     """Combining marks of the basic plane, as the content of a character class; `re` has no class for them."""
     codes = (code for code in range(0x300, 0xFE00) if not 0x20D0 <= code <= 0x20FF)  # without those of emoji
-    return "".join(chr(code) for code in codes if unicodedata.category(chr(code)).startswith("M")) + _JOINERS
+    return "".join(chr(code) for code in codes if unicodedata.category(chr(code)).startswith("M"))
 
 
 @cache
 def _beyond_letters() -> re.Pattern[str]:
-    return re.compile(f"[{_marks()}{_UNSPACED}]")
+    return re.compile(f"[{_marks()}{_UNSPACED}]|[^\\W_][{_JOINERS}]")  # joiners of emoji follow no letter
 
 
 @cache
 def _word_of_any_script() -> re.Pattern[str]:
-    letter, mark = f"(?![{_UNSPACED}])[^\\W_]", f"[{_marks()}]"
+    letter, mark = f"(?![{_UNSPACED}])[^\\W_]", f"[{_marks()}{_JOINERS}]"
     part = f"{letter}(?:{letter}|{mark})*"
     return re.compile(f"(?=[^\\W_])[{_UNSPACED}]{mark}*|{part}(?:['’]{part})*")
 

@@ -128,6 +128,9 @@ def test_scripts_that_the_java_program_cuts_up_or_leaves_whole() -> None:
     assert tokenize_caption("一只狗在跑。") == tokenize_caption("一 只 狗 在 跑") == ["一", "只", "狗", "在", "跑"]
     assert tokenize_caption("हिन्दी में।") == ["हिन्दी", "में"]
     assert tokenize_caption("Cafe\u0301's dog") == tokenize_caption("café's dog") == ["café", "'s", "dog"]
+    assert tokenize_caption("می\u200cروند") == ["می\u200cروند"]  # a joiner within a word
+    astronaut = "A \U0001f469\u200d\U0001f680 isn't here"  # the joiner of an emoji changes no other word
+    assert tokenize_caption(astronaut) == ptb_tokenize(astronaut) == ["a", "is", "n't", "here"]
     for text, tokens in PRINTED:
         assert tokenize_caption(text) == tokens.split() or "東" in text or "\u200c" in text
 
