@@ -14,7 +14,8 @@ python -m pipelines.interpret features --ckpt logs/convnet/RUN --images photos -
 
 The methods are in `modules/interpretation`. Pictures are written to the folder --out as PNG and their figures as CSV.
 Images are preprocessed as in training: by the fitted preprocessing of a run, or by the transform of a timm model. An
-image that can't be read is named and left out.
+image that can't be read is named and left out. The exit status is 1 if there was one, or if an image did not fool the
+network.
 """
 
 import argparse

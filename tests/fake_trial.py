@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 values = json.loads(Path(sys.argv[1]).read_text())
+if not isinstance(values["x"], int | float):
+    sys.exit(f"x is {values['x']!r}, which is not a number")
 run = Path("logs/fake") / os.environ["WANDB_RUN_ID"]
 run.mkdir(parents=True, exist_ok=True)
 with Path("started.txt").open("a") as file:

@@ -87,6 +87,34 @@ def test_each_kind_of_fault_is_found(judge: Judge, tmp_path: Path, fault: str, e
     assert [finding.what for finding in result.findings] == FOUND.get(fault, [fault])
 
 
+@pytest.mark.parametrize(
+    "pipeline, fault, found",
+    [("check", "explained", []), ("check", "unexplained", ["status"]), ("sample", "explained", ["status"])],
+)
+def test_status_1_is_right_where_the_command_says_why(
+    judge: Judge, tmp_path: Path, pipeline: str, fault: str, found: list[str]
+) -> None:
+    result = judge(Case("data", "status 1", (Command(pipeline, (fault,)),)), tmp_path / "case")[1]
+    assert [finding.what for finding in result.findings] == found
+    assert result.accepted == (not found)
+
+
+@pytest.mark.parametrize(
+    "pipeline, line, right",
+    [
+        ("interpret", "photos/2.png  9 11.7% → not fooled within 200 steps: 6 10.2%, 3 9.9%, change L2 0.571", True),
+        ("interpret", "left out of the folders: 4 .ckpt", False),
+        ("train", "2 of 9 images can't be read and were left out:", True),
+        ("train", "error: killed", False),
+        ("sweep", "error: all 2 trials failed, the last: exit status 1: x is {'a': 2}, which is not a number", True),
+        ("sweep", "error: all 2 trials failed, the last: exit status 1: x is '3', which is not a number", False),
+        ("sweep", "error: all 2 trials failed, the last: exit status 1: FileNotFoundError: values.json", False),
+    ],
+)
+def test_the_lines_that_explain_status_1(pipeline: str, line: str, right: bool) -> None:
+    assert Command(pipeline, ()).succeeded(1, f"network  FullyConnectedNet\n{line}\n") is right
+
+
 def test_a_killed_run_that_ends_otherwise_is_found(judge: Judge, tmp_path: Path) -> None:
     killed = Command("planted", ("killed",), kill=Kill(SIGKILL, 0.3))
     good, other = Command("planted", ("accepts",)), Command("planted", ("refused",))

@@ -32,8 +32,8 @@ def main() -> int:
         kind, _, number = options.case.partition("/")
         case = make_case(options.seed, kind, int(number))
         folder = Path(tempfile.mkdtemp(prefix="case-"))
-        print(case.label, *case.commands, f"in {folder / 'case'}", sep="\n", flush=True)
-        campaign.judge(kind, int(number), case, Judge(folder), folder / "case")
+        print(case.label, *case.commands, f"in {folder / 'cases' / 'case'}", sep="\n", flush=True)
+        campaign.judge(kind, int(number), case, Judge(folder), folder / "cases" / "case")
     else:
         campaign.run(options.minutes, options.kinds.split(","))
     print(campaign.summary())

@@ -60,7 +60,7 @@ class Campaign:
                 for kind in kinds:
                     if time.monotonic() > end:
                         return
-                    folder = Path(name) / "case"
+                    folder = Path(name) / "cases" / "case"  # `..` holds no good files, which differ from run to run
                     self.judge(kind, number, make_case(self.seed, kind, number), judge, folder)
                     shutil.rmtree(folder, ignore_errors=True)
                 number += 1
@@ -70,7 +70,7 @@ class Campaign:
         label, result = judge(case, folder)
         self.cases[kind] += 1
         if not result.findings:
-            self.ended[kind, "accepted" if result.codes[-1] in case.commands[-1].statuses else "declined"] += 1
+            self.ended[kind, "accepted" if result.accepted else "declined"] += 1
         for finding in result.findings:
             self.faults[kind, finding.what] += 1
             self.distinct[finding.what, finding.key] += 1

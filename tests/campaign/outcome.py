@@ -52,10 +52,11 @@ class Finding:
 
 @dataclass
 class Result:
-    """What came of a case: its findings, and the exit status and duration of each command."""
+    """What came of a case: its findings, exit status and duration of each command, and whether the last succeeded."""
 
     findings: list[Finding] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
+    accepted: bool = False
     seconds: list[float] = field(default_factory=list)
 
 
@@ -100,11 +101,12 @@ class Judge:
                 break
         else:
             assert finished is not None
+            result.accepted = case.commands[-1].succeeded(finished.code, finished.out + finished.err)
             result.findings += self._compare(case, folder, finished, damaged)
         return label, result
 
     def _compare(self, case: Case, folder: Path, last: Finished, damaged: dict[str, str]) -> Iterator[Finding]:
-        refused = last.code not in case.commands[-1].statuses
+        refused = not case.commands[-1].succeeded(last.code, last.out + last.err)
         key = re.sub(r"[\d.]+", "", f"{case.files} {case.label}")
         if case.expect is Expect.REFUSED and not refused:
             yield Finding("silent", f"accepted by {case.commands[-1]}", f"{case.label}")
@@ -137,7 +139,7 @@ class Judge:
             shutil.copytree(self._good_files(case.files), folder)
             for command in key[1]:
                 finished = self._run(command, folder)
-                if finished is None or finished.code not in command.statuses:
+                if finished is None or not command.succeeded(finished.code, finished.out + finished.err):
                     raise RuntimeError(f"{command} on good files: {finished}")
             self._references[key] = figures(folder)
             shutil.rmtree(folder.parent)
@@ -242,7 +244,7 @@ def _faults(command: Command, finished: Finished, folder: Path, before: dict[str
     interrupted = command.kill is not None and err.rstrip().endswith("KeyboardInterrupt")  # in the start of the process
     if _TRACEBACK in err and not interrupted:
         yield Finding("traceback", f"{last_error(err)}: {command}", origin(err))
-    elif command.kill is None and code not in (*command.statuses, 2):
+    elif command.kill is None and code != 2 and not command.succeeded(code, finished.out + err):
         yield Finding("status", f"{code} of {command}: {err[-200:]!r}", f"{command.pipeline} {code}")
     elif command.kill is None and code == 2:
         if problem := _bad_sentence(err):

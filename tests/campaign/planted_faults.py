@@ -19,6 +19,9 @@ def main(fault: str) -> None:
         Path(".last.ckpt.0.tmp").touch()
     if fault == "status":
         sys.exit(3)
+    if fault in ("unexplained", "explained"):
+        print("overfitting   FAIL  2 of 50" if fault == "explained" else "overfitting   ok    50 of 50")
+        sys.exit(1)
     if fault == "sentence":
         print("error: Namespace(lr=1) is wrong.", file=sys.stderr)
         sys.exit(2)
