@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy
-from torch.nn.modules import dropout
+from torch.nn.modules import batchnorm, dropout
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOMS = ("common", "modules", "datamodules", "callbacks", "pipelines")
@@ -44,6 +44,7 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_loaders_dumpers": ("jsonargparse", jsonargparse),
     "_study_id": ("optuna", optuna.create_study()),
     "_trial_id": ("optuna", optuna.trial.FrozenTrial),
+    "_BatchNorm": ("torch", batchnorm),
     "_DropoutNd": ("torch", dropout),
     "_foreach_copy_": ("torch", torch),
     "_foreach_lerp_": ("torch", torch),
