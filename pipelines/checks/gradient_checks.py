@@ -173,7 +173,7 @@ def check_parameters(model: SanityCheckable, images: Tensor, labels: Tensor, may
             return Result("parameters", False, f"{' and '.join(repeated)} are the same layer, with the same weights")
         if not may_freeze and (frozen := _frozen_weights(trained)):
             names = ", ".join(frozen[:3]) + (", …" if len(frozen) > 3 else "")
-            return Result("parameters", False, f"not trained, in a layer in training mode: {names}")
+            return Result("parameters", False, f"frozen, in training mode: {names}; if meant, keep the layer in eval()")
     loss_of = TrainingLoss(trained, (images, labels))
     if not loss_of.trainable:
         return Result("parameters", None, "the model has no parameters to train")
