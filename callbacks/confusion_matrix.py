@@ -7,7 +7,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.pictures import figure_to_array, show
+from callbacks.pictures import DPI, Text, figure_to_array, show, write_texts
 from common.messages.counting import count
 
 
@@ -41,20 +41,29 @@ def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) 
     from matplotlib.figure import Figure  # takes 0.3 s to import
 
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = 1.6 + 0.52 * len(names)
-    figure = Figure(figsize=(side + 0.6, side), dpi=120, layout="constrained")
-    axis = figure.subplots()
+    cells = max(0.52 * len(names), 4.0)  # inches, wide enough for the title
+    longest = 0.065 * max(map(len, map(str, names)))  # inches
+    left, bottom, top, right = longest + 0.55, 0.72 * longest + 0.5, 0.35, 0.3
+    width, height = left + cells + right, bottom + cells + top
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    # A layout that measures all texts takes as long as drawing them.
+    axis = figure.add_axes((left / width, bottom / height, cells / width, cells / height))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8, parse_math=False)
     axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
-    for row, column in np.ndindex(*shares.shape) if len(names) <= 20 else ():
-        share = shares[row, column]
-        color = "white" if share > 0.5 else "black"
-        axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=color)
     accuracy = matrix.trace() / max(matrix.sum(), 1)
     axis.set_xlabel("predicted")
     axis.set_ylabel("true class")
-    axis.set_title(
-        f"{split}: % of each true class; accuracy {accuracy:.1%} of {count(int(matrix.sum()), 'image')}", fontsize=10
-    )
-    return figure_to_array(figure)
+    title = f"{split}: % of each true class; accuracy {accuracy:.1%} of {count(int(matrix.sum()), 'image')}"
+    axis.set_title(title, fontsize=10, x=(width / 2 - left) / cells)  # in the middle of the figure
+    picture = figure_to_array(figure)
+    if len(names) > 20:
+        return picture
+    cell = cells * DPI / len(names)  # pixels
+    texts = []
+    for row, column in np.ndindex(*shares.shape):
+        center = (left * DPI + (column + 0.5) * cell, top * DPI + (row + 0.5) * cell)
+        texts.append(
+            Text(f"{100 * shares[row, column]:.0f}", center, "white" if shares[row, column] > 0.5 else "black")
+        )
+    return write_texts(picture, texts)

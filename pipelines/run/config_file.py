@@ -77,14 +77,17 @@ class SaveConfig(SaveConfigCallback):
     settings that fail before it, the run could not be resumed any more.
     """
 
+    _written = False
+
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and not (Path(trainer.default_root_dir) / "config.yaml").exists():
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
-        """Writes the file, on rank 0."""
-        if not trainer.is_global_zero:
+        """Writes the file, on rank 0, unless it has done so."""
+        if self._written or not trainer.is_global_zero:
             return
+        self._written = True
         config = self.config.clone()
         config.pop("ckpt_path", None)  # a resumed run names its checkpoint itself
         with atomic_write(Path(trainer.default_root_dir) / "config.yaml") as temporary:

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 import callbacks.confusion_matrix
 from callbacks import ConfusionMatrix
 from callbacks.confusion_matrix import draw_confusion_matrix
+from callbacks.pictures import Text
 from datamodules import Digits
 from modules import SoftmaxRegression
 from tests.helpers import trainer_of
@@ -21,14 +22,29 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 MATRIX = np.array([[6, 2, 0], [1, 0, 3], [0, 0, 8]])
 
 
-def figure_of(matrix: np.ndarray, names: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def parts_of(matrix: np.ndarray, names: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Text]]:
+    """Returns the axis of the picture of a confusion matrix, and the texts in its cells."""
+    written: list[Text] = []
+
+    def record(figure: Any, texts: list[Text]) -> Any:
+        written.extend(texts)
+        return figure
+
     monkeypatch.setattr(callbacks.confusion_matrix, "figure_to_array", lambda figure: figure)
-    return draw_confusion_matrix(matrix, names, "val")
+    monkeypatch.setattr(callbacks.confusion_matrix, "write_texts", record)
+    figure: Any = draw_confusion_matrix(matrix, names, "val")
+    [axis] = figure.axes
+    return axis, written
 
 
 def test_numbers_are_percentages_of_each_true_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    [axis] = figure_of(MATRIX, ["cat", "dog", "ship"], monkeypatch).axes
-    cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axis.texts}
+    axis, texts = parts_of(MATRIX, ["cat", "dog", "ship"], monkeypatch)
+    to_data, height = axis.transData.inverted(), axis.figure.bbox.height
+    cells = {}
+    for text in texts:
+        x, y = to_data.transform((text.center[0], height - text.center[1]))
+        assert x == pytest.approx(round(x), abs=0.01) and y == pytest.approx(round(y), abs=0.01)  # in its middle
+        cells[round(y), round(x)] = text.text
     expected = [["75", "25", "0"], ["25", "0", "75"], ["0", "0", "100"]]
     assert cells == {(row, column): expected[row][column] for row in range(3) for column in range(3)}
     image: Any = axis.images[0]
@@ -41,14 +57,19 @@ def test_numbers_are_percentages_of_each_true_class(monkeypatch: pytest.MonkeyPa
 
 
 def test_classes_without_images_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    [axis] = figure_of(np.array([[0, 0], [1, 3]]), ["a", "b"], monkeypatch).axes
-    assert [text.get_text() for text in axis.texts] == ["0", "0", "25", "75"]
+    axis, texts = parts_of(np.array([[0, 0], [1, 3]]), ["a", "b"], monkeypatch)
+    assert [(text.text, text.color) for text in texts] == [
+        ("0", "black"),
+        ("0", "black"),
+        ("25", "black"),
+        ("75", "white"),
+    ]
     assert "accuracy 75.0% of 4 images" in axis.get_title()
 
 
 def test_many_classes_are_colored_without_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    [axis] = figure_of(np.eye(21, dtype=np.int64), [str(i) for i in range(21)], monkeypatch).axes
-    assert axis.texts == [] or len(axis.texts) == 0
+    axis, texts = parts_of(np.eye(21, dtype=np.int64), [str(i) for i in range(21)], monkeypatch)
+    assert texts == []
     assert axis.images[0].get_array().shape == (21, 21)
 
 
