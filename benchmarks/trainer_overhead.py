@@ -308,7 +308,7 @@ def tracked(folder: Path) -> Iterator[list[Logger]]:
         logger = start_wandb(folder, "overhead", "benchmarks", {})
         yield loggers + ([logger] if logger else [])
     finally:
-        finish_wandb(exit_code=0)
+        finish_wandb([logger] if logger else [], exit_code=0)
         os.environ.pop("WANDB_MODE")
         if previous is not None:
             os.environ["WANDB_MODE"] = previous

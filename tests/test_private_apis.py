@@ -11,22 +11,37 @@ import jsonargparse
 import optuna
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer, cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loops import fetchers, training_epoch_loop
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.modules import batchnorm, dropout
 
 PROJECT = Path(__file__).resolve().parents[1]
+_LOOP = training_epoch_loop._TrainingEpochLoop(None)  # type: ignore[arg-type]
 ROOMS = ("common", "modules", "datamodules", "callbacks", "pipelines")
 
 PRIVATE: dict[str, tuple[str, Any]] = {
     # name: library in requirements.txt, what has it
     "_PATH": ("lightning", __import__("lightning.fabric.utilities.types", fromlist=["_PATH"])),
-    "_batches_that_stepped": ("lightning", _TrainingEpochLoop(None)),  # type: ignore[arg-type]
+    "_DataFetcher": ("lightning", fetchers),
+    "_InstantiatorFn": ("lightning", cli),
+    "_TrainingEpochLoop": ("lightning", training_epoch_loop),
+    "_add_instantiators": ("lightning", LightningCLI),
+    "_batches_that_stepped": ("lightning", _LOOP),
+    "_clip_gradients": ("lightning", Precision),
+    "_current_fx_name": ("lightning", LightningModule()),
     "_ddp_kwargs": ("lightning", DDPStrategy()),
+    "_experiment": ("lightning", WandbLogger(offline=True)),
     "_get": ("lightning", LightningCLI),
+    "_logger_connector": ("lightning", Trainer(logger=False, enable_checkpointing=False)),
+    "_num_ready_batches_reached": ("lightning", _LOOP),
+    "_on_before_batch_transfer": ("lightning", LightningModule),
+    "_results": ("lightning", _LOOP),
+    "_save_loggers_on_train_batch_end": ("lightning", _LOOP),
     "_dump_config": ("lightning", LightningCLI),
     "_parse_ckpt_path": ("lightning", LightningCLI),
     "_prepare_subcommand_parser": ("lightning", LightningCLI),
@@ -48,6 +63,8 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_DropoutNd": ("torch", dropout),
     "_foreach_copy_": ("torch", torch),
     "_foreach_lerp_": ("torch", torch),
+    "_C": ("torch", torch),
+    "_functorch": ("torch", torch._C),
     "_int_mm": ("torch", torch),
     "_load_from_state_dict": ("torch", LightningModule),
 }

@@ -17,6 +17,9 @@ class BufferedMetrics(EarlierCheckpoints):
     """A LightningModule that logs `train/…` metrics as means over all batches since the last log."""
 
     takes_pixels: ClassVar[bool] = False  # whether inputs may be uint8, as a loader returns them
+    # Settings that may differ between models trained as one stack (`pipelines/packs`): numbers that `training_step`
+    # reads as attributes of these names, probabilities of dropout layers, and what only initial weights depend on.
+    stackable: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()

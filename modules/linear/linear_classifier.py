@@ -33,6 +33,7 @@ class LinearClassifier(Classifier):
     """
 
     class_templates: ClassVar[bool] = True  # `templates` returns one per class
+    stackable: ClassVar[frozenset[str]] = frozenset({"reg", "weight_scale"})
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int, reg: float, weight_scale: float) -> None:
         super().__init__(num_classes)

@@ -12,6 +12,8 @@ https://cs231n.github.io/linear-classify/#svm
 Shapes: B images in a batch, K classes.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from common.ranges import check_range
@@ -32,6 +34,8 @@ class LinearSVM(LinearClassifier):
     Raises:
         ValueError: If a value is out of its range.
     """
+
+    stackable: ClassVar[frozenset[str]] = LinearClassifier.stackable | {"margin"}
 
     def __init__(
         self,

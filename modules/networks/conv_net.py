@@ -47,6 +47,7 @@ class ConvNet(Classifier):
     """
 
     class_templates: ClassVar[bool] = False  # `templates` returns one per filter, not per class
+    stackable: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class FullyConnectedNet(Classifier):
     """
 
     class_templates: ClassVar[bool] = False  # `templates` returns one per unit, not per class
+    stackable: ClassVar[frozenset[str]] = frozenset({"dropout", "reg", "weight_scale"})
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class FullyConnectedNet(Classifier):
         self.save_hyperparameters(logger=False)
         self.input_shape = tuple(input_shape)
         self.normalization = normalization
-        self.reg = reg
+        self.reg: float | Tensor = reg  # a tensor in a stack of models with different λ
         sizes = [prod(self.input_shape), *hidden_sizes]
         layers: list[nn.Module] = []
         for fan_in, width in zip(sizes, hidden_sizes, strict=False):
@@ -101,7 +102,9 @@ class FullyConnectedNet(Classifier):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Returns cross-entropy plus ½ λ Σ ‖W‖², a scalar, of logits (B, K) and labels (B,)."""
         loss = F.cross_entropy(logits, labels)
-        return loss + l2_penalty(self.affine, self.reg) if self.reg else loss  # the penalty reads every weight
+        if not isinstance(self.reg, Tensor) and self.reg == 0:  # the penalty reads every weight
+            return loss
+        return loss + l2_penalty(self.affine, self.reg)
 
     def expected_initial_loss(self) -> float | None:
         """Returns ln K if the initial weights are small, since all scores are then near 0; None otherwise."""

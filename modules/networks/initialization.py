@@ -43,6 +43,6 @@ def starts_near_zero(weight_scale: float | None) -> bool:
     return weight_scale is None or weight_scale <= _LEVEL
 
 
-def l2_penalty(layers: Sequence[nn.Linear], reg: float) -> Tensor:
+def l2_penalty(layers: Sequence[nn.Linear], reg: float | Tensor) -> Tensor:
     """Returns ½ λ Σ ‖W‖² over the layers, a scalar; biases are not regularized."""
     return 0.5 * reg * torch.stack([layer.weight.square().sum() for layer in layers]).sum()

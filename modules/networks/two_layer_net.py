@@ -37,6 +37,7 @@ class TwoLayerNet(Classifier):
     """
 
     class_templates: ClassVar[bool] = False  # `templates` returns one per hidden unit, not per class
+    stackable: ClassVar[frozenset[str]] = frozenset({"reg", "weight_scale"})
 
     def __init__(
         self,

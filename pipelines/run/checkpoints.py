@@ -28,6 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: Checkpoint, path: _PATH, storage_options: Any = None) -> None:
         target = Path(path)
+        checkpoint = {**checkpoint, "state_dict": _without_other_memory(checkpoint["state_dict"])}
         try:
             with atomic_write(target, sync=True) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -41,6 +42,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         weights_only: bool | None = True,
     ) -> Checkpoint:
         return read_checkpoint(Path(path))
+
+
+def _without_other_memory(weights: dict[str, Any]) -> dict[str, Any]:
+    """Returns weights in which a view of a larger tensor, which torch would save whole, has memory of its own."""
+    return {
+        name: weight.clone() if weight.untyped_storage().nbytes() > weight.nbytes else weight
+        for name, weight in weights.items()
+    }
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

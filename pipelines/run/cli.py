@@ -72,7 +72,6 @@ from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
-from pipelines.tracking.wandb_run import finish_wandb
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
 from pipelines.trainer.trainer_callbacks import AccumulationCheck, MonitorCheck, user_callbacks, with_progress_bar
 from pipelines.trainer.trainer_settings import check_trainer_settings
@@ -85,9 +84,7 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
         ValueError: If an argument is unknown or a value is out of range.
     """
     quiet()
-    cli = TopicCLI(arguments, topic)
-    finish_wandb(exit_code=0)
-    return cli
+    return TopicCLI(arguments, topic)
 
 
 def quiet() -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.atomic_files import remove_abandoned
@@ -48,6 +49,7 @@ class RunLifetime:
                 raise error
         if self._status is not None:
             self._status.end("finished")
+        finish_wandb(self._loggers, exit_code=0)
 
     def start(self, folder: RunFolder) -> None:
         """Creates the folder of a `fit` and its status on rank 0, so that a folder that can't be written fails here.
@@ -78,6 +80,10 @@ class RunLifetime:
             self._status.begin()
 
     @property
+    def _loggers(self) -> list[Logger]:
+        return self.trainer.loggers if self.trainer is not None else []
+
+    @property
     def _begun(self) -> bool:
         return self.trainer is not None and self.trainer.global_step > 0
 
@@ -91,7 +97,7 @@ class RunLifetime:
                 end_processes(processes, 0)  # they do not know of the signal and would fail when this process is gone
             if started_by_lightning(self.trainer):
                 error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
-        finish_wandb(_wandb_exit_code(error))
+        finish_wandb(self._loggers, _wandb_exit_code(error))
         if self._status is not None:
             stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
                 isinstance(error, SystemExit) and not error.code
@@ -107,7 +113,7 @@ class RunLifetime:
         """Ends a run within a few seconds, or immediately, before its process exits."""
         processes = take_over_processes(self.trainer)
         if patient:
-            finish = threading.Thread(target=finish_wandb, args=(_wandb_exit_code(stopped),), daemon=True)
+            finish = threading.Thread(target=finish_wandb, args=(self._loggers, _wandb_exit_code(stopped)), daemon=True)
             finish.start()
             finish.join(_PATIENCE_SECONDS)
         if self._status is not None:

@@ -112,6 +112,11 @@ class StopSignals(Callback):
         elif signum == self.signum and signum in (signal.SIGINT, signal.SIGQUIT) and now - self._since > _SAME_SECONDS:
             self._end_now(patient=False)
 
+    def request(self, signum: int) -> None:
+        """Stops a run in training after its next step, as a signal would; for a run that gets no signals itself."""
+        if self.signum is None:
+            self.signum, self._since = signum, time.monotonic()
+
     def _watch(self) -> None:
         """Ends a run that is stuck, from a thread: a main thread that waits inside a library runs no Python handler."""
         while (received := os.read(self._read_end, 1)) and received[0] not in self._previous:

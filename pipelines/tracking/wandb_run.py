@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import Logger
 
 from common.errors import UserError
 from common.proxy import pass_on_all_proxy
@@ -58,7 +60,8 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
     import wandb  # takes half a second
 
     def start(mode: Mode) -> Any:
-        settings: dict[str, Any] = {"silent": silent or True, "finish_timeout_raises": True, "stop_fn": _stop}
+        stop = getattr(threading.current_thread(), "stop_run", _stop)  # a run in a pack has a thread of its own
+        settings: dict[str, Any] = {"silent": silent or True, "finish_timeout_raises": True, "stop_fn": stop}
         for name, default in (("init_timeout", _INIT_SECONDS), ("finish_timeout", _FINISH_SECONDS)):
             settings[name] = wandb_setting(name) or default
         return wandb.init(
@@ -108,19 +111,20 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def finish_wandb(exit_code: int) -> None:
-    """Ends the W&B run, if there is one, as finished (0), failed, or stopped from outside (255)."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
+def finish_wandb(loggers: Sequence[Logger], exit_code: int) -> None:
+    """Ends the W&B runs of loggers, as finished (0), failed, or stopped from outside (255)."""
+    for run in [logger._experiment for logger in loggers if isinstance(logger, WandbLogger)]:
+        if run is None:  # not started
+            continue
         # Without the option only runs that were tracked offline from the start are sent.
-        sync = f"wandb sync --include-online {wandb.run.settings.sync_dir}"
+        sync = f"wandb sync --include-online {run.settings.sync_dir}"
         try:
-            wandb.run.finish(exit_code=exit_code)
+            run.finish(exit_code=exit_code)
         except TimeoutError:
             _print(f"W&B's server did not take everything in time; send the rest with: {sync}")
         except ConnectionError:
             with contextlib.suppress(ConnectionError):
-                wandb.teardown()  # or wandb prints a traceback when this process ends
+                sys.modules["wandb"].teardown()  # or wandb prints a traceback when this process ends
             _print(f"W&B's service was ended by a signal; send what it has written with: {sync}")
 
 

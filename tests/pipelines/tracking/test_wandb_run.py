@@ -78,7 +78,7 @@ def test_the_run_has_its_settings_and_its_id(tmp_path: Path, monkeypatch: pytest
         assert run.config["model.reg"] == 0.1
         assert run.config["model"] == "LinearSVM"
     finally:
-        finish_wandb(0)
+        finish_wandb([logger] if logger else [], 0)
 
 
 @pytest.mark.parametrize("off", [{"WANDB_MODE": "disabled"}, {"logger": "false"}])

@@ -149,7 +149,7 @@ def tracked(here: Path, **environment: str) -> Any:
             assert logger is not None
             return logger.experiment.settings
         finally:
-            finish_wandb(0)
+            finish_wandb([logger] if logger else [], 0)
             import wandb
 
             wandb.teardown()  # or the next run would not read the settings again

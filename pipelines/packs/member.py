@@ -1,0 +1,261 @@
+"""A run in a pack: an ordinary run of `pipelines.train fit` in a thread of the pack's process.
+
+The threads take turns, so that only one runs at any time. In its turn a member has its own environment variables,
+arguments, output and random numbers, as it would have in a process of its own.
+"""
+
+import copy
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import _InstantiatorFn
+
+from datamodules.loader import BatchLoader
+from pipelines.console.errors import user_errors
+from pipelines.packs.packed_epoch_loop import PackedEpochLoop
+from pipelines.run.cli import TopicCLI
+from pipelines.run.stop_signals import Stopped
+from pipelines.train import resolve
+
+# Each run has a W&B run of its own, and its output in its log.
+_WANDB = {"WANDB_REINIT": "create_new", "WANDB_CONSOLE": "off"}
+
+
+class NotPackable(Exception):
+    """A run can't be in a pack and has to be started as a process of its own; the message says why."""
+
+
+class SharedParts:
+    """What the runs of a pack share: the parser, which takes long to build, and the data.
+
+    Attributes:
+        parser: Attributes of the first run's command line that hold its parser.
+        owner: The first run's command line, which the parser's links read.
+    """
+
+    def __init__(self) -> None:
+        self.parser: dict[str, Any] = {}
+        self.owner: TopicCLI | None = None
+        self._modules: dict[str, LightningDataModule] = {}  # the last one of all settings
+        self._loaders: dict[str, dict[str, Any]] = {}
+
+    def data(self, settings: str, create: Callable[[], LightningDataModule]) -> LightningDataModule:
+        """Returns a data module: a new one, or a copy of that of another run with the same settings.
+
+        The copies share the images and what loaders keep in memory; each has loaders with a position of their own.
+        """
+        module = copy.copy(self._modules[settings]) if settings in self._modules else create()
+        self._modules[settings] = module
+        for name in ("train_dataloader", "val_dataloader"):
+            setattr(module, name, _shared_loader(module, name, self._loaders.setdefault(settings, {})))
+        return module
+
+
+def _shared_loader(module: LightningDataModule, name: str, loaders: dict[str, Any]) -> Callable[[], Any]:
+    """Returns a method that returns a copy of the loader that the first run's data module has made."""
+    make = getattr(type(module), name)
+
+    def loader() -> Any:
+        if name not in loaders:
+            loaders[name] = make(module)
+        return copy.copy(loaders[name]) if isinstance(loaders[name], BatchLoader) else make(module)
+
+    return loader
+
+
+class MemberCLI(TopicCLI):
+    """The command line of a run in a pack.
+
+    Args:
+        arguments: Command line after the program's name, with resolved paths.
+        topic: Name of the folder of new runs.
+        member: The run.
+    """
+
+    def __init__(self, arguments: list[str], topic: str, member: "Member") -> None:
+        self.member = member
+        super().__init__(arguments, topic)
+
+    def setup_parser(self, *arguments: Any) -> None:
+        shared = self.member.shared
+        if shared.owner is None:
+            before = set(vars(self))
+            super().setup_parser(*arguments)
+            shared.parser = {name: value for name, value in vars(self).items() if name not in before}
+            shared.owner = self
+        vars(self).update(shared.parser)
+
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        own = _InstantiatorFn(cli=self, key="data")
+
+        def instantiate(class_type: Any, *args: Any, applied_instantiation_links: Any, **kwargs: Any) -> Any:
+            def create() -> Any:
+                return own(class_type, *args, applied_instantiation_links=applied_instantiation_links, **kwargs)
+
+            return self.member.shared.data(repr((class_type, args, kwargs)), create)
+
+        self.parser.add_instantiator(instantiate, LightningDataModule, subclasses=True)
+
+    def before_instantiate_classes(self) -> None:
+        settings = self.config[self.subcommand]
+        if self.subcommand != "fit" or settings["trainer.fast_dev_run"]:
+            raise NotPackable("only complete runs of fit share a process")
+        if settings["trainer.logger"] not in (None, True, False):
+            raise NotPackable("it has loggers of its own")
+        if str(settings["trainer.devices"]) not in ("auto", "1"):
+            raise NotPackable("it has several devices")
+        super().before_instantiate_classes()
+
+    def instantiate_classes(self) -> None:
+        owner = self.member.shared.owner
+        assert owner is not None
+        owner.config = self.config
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        self.member.loop = PackedEpochLoop(trainer, self.member.wait)
+        trainer.fit_loop.epoch_loop = self.member.loop
+        return trainer
+
+
+class Member:
+    """A run in a thread of its own, which runs while the pack waits in `go_on`.
+
+    Args:
+        number: Number of the trial.
+        arguments: Arguments of `pipelines.train`.
+        environment: All environment variables.
+        log: File that the output is appended to.
+        shared: What the runs of the pack share.
+
+    Attributes:
+        loop: Its `PackedEpochLoop`; None until its trainer is created.
+        exit_code: Exit status, as that of a process; None until it has ended.
+        alone: Why it must be started as a process of its own; None if it need not.
+        random_state: State of torch's random number generator.
+    """
+
+    def __init__(
+        self, number: int, arguments: list[str], environment: dict[str, str], log: Path, shared: SharedParts
+    ) -> None:
+        self.number = number
+        self.shared = shared
+        self.loop: Any = None  # a PackedEpochLoop
+        self.exit_code: int | None = None
+        self.alone: str | None = None
+        self.random_state = torch.get_rng_state()
+        self._arguments = arguments
+        self._log = log
+        self._state = _ProcessState({**_WANDB, **environment}, [sys.argv[0], *arguments])
+        self._cli: MemberCLI | None = None
+        self._turn, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"trial {number}", daemon=True)
+        self._thread.stop_run = lambda: self.stop(signal.SIGTERM)  # type: ignore[attr-defined]  # W&B's stop button
+
+    def go_on(self) -> None:
+        """Lets the run go on until it waits for its next training steps, or ends."""
+        with self._log.open("a", buffering=1) as output, self._state.swapped(self, output):
+            if self._thread.ident is None:
+                self._thread.start()
+            self._turn.set()
+            self._over.wait()
+            self._over.clear()
+
+    def wait(self) -> None:
+        """Ends the run's turn; returns at the next one. The run calls it in its thread."""
+        self._over.set()
+        self._turn.wait()
+        self._turn.clear()
+
+    def stop(self, signum: int) -> None:
+        """Makes the run stop after its next step, or before its first one, as a signal would."""
+        if self._cli is None:
+            self.exit_code = -signum
+        else:
+            self._cli.lifetime.signals.request(signum)
+
+    def release(self) -> None:
+        """Frees what the run, which has ended, holds in memory."""
+        self.loop = self._cli = None
+
+    def _run(self) -> None:
+        self._turn.wait()
+        self._turn.clear()
+        try:
+            self.exit_code = self._exit_code()
+        finally:
+            self._over.set()
+
+    def _exit_code(self) -> int:
+        try:
+            with user_errors():
+                resolved, topic = resolve(self._arguments)
+                self._cli = MemberCLI.__new__(MemberCLI)
+                self._cli.__init__(resolved, topic, self)  # type: ignore[misc]  # known to `stop` while it runs
+        except NotPackable as reason:
+            self.alone = str(reason)
+        except Stopped as stopped:
+            return 128 - int(stopped.code or 128)  # minus the signal's number, as of a process that it ended
+        except SystemExit as error:
+            return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        return 0
+
+
+class _ProcessState:
+    """What belongs to a process and differs between the runs of a pack."""
+
+    def __init__(self, environment: dict[str, str], argv: list[str]) -> None:
+        self._environment = environment
+        self._argv = argv
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()
+
+    def swapped(self, member: Member, output: TextIO) -> "_Swapped":
+        """Returns a context in which the process is that of the run."""
+        return _Swapped(self, member, output)
+
+
+class _Swapped:
+    def __init__(self, state: _ProcessState, member: Member, output: TextIO) -> None:
+        self._state, self._member, self._output = state, member, output
+
+    def __enter__(self) -> None:
+        state = self._state
+        self._before = dict(os.environ), sys.argv, sys.stdout, sys.stderr
+        _set_environment(state._environment)
+        sys.argv, sys.stdout, sys.stderr = state._argv, self._output, self._output
+        random.setstate(state._python)
+        np.random.set_state(state._numpy)
+        torch.set_rng_state(self._member.random_state)
+
+    def __exit__(self, *_: Any) -> None:
+        state = self._state
+        self._member.random_state = torch.get_rng_state()
+        state._python, state._numpy = random.getstate(), np.random.get_state()
+        state._environment = dict(os.environ)
+        environment, sys.argv, sys.stdout, sys.stderr = self._before
+        _set_environment(environment)
+
+
+def _set_environment(wanted: dict[str, str]) -> None:
+    """Makes the environment variables those of a dictionary."""
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value

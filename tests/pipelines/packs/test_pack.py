@@ -1,0 +1,177 @@
+"""What happens to single runs of a pack: mistakes, stops, different models, models that can't be stacked, resuming."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.packs import pack as packs
+from pipelines.run.status import read_status
+from pipelines.tracking.wandb_mode import wandb_mode
+from tests.command_line import run_pipeline
+from tests.helpers import figures, numbers, weights
+from tests.pipelines.packs.packed import count_stacked_steps, run_folder, start_pack, train_pack
+
+FIT = "fit --config softmax --data Digits --data.batch_size 64 --trainer.max_epochs 3 --trainer.callbacks []"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.delenv("LIGHTNING_231N_RUN_ID", raising=False)
+
+
+def same_figures(first: str, second: str) -> None:
+    for row, expected in zip(numbers(run_folder(first)), numbers(run_folder(second)), strict=True):
+        assert row == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_mistake_in_one_trial_fails_it_alone_with_its_sentence() -> None:
+    lines = [f"{FIT} --model.reg {reg}" for reg in ("0.1", "-1", "0.01")]
+    members, _ = train_pack(lines, ["a", "b", "c"])
+    assert [member.exit_code for member in members] == [0, 2, 0]
+    assert Path("b.log").read_text().strip() == "error: reg is -1.0; it must be ≥ 0."
+    assert not list(Path("logs").glob("*/b"))
+    assert len(figures(run_folder("c"), "val/accuracy")) == 3
+
+
+def test_a_loss_that_is_not_finite_stays_with_its_trial(tmp_path: Path) -> None:
+    lines = [f"{FIT} --optimizer.lr {lr}" for lr in ("1e-2", "1e30")]
+    train_pack(lines, ["a", "b"])
+    assert run_pipeline("train", lines[0].split(), tmp_path, WANDB_RUN_ID="alone").code == 0
+    same_figures("a", "alone")
+    assert not all(map(torch.isfinite, map(torch.sum, weights(run_folder("b")).values())))
+
+
+def test_a_stopped_trial_keeps_its_last_step_and_the_others_go_on(tmp_path: Path) -> None:
+    lines = [f"{FIT} --optimizer.lr {lr}" for lr in ("1e-3", "1e-2", "1e-1")]
+    pack, members, _ = start_pack(lines, ["a", "b", "c"])
+
+    def stop_at_step_30() -> None:
+        loop = members[1].loop
+        if loop is not None and loop.global_step == 30:
+            members[1].stop(signal.SIGTERM)
+
+    pack._poll = stop_at_step_30
+    pack.run()
+    assert [member.exit_code for member in members] == [0, -signal.SIGTERM, 0]
+    status = read_status(run_folder("b"))
+    assert (status.state, status.reason) == ("stopped", "SIGTERM")
+    assert run_pipeline("train", lines[2].split(), tmp_path, WANDB_RUN_ID="alone").code == 0
+    same_figures("c", "alone")
+    # It goes on alone, to the weights that it would have had.
+    assert run_pipeline("train", f"fit --ckpt_path {run_folder('b')}".split(), tmp_path).code == 0
+    assert run_pipeline("train", lines[1].split(), tmp_path, WANDB_RUN_ID="whole").code == 0
+    same_figures("b", "whole")
+
+
+def test_stopped_runs_go_on_together_from_different_steps(tmp_path: Path) -> None:
+    lines = [f"{FIT} --optimizer.lr {lr} --optimizer.momentum 0.5" for lr in ("1e-3", "1e-2", "1e-1")]
+    pack, members, _ = start_pack(lines, ["a", "b", "c"])
+
+    def stop_them() -> None:
+        for member, step in zip(members, (7, 30, 30), strict=True):
+            if member.loop is not None and member.loop.global_step == step:
+                member.stop(signal.SIGTERM)
+
+    pack._poll = stop_them
+    pack.run()
+    assert [member.exit_code for member in members] == [-signal.SIGTERM] * 3
+    resumed, _ = train_pack([f"fit --ckpt_path {run_folder(name)}" for name in "abc"], ["", "", ""])
+    assert [member.exit_code for member in resumed] == [0, 0, 0]
+    for name, line in zip("abc", lines, strict=True):
+        assert run_pipeline("train", line.split(), tmp_path, WANDB_RUN_ID=f"whole-{name}").code == 0
+        same_figures(name, f"whole-{name}")
+        for key, value in weights(run_folder(f"whole-{name}")).items():
+            torch.testing.assert_close(weights(run_folder(name))[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_different_models_data_and_lengths_in_one_pack_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = FIT.replace("softmax", "two_layer")
+    lines = [
+        f"{fit} --model.hidden_size 8 --optimizer.lr 1e-2",
+        f"{fit} --model.hidden_size 8 --optimizer.lr 1e-1 --trainer.max_epochs 2",
+        f"{fit} --model.hidden_size 9 --optimizer.lr 1e-2",
+        f"{fit} --model.hidden_size 8 --data.batch_size 32",
+    ]
+    stacked = count_stacked_steps(monkeypatch)
+    members, notes = train_pack(lines, ["packed-0", "packed-1", "packed-2", "packed-3"])
+    assert set(stacked) == {2}  # the first two, until the second ends
+    assert [member.exit_code for member in members] == [0] * 4 and notes == []
+    for index, line in enumerate(lines):
+        assert run_pipeline("train", line.split(), tmp_path, WANDB_RUN_ID=f"alone-{index}").code == 0
+        same_figures(f"packed-{index}", f"alone-{index}")
+
+
+def test_a_model_that_can_not_be_stacked_is_trained_in_turns_and_that_is_said(tmp_path: Path) -> None:
+    Path("branching.py").write_text(
+        "from modules import SoftmaxRegression\n\n\n"
+        "class Branching(SoftmaxRegression):\n"
+        "    def data_loss(self, logits, labels):\n"
+        "        loss = super().data_loss(logits, labels)\n"
+        "        return 2 * loss if loss > 1 else loss\n"
+    )
+    lines = [f"{FIT} --model branching.Branching --optimizer.lr {lr}" for lr in ("1e-3", "1e-2")]
+    members, notes = train_pack(lines, ["packed-0", "packed-1"])
+    assert [member.exit_code for member in members] == [0, 0], Path("packed-0.log").read_text()
+    (note,) = notes
+    assert note.startswith("trials are trained one after the other: Branching can't be stacked (")
+    for index, line in enumerate(lines):
+        assert run_pipeline("train", line.split(), tmp_path, WANDB_RUN_ID=f"alone-{index}").code == 0
+        assert numbers(run_folder(f"packed-{index}")) == numbers(run_folder(f"alone-{index}"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("--trainer.accumulate_grad_batches 2", "it accumulates gradients"),
+        ("--trainer.val_check_interval 0.5", "it validates within an epoch"),
+        ("--optimizer LBFGS", "its optimizer computes the loss several times in a step"),
+    ],
+)
+def test_settings_that_need_a_step_of_their_own_are_trained_in_turns(setting: str, reason: str) -> None:
+    lines = [f"{FIT} --trainer.max_epochs 1 {setting} --model.reg {reg}" for reg in ("0.1", "0.2")]
+    members, notes = train_pack(lines, ["a", "b"])
+    assert [member.exit_code for member in members] == [0, 0], Path("a.log").read_text()
+    assert notes == [f"trials are trained one after the other: {reason}"]
+
+
+@pytest.mark.parametrize(
+    "setting", ["--trainer.logger CSVLogger --trainer.logger.save_dir own", "--trainer.fast_dev_run true"]
+)
+def test_runs_that_need_a_process_of_their_own_are_handed_back(setting: str) -> None:
+    members, _ = train_pack([f"{FIT} {setting}", FIT], ["a", "b"])
+    assert members[0].alone is not None and members[1].exit_code == 0
+    assert not list(Path("logs").glob("*/a"))
+
+
+def test_each_run_has_its_own_wandb_run() -> None:
+    lines = [f"{FIT} --trainer.max_epochs 1 --optimizer.lr {lr}" for lr in ("1e-3", "1e-2")]
+    members, _ = train_pack(lines, ["a", "b"], WANDB_MODE="offline")
+    assert [member.exit_code for member in members] == [0, 0], Path("a.log").read_text()
+    for name in "ab":
+        (file,) = (run_folder(name) / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")
+        assert file.stat().st_size > 1000
+    assert wandb_mode() == "disabled"  # the environment of this process is what it was
+
+
+def test_runs_that_do_not_fit_into_memory_follow_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights_of_one = 650 * 4
+    monkeypatch.setattr(packs, "free_memory", lambda device: 2 * 5 * weights_of_one * 2 + 1)
+    lines = [f"{FIT} --trainer.max_epochs 1 --optimizer.lr {lr}" for lr in ("1e-3", "1e-2", "1e-1")]
+    pack, members, notes = start_pack(lines, ["a", "b", "c"])
+    most = 0
+
+    def count_running() -> None:
+        nonlocal most
+        most = max(most, sum(member.loop is not None for member in members))
+
+    pack._poll = count_running
+    pack.run()
+    assert [member.exit_code for member in members] == [0, 0, 0]
+    assert most == 2
+    assert notes == ["memory is enough for 2 trials of a pack at a time; the others follow"]
