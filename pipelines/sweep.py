@@ -26,6 +26,7 @@ from pipelines.tracking.wandb_mode import wandb_mode
 
 if TYPE_CHECKING:
     from pipelines.search.search import Search
+    from pipelines.trials.warm_server import WarmServer
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +64,13 @@ def parser() -> argparse.ArgumentParser:
         type=_seconds,
         metavar="SECONDS",
         help="time after which a trial is stopped and fails; not with wandb (default: none)",
+    )
+    run.add_argument(
+        "--pack",
+        type=_pack,
+        metavar="auto|off|N",
+        help="number of trials that share a process and its training steps, if they differ in numbers alone; engine "
+        "local only (default: auto, where it was measured to be faster)",
     )
     resume = commands.add_parser("resume", help="continue a sweep, or share the work of a running one")
     resume.add_argument(
@@ -103,6 +111,14 @@ def parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _pack(text: str) -> int | None:
+    if text in ("auto", "off"):
+        return None if text == "auto" else 1
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is none of auto, off and a whole number of at least 1")
     return int(text)
 
 
@@ -147,17 +163,23 @@ def _check(file: Path) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from pipelines.search.packing import pack_size, starts_runs
     from pipelines.search.parameter_check import check_parameters
     from pipelines.search.search import Search
     from pipelines.search.sweep_file import read_sweep
+    from pipelines.trials.local_machine import trial_environments, visible_gpus, warm_server
 
     sweep = read_sweep(options.file)
     with_wandb = options.engine == "wandb" or (options.engine == "auto" and wandb_mode() == "online")
-    for name in ("sampler", "seed", "time_limit"):
+    for name in ("sampler", "seed", "time_limit", "pack"):
         if with_wandb and getattr(options, name) is not None:
             raise UserError(f"W&B controls this sweep and takes no --{name.replace('_', '-')}; add --engine local.")
     print(f"checking {options.file}", flush=True)  # takes some seconds
-    check_parameters(sweep)
+    server = None
+    if options.engine != "ray" and not with_wandb and starts_runs(sweep.command):
+        environments = trial_environments(options.parallel, options.gpus_per_trial or 1)
+        server = warm_server(Path.cwd(), environments[0])  # imports torch and Lightning while the check does
+    model = check_parameters(sweep)
     if with_wandb:
         from pipelines.search.wandb_engine import run_on_wandb  # imports Lightning
 
@@ -167,12 +189,18 @@ def _run(options: argparse.Namespace) -> None:
         print(
             f"Only W&B uses {', '.join(sweep.for_wandb)} of {options.file}; this search does without.", file=sys.stderr
         )
+    if options.engine == "ray" and (options.pack or 1) > 1:
+        raise UserError("--pack is for trials on this machine; leave it out, or use --engine local.")
+    gpu = bool(visible_gpus())
+    pack = 1 if options.engine == "ray" else pack_size(sweep, options.pack, model, gpu, options.time_limit)
     search = Search.create(
-        sweep, Path("logs"), options.sampler or "tpe", options.seed or 0, options.run_cap, options.time_limit
+        sweep, Path("logs"), options.sampler or "tpe", options.seed or 0, options.run_cap, options.time_limit, pack
     )
+    if pack > 1:
+        print(f"packs              up to {count(pack, 'trial')} in a process, which differ in numbers alone")
     if search.run_cap is None and sweep.size == float("inf"):
         print("This sweep has no run_cap: it continues until you stop it with Ctrl-C.", file=sys.stderr)
-    _launch(search, options)
+    _launch(search, options, server)
 
 
 def _open(options: argparse.Namespace) -> None:
@@ -193,7 +221,7 @@ def _open(options: argparse.Namespace) -> None:
         print(best_trial(search))
 
 
-def _launch(search: "Search", options: argparse.Namespace) -> None:
+def _launch(search: "Search", options: argparse.Namespace, server: "WarmServer | None" = None) -> None:
     """Runs trials until none is left to start, and prints the commands that read the sweep."""
     from pipelines.search.launcher import run_search, trial_line
 
@@ -207,7 +235,7 @@ def _launch(search: "Search", options: argparse.Namespace) -> None:
 
             run_on_ray(search, options.address, options.parallel, options.gpus_per_trial, options.cpus_per_trial or 1)
         else:
-            run_search(search, options.parallel, options.gpus_per_trial or 1)
+            run_search(search, options.parallel, options.gpus_per_trial or 1, server=server)
     except (KeyboardInterrupt, ConnectionError):
         engine = " --engine ray" if options.engine == "ray" else ""
         address = f" --address {options.address}" if options.address else ""

@@ -12,10 +12,12 @@ from common.errors import UserError
 from pipelines.console.formatting import duration, figure, setting
 from pipelines.run.run_folder import as_typed
 from pipelines.run.status import give_reason
+from pipelines.search.packing import Packing
 from pipelines.search.search import EndState, Search, Trial
 from pipelines.trials.local_machine import LocalMachine, trial_environments
 from pipelines.trials.trial_command import train_arguments, trial_command
 from pipelines.trials.trial_process import Job, Outcome, TrialProcess
+from pipelines.trials.warm_server import WarmServer
 
 
 def run_search(
@@ -23,6 +25,7 @@ def run_search(
     parallel: int | None = None,
     gpus_per_trial: int = 1,
     clock: Callable[[], float] = time.monotonic,
+    server: WarmServer | None = None,
 ) -> None:
     """Runs trials of a sweep on this machine until none is left to start; other launchers may share the work.
 
@@ -31,6 +34,7 @@ def run_search(
         parallel: Number of trials at a time, ≥ 1; None for one per `gpus_per_trial` GPUs, or one per core without GPUs.
         gpus_per_trial: Number of GPUs of each trial on a machine with GPUs, ≥ 1.
         clock: Time in seconds, by which the time limit of trials is measured.
+        server: Process that trials are forked from, if it was started already.
 
     Raises:
         ValueError: If the machine has fewer GPUs than a trial needs, or no run logs the sweep's metric.
@@ -38,31 +42,29 @@ def run_search(
     """
     environments = trial_environments(parallel, gpus_per_trial)
     lock = search.join()
-    machine = LocalMachine(environments, lock.launcher, lock.descriptor, clock)
+    machine = LocalMachine(environments, lock.launcher, lock.descriptor, clock, server)
     try:
-        _run_trials(search, machine)
+        _run_trials(search, machine, Packing(search, len(environments)))
     finally:
         machine.close()
         search.leave()
 
 
-def _run_trials(search: Search, machine: LocalMachine) -> None:
+def _run_trials(search: Search, machine: LocalMachine, packing: Packing) -> None:
     running: dict[int, Trial] = {}
-    exhausted = False
     stopped: set[int] = set()  # numbers of poor trials that were asked to end
+    told: set[str] = set()
     while True:
-        while not exhausted and machine.has_room:
-            trial = search.next_trial()
-            exhausted = trial is None
-            if trial is not None:
-                machine.start(_job(search, trial))
-                running[trial.number] = trial
+        while machine.has_room and (trials := packing.next()):
+            machine.start(*(_job(search, trial) for trial in trials))
+            running.update({trial.number: trial for trial in trials})
         if not running:
             return
         for process, outcome in machine.poll():
             number = process.job.number
             if outcome is not None and outcome.state == "lost":
-                machine.start(_job(search, running[number]))  # from its last checkpoint
+                told |= _tell({f"trial {number:>3}  started again by itself: {outcome.reason}"} - told)
+                packing.again(running.pop(number))  # goes on from its last checkpoint
                 continue
             is_poor = search.report(number, process.metric)
             if is_poor and outcome is None and number not in stopped:
@@ -71,6 +73,13 @@ def _run_trials(search: Search, machine: LocalMachine) -> None:
             if outcome is not None:
                 del running[number]
                 _finish(search, process, outcome)
+        told |= _tell(set(machine.notes()) - told)
+
+
+def _tell(sentences: set[str]) -> set[str]:
+    for sentence in sentences:
+        print(sentence, flush=True)
+    return sentences
 
 
 def _job(search: Search, trial: Trial) -> Job:

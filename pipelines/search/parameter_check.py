@@ -19,10 +19,13 @@ from pipelines.search.sweep_file import SweepFile
 from pipelines.trials.trial_command import train_arguments, trial_command
 
 
-def check_parameters(sweep: SweepFile) -> None:
+def check_parameters(sweep: SweepFile) -> str | None:
     """Parses command lines that together contain every category and both ends of every range.
 
     Of a command that starts another program than `pipelines.train` only its own words are checked.
+
+    Returns:
+        Name of the model's class, without its module; None if it is unknown.
 
     Raises:
         ValueError: If the command can't be started or does not pass the values on, or the command line has no such
@@ -33,7 +36,7 @@ def check_parameters(sweep: SweepFile) -> None:
     except ValueError as problem:
         raise UserError(f"{sweep.path}: {problem}") from None
     if train_arguments(sweep.command) is None:
-        return
+        return None
     with TemporaryDirectory() as folder:
         lines = []
         for number, point in enumerate(_points(sweep)):
@@ -53,6 +56,8 @@ def check_parameters(sweep: SweepFile) -> None:
     if error is not None:
         error = re.sub(rf"{re.escape(folder)}/\d+\.json(, line \d+)?", "the file of values", error)
         raise UserError(f"{sweep.path}: {error}")
+    model: str | None = found["model"]
+    return model
 
 
 def _metric_error(sweep: SweepFile, monitor: str | None, mode: str) -> str | None:
@@ -86,12 +91,13 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
     """Parses command lines and creates data module, model and optimizer of each.
 
     Returns:
-        The first `error`, or None; `monitor` and `mode` by which the runs choose their best checkpoint.
+        The first `error`, or None; `monitor` and `mode` by which the runs choose their best checkpoint; the `model`'s
+        class.
 
     Models are created without memory, weights from elsewhere or a vocabulary, and no data is read: what only data or
     files can show is left to the runs.
     """
-    found: dict[str, str | None] = {"error": None, "monitor": None, "mode": None}
+    found: dict[str, str | None] = {"error": None, "monitor": None, "mode": None, "model": None}
     import torch
 
     from common.vocabulary import SPECIAL_WORDS
@@ -118,6 +124,7 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
             super().before_instantiate_classes()
             settings = self.config[self.subcommand]
             found.update({name: settings.get(f"checkpoint.{name}") for name in ("monitor", "mode")})
+            found["model"] = str(settings.get("model.class_path")).rpartition(".")[2]
             for key in ("pretrained", "checkpoint"):
                 if settings.get(f"model.init_args.{key}"):
                     settings[f"model.init_args.{key}"] = None

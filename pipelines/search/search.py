@@ -92,6 +92,7 @@ class Search:
             self._sampler: SamplerName = attributes["sampler"]
             self._seed: int = attributes["seed"]
             self.time_limit: float | None = attributes["time_limit"]
+            self.pack: int = attributes.get("pack", 1)  # sweeps of earlier versions have a process a trial
         except (UserError, OSError):
             raise
         except Exception as error:  # any that Optuna raises for lines that are JSON, but not its own
@@ -113,6 +114,7 @@ class Search:
         seed: int = 0,
         run_cap: int | None = None,
         time_limit: float | None = None,
+        pack: int = 1,
     ) -> "Search":
         """Makes the folder of a new sweep.
 
@@ -123,6 +125,7 @@ class Search:
             seed: Seed of the search; the runs have seeds of their own.
             run_cap: Largest number of trials; None for the sweep file's.
             time_limit: Seconds after which a trial is stopped and fails; None for no limit.
+            pack: Largest number of trials that are trained in one process, ≥ 1.
         """
         folder = logs / "sweeps" / f"{id_stem(sweep.path.stem)}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         try:
@@ -134,6 +137,7 @@ class Search:
                 "seed": seed,
                 "run_cap": run_cap or sweep.run_cap,
                 "time_limit": time_limit,
+                "pack": pack,
                 "name": sweep.name,  # by default that of its file, of which there is a copy of another name
                 "sweep_file": sweep.text,
                 "root": str(logs.absolute().parent),

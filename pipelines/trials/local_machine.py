@@ -3,12 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.errors import UserError
-from pipelines.trials.trial_process import Job, Outcome, TrialProcess
+from pipelines.trials.pack_process import PackedTrial, PackJob, PackProcess
+from pipelines.trials.trial_process import Job, Outcome, Process, TrialProcess, start_trial, trial_environment
 from pipelines.trials.warm_server import WarmServer, train_command
 from pipelines.trials.watchdog import MARK, Watchdog, kill_marked
 
@@ -89,6 +90,24 @@ def _threads(cores: int, count: int) -> str:
     return given if is_number and (count == 1 or int(given) < share) else str(share)
 
 
+def warm_server(root: Path, environment: dict[str, str]) -> WarmServer:
+    """Starts the process that trials are forked from.
+
+    Args:
+        root: Folder in which trials are started.
+        environment: Environment variables of a trial, as `trial_environments` returns them.
+    """
+    return WarmServer(root, {**os.environ, **environment})
+
+
+@dataclass
+class _Share:
+    """A share of the machine, and how many trials run in it."""
+
+    environment: dict[str, str]
+    trials: int
+
+
 class LocalMachine:
     """Runs trials on this machine, and leaves no process behind even if the launcher is killed.
 
@@ -97,44 +116,81 @@ class LocalMachine:
         mark: Name of the launcher, which marks the processes of its trials.
         lock: File descriptor of the launcher's lock, held until its last trial has ended.
         clock: Time in seconds, by which time limits are measured.
+        server: Process that trials are forked from, if it was started already; it is closed with the machine.
     """
 
     def __init__(
-        self, environments: list[dict[str, str]], mark: str, lock: int, clock: Callable[[], float] = time.monotonic
+        self,
+        environments: list[dict[str, str]],
+        mark: str,
+        lock: int,
+        clock: Callable[[], float] = time.monotonic,
+        server: WarmServer | None = None,
     ) -> None:
         self._clock = clock
         self._free = list(environments)
-        self._running: list[tuple[TrialProcess, dict[str, str]]] = []
+        self._running: list[tuple[TrialProcess, _Share]] = []
+        self._packs: list[PackProcess] = []
         self._mark = mark
-        self._watchdog = Watchdog(mark, (lock,))
-        self._server: WarmServer | None = None  # started with the first trial that it can fork
+        self._server = server
+        self._lock = lock
+        self._watchdogs = [Watchdog([mark, *([server.mark] if server else [])], (lock,))]
 
     @property
     def has_room(self) -> bool:
         return bool(self._free)
 
-    def start(self, job: Job) -> None:
-        """Starts a trial with the next free environment."""
-        environment = self._free.pop(0)
-        marked = {**job.environment, **environment, MARK: f"{self._mark}/{job.number}"}
-        if self._server is None and train_command(job.command) is not None:
-            self._server = WarmServer(job.root, {**os.environ, **marked, MARK: self._mark})
-        self._running.append((TrialProcess(replace(job, environment=marked), self._server, self._clock), environment))
+    def start(self, *jobs: Job) -> None:
+        """Starts a trial with the next free environment, or several as a pack."""
+        share = _Share(self._free.pop(0), len(jobs))
+        marked = [
+            replace(job, environment={**job.environment, **share.environment, MARK: f"{self._mark}/{job.number}"})
+            for job in jobs
+        ]
+        if self._server is None and train_command(jobs[0].command) is not None:
+            self._server = warm_server(jobs[0].root, share.environment)
+            self._watchdogs.append(Watchdog([self._server.mark], (self._lock,)))
+        processes: Sequence[Process] = (
+            self._start_pack(marked) if len(jobs) > 1 else [start_trial(marked[0], self._server)]
+        )
+        for job, process in zip(marked, processes, strict=True):
+            self._running.append((TrialProcess(job, process, self._clock), share))
+
+    def _start_pack(self, jobs: Sequence[Job]) -> list[PackedTrial]:
+        """Starts a process that trains several trials."""
+        members = [
+            PackJob(job.number, train_command(job.command) or [], trial_environment(job), job.log) for job in jobs
+        ]
+        log = jobs[0].log.with_name(f"pack-{jobs[0].number:04d}.log")
+        environment = {**members[0].environment, MARK: f"{self._mark}/pack-{jobs[0].number}"}
+        pack = PackProcess(members, jobs[0].root, environment, log, self._server)
+        self._packs.append(pack)
+        return pack.trials
+
+    def notes(self) -> list[str]:
+        """Returns what packs have told the user since the last call."""
+        told = [note for pack in self._packs for note in pack.notes]
+        for pack in self._packs:
+            pack.notes.clear()
+        return told
 
     def poll(self) -> list[tuple[TrialProcess, Outcome | None]]:
         """Returns each running trial with its outcome, None if it still runs; those with one are not returned again."""
         time.sleep(_POLL_SECONDS)
-        polled = [(process, process.poll(), environment) for process, environment in self._running]
-        for process, outcome, environment in polled:
+        polled = [(process, process.poll(), share) for process, share in self._running]
+        for process, outcome, share in polled:
             if outcome is not None:
-                self._running.remove((process, environment))
-                self._free.append(environment)
+                self._running.remove((process, share))
+                share.trials -= 1
+                if not share.trials:
+                    self._free.append(share.environment)
                 if outcome.state != "finished":  # its child processes may hold a GPU
                     kill_marked(f"{self._mark}/{process.job.number}")
         return [(process, outcome) for process, outcome, _ in polled]
 
     def close(self) -> None:
         """Kills all running trials and waits until they have ended."""
-        self._watchdog.close()
+        for watchdog in self._watchdogs:
+            watchdog.close()
         if self._server is not None:
             self._server.close()

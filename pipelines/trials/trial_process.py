@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pipelines.tracking.curves import read_curves
-from pipelines.trials.warm_server import WarmProcess, WarmServer, train_command
+from pipelines.trials.warm_server import WarmServer, train_command
 
 _GRACE_SECONDS = 10.0  # between asking a trial to stop and killing it
 _ESCAPE_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -49,7 +49,7 @@ class Outcome:
     """How a trial's process ended.
 
     Attributes:
-        state: "stopped" if the launcher stopped it early, "lost" if the warm server ended; the trial may start again.
+        state: "stopped" if the launcher stopped it early; "lost" if it has to start again, as a process of its own.
         reason: Why it failed; None if it did not.
         seconds: Duration.
         exit_code: Exit status; a negative one is the signal that ended it.
@@ -61,16 +61,28 @@ class Outcome:
     exit_code: int
 
 
+class Process(Protocol):
+    """What a trial runs as: a process of its own, or its part of a pack."""
+
+    pid: int
+    returncode: int | None
+    lost: str | None  # why it has to be started again, although it has an exit status
+
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill_group(self) -> None: ...
+
+
 class TrialProcess:
-    """A trial's process, started in a process group of its own.
+    """A running trial.
 
     Args:
-        job: The command to start.
-        server: Process from which a run of `pipelines.train` is forked; None to start a new one.
+        job: The command.
+        process: The process that runs it.
         clock: Time in seconds, by which the time limit is measured.
     """
 
-    def __init__(self, job: Job, server: WarmServer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: Job, process: Process, clock: Callable[[], float] = time.monotonic) -> None:
         self.job = job
         self._clock = clock
         self.metric: list[float] = []
@@ -78,9 +90,7 @@ class TrialProcess:
         self._stopping: tuple[str, float] | None = None  # the reason, and the time at which it is killed
         self._not_finite: str | None = None
         self._size = -1
-        # Inside a SLURM job Lightning would take the job's tasks for processes of the trial, and wait for them.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        self._process = _start(job, {**inherited, **job.environment}, server)
+        self._process = process
         self._started = self._last_read = clock()
 
     def poll(self) -> Outcome | None:
@@ -95,14 +105,14 @@ class TrialProcess:
             self._read_metrics()
         seconds = now - self._started
         if ended:
-            self._kill()  # child processes that have not ended
+            self._process.kill_group()  # child processes that have not ended
             return self._outcome(seconds)
         if self._not_finite is not None:
             self.stop(self._not_finite)
         elif self.job.time_limit is not None and seconds > self.job.time_limit:
             self.stop(f"ran longer than {self.job.time_limit:g} s")
         if self._stopping is not None and now > self._stopping[1]:
-            self._kill()
+            self._process.kill_group()
         return None
 
     def stop(self, reason: str | None = None, grace: float = _GRACE_SECONDS) -> None:
@@ -112,15 +122,11 @@ class TrialProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()  # the trial ends its children; any that remain are killed with it
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
     def _outcome(self, seconds: float) -> Outcome:
         code = self._process.returncode
         assert code is not None
-        if isinstance(self._process, WarmProcess) and self._process.lost and self._stopping is None:
-            return Outcome("lost", "the process that it was forked from was killed", seconds, code)
+        if self._process.lost is not None and self._stopping is None:
+            return Outcome("lost", self._process.lost, seconds, code)
         if self._not_finite is not None:
             return Outcome("failed", self._not_finite, seconds, code)
         if self._stopping is not None:
@@ -154,16 +160,40 @@ class TrialProcess:
             self.metric = [point.value for point in metric if math.isfinite(point.value)]
 
 
-def _start(job: Job, environment: dict[str, str], server: WarmServer | None) -> "subprocess.Popen[bytes] | WarmProcess":
+class NewProcess(subprocess.Popen[bytes]):
+    """A process started for a trial, in a process group of its own."""
+
+    lost: str | None = None
+
+    def kill_group(self) -> None:
+        """Kills the process and those of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def trial_environment(job: Job) -> dict[str, str]:
+    """Returns all environment variables of a trial."""
+    # Inside a SLURM job Lightning would take the job's tasks for processes of the trial, and wait for them.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    return {**inherited, **job.environment}
+
+
+def start_trial(job: Job, server: WarmServer | None = None) -> Process:
+    """Starts the process of a trial.
+
+    Args:
+        job: The command to start.
+        server: Process from which a run of `pipelines.train` is forked; None to start a new one.
+    """
     arguments = train_command(job.command)
     if server is not None and arguments is not None:
         with contextlib.suppress(ConnectionError):  # the server has ended: a new process then
-            return server.start(arguments, job.root, environment, job.log)
+            return server.start(arguments, job.root, trial_environment(job), job.log)
     with job.log.open("ab") as log:
-        return subprocess.Popen(
+        return NewProcess(
             job.command,
             cwd=job.root,
-            env=environment,
+            env=trial_environment(job),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

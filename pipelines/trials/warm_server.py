@@ -9,14 +9,18 @@ import contextlib
 import importlib
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
-from typing import Any
+
+from pipelines.trials.watchdog import MARK
 
 # What the run of a small topic imports. W&B imports the last one when a run starts, which takes a second.
 _PRELOADED = ("pipelines.run.cli", "matplotlib.figure", "sklearn.datasets")
@@ -46,15 +50,19 @@ class WarmServer:
         folder: Working folder, from which modules of the user are imported.
         environment: All environment variables. They must hold what libraries read when they are imported, such as
             OMP_NUM_THREADS.
+
+    Attributes:
+        mark: Mark of the process and of those that it forks, for a `Watchdog`.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._connection, theirs = Pipe()
         self._processes: dict[int, WarmProcess] = {}
+        self.mark = f"server-{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(3)}"
         self._server = subprocess.Popen(
             [sys.executable, "-m", "pipelines.trials.warm_server", str(theirs.fileno())],
             cwd=folder,
-            env=dict(environment),
+            env={**environment, MARK: self.mark},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -63,20 +71,30 @@ class WarmServer:
         )
         theirs.close()
 
-    def start(self, arguments: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> "WarmProcess":
-        """Runs `pipelines.train` with these arguments; waits for the imports if they have not ended.
+    def start(
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        pack: int | None = None,
+    ) -> "WarmProcess":
+        """Runs `pipelines.train` with these arguments, or a pack; waits for the imports if they have not ended.
 
         Args:
             arguments: Arguments of `pipelines.train`.
             folder: Working folder.
             environment: All environment variables.
             log: File that the output is appended to.
+            pack: File descriptor of the socket by which a pack gets its trials; None to run `pipelines.train`.
 
         Raises:
             ConnectionError: If the server has ended.
         """
         try:
-            self._connection.send((arguments, folder, dict(environment), log))
+            self._connection.send((arguments, folder, dict(environment), log, pack is not None))
+            if pack is not None:
+                send_handle(self._connection, pack, self._server.pid)
             while True:
                 pid, status = self._connection.recv()
                 if status is None:
@@ -111,13 +129,13 @@ class WarmProcess:
     Attributes:
         pid: Id of the process and of its group.
         returncode: Exit status; a negative one is the signal that ended the process; None while it runs.
-        lost: Whether the server ended while the process ran; it is killed then, as its exit status would be unknown.
+        lost: Why it was killed and has to start again, if the server ended: its exit status would be unknown.
     """
 
     def __init__(self, pid: int, server: WarmServer) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self.lost = False
+        self.lost: str | None = None
         self._server = server
 
     def poll(self) -> int | None:
@@ -126,9 +144,8 @@ class WarmProcess:
             try:
                 self._server.receive()
             except ConnectionError:
-                self.lost = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
+                self.lost = "the process that it was forked from was killed"
+                self.kill_group()
                 self.returncode = -signal.SIGKILL
         return self.returncode
 
@@ -136,8 +153,32 @@ class WarmProcess:
         """Sends SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)
 
+    def kill_group(self) -> None:
+        """Kills the process and those of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
-def _serve(connection: Connection) -> tuple[list[str], Path, dict[str, str], Path] | None:
+
+@dataclass(frozen=True)
+class _Request:
+    """What a forked process is to run.
+
+    Attributes:
+        arguments: Arguments of `pipelines.train`.
+        folder: Working folder.
+        environment: All environment variables.
+        log: File that the output is appended to.
+        pack: File descriptor of the socket of a pack, which takes the place of the arguments; None for a single trial.
+    """
+
+    arguments: list[str]
+    folder: Path
+    environment: dict[str, str]
+    log: Path
+    pack: int | None
+
+
+def _serve(connection: Connection) -> _Request | None:
     """Forks a process for each request, and reports how each ends.
 
     Returns:
@@ -160,7 +201,9 @@ def _serve(connection: Connection) -> tuple[list[str], Path, dict[str, str], Pat
                     connection.send((pid, os.waitstatus_to_exitcode(status)))
         if connection in ready:
             try:
-                request: Any = connection.recv()
+                arguments, folder, environment, log, is_pack = connection.recv()
+                pack = recv_handle(connection) if is_pack else None
+                request = _Request(arguments, folder, environment, log, pack)
             except EOFError:
                 return None
             pid = os.fork()
@@ -170,11 +213,13 @@ def _serve(connection: Connection) -> tuple[list[str], Path, dict[str, str], Pat
                 for descriptor in (reader, writer, connection.fileno()):
                     os.close(descriptor)
                 return request
+            if request.pack is not None:
+                os.close(request.pack)
             children.add(pid)
             connection.send((pid, None))
 
 
-def _become(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+def _become(request: _Request) -> None:
     """Gives this forked process what a new one gets when it starts, and what libraries read when they are imported."""
     import numpy as np
     import torch
@@ -182,20 +227,20 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], log
     if media := sys.modules.get("wandb.sdk.data_types._private"):
         media.MEDIA_TMP.__init__("wandb-media")  # the first process to end removes the folder that all would share
     os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    output = os.open(request.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
-    os.chdir(folder)
+    os.chdir(request.folder)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(request.environment)
     random.seed()
     np.random.seed()
-    if environment.get("OMP_NUM_THREADS", "").isdigit():
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    if request.environment.get("OMP_NUM_THREADS", "").isdigit():
+        torch.set_num_threads(int(request.environment["OMP_NUM_THREADS"]))
     program = importlib.import_module("pipelines.train")
     sys.modules["__main__"] = program  # Lightning starts the processes of the other devices by its name
-    sys.argv = [str(program.__file__), *arguments]
+    sys.argv = [str(program.__file__), *request.arguments]
 
 
 def main(descriptor: int) -> None:
@@ -206,13 +251,18 @@ def main(descriptor: int) -> None:
     import torch
 
     from pipelines import train
+    from pipelines.packs.__main__ import main as train_pack
 
     if threading.active_count() > 1 or torch.cuda.is_initialized():
         sys.exit(1)  # a fork would not be safe; trials start as new processes
     request = _serve(Connection(descriptor))
-    if request is not None:
-        _become(*request)
-        train.main(request[0])
+    if request is None:
+        return
+    _become(request)
+    if request.pack is None:
+        train.main(request.arguments)
+    else:
+        train_pack(request.pack)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kills the trials of a launcher that has ended: `python -m pipelines.trials.watchdog MARK`.
+"""Kills the trials of a launcher that has ended: `python -m pipelines.trials.watchdog MARK [MARK …]`.
 
 The watchdog waits until its standard input is closed, which happens when the launcher ends, however it ends. Then it
 kills every process with the launcher's mark in its environment: trials and their descendants, also those in process
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import psutil
 
@@ -23,13 +24,13 @@ class Watchdog:
     """A process that kills all processes of a launcher when the launcher ends, or calls `close`.
 
     Args:
-        mark: Value of the environment variable `MARK` in the processes to kill.
+        marks: Values of the environment variable `MARK` in the processes to kill.
         keep_open: File descriptors to hold open until then, such as that of a lock.
     """
 
-    def __init__(self, mark: str, keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(self, marks: Sequence[str], keep_open: tuple[int, ...] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.trials.watchdog", mark],
+            [sys.executable, "-m", "pipelines.trials.watchdog", *marks],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=keep_open,
@@ -74,4 +75,5 @@ if __name__ == "__main__":
     if os.fork():
         os._exit(0)
     sys.stdin.buffer.read()
-    kill_marked(sys.argv[1])
+    for mark in sys.argv[1:]:
+        kill_marked(mark)

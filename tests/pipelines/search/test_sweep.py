@@ -223,6 +223,8 @@ def test_a_journal_with_an_incomplete_last_line_is_resumed(tmp_path: Path) -> No
         (["run", "nowhere.yaml"], "no sweep file nowhere.yaml"),
         (["run", "x.yaml", "--parallel", "0"], "0 is not a whole number of at least 1"),
         (["run", "x.yaml", "--time-limit", "-1"], "-1 is not a number of seconds greater than 0"),
+        (["run", "x.yaml", "--pack", "0"], "0 is none of auto, off and a whole number of at least 1"),
+        (["run", "x.yaml", "--pack", "many"], "many is none of auto, off and a whole number of at least 1"),
         (["walk"], "There is no command 'walk'; it must be one of check, run, resume, show, best."),
         ([], "COMMAND is missing"),
     ],
@@ -236,7 +238,7 @@ def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path
     file = write_sweep(tmp_path, parameters={"x": {"values": [1]}})
     nobody = {"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none"), "WANDB_MODE": ""}
     environment = {**os.environ, **nobody, "PYTHONPATH": str(PROJECT)}
-    for engine, code in (("wandb", 2), ("wandb --seed 1", 2), ("auto", 0)):
+    for engine, code in (("wandb", 2), ("wandb --seed 1", 2), ("wandb --pack 8", 2), ("auto", 0)):
         done = subprocess.run(
             [sys.executable, "-m", "pipelines.sweep", "run", str(file), "--engine", *engine.split()],
             cwd=tmp_path,
@@ -248,6 +250,7 @@ def test_engine_wandb_without_a_login_says_so_and_auto_needs_none(tmp_path: Path
         assert done.returncode == code, done.stderr
         assert ("run `wandb login` first" in done.stderr) == (engine == "wandb")
         assert ("takes no --seed; add --engine local" in done.stderr) == ("seed" in engine)
+        assert ("takes no --pack; add --engine local" in done.stderr) == ("pack" in engine)
 
 
 @pytest.mark.parametrize("name", ["lr,reg [0.1] bob's #1: a;b?", "größe 日本"])
