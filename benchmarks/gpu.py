@@ -8,6 +8,7 @@
     SimCLR          images/s (two views each)
     GAN             batches/s of dcgan, each one step of both networks
     captions        target words/s of the LSTM with attention
+    packs           training steps/s of 64 small models, stacked and one after the other
 
 Rows whose data files are missing use drawn images and say so; they have a speed but no accuracy. A row that fails, or
 whose package is missing, prints the reason, and the next one starts. No row starts after `--minutes`. `--cpu` runs all
@@ -41,8 +42,11 @@ from callbacks import TrainingHealth
 from common.dtype_support import mixed_precision
 from common.errors import UserError
 from datamodules.files.official_files import CIFAR10_MEMBERS
+from modules import ConvNet, TwoLayerNet
+from modules.base.buffered_metrics import BufferedMetrics
 from modules.neighbors.nearest_neighbors import NearestNeighbors
 from pipelines.console.errors import user_errors
+from pipelines.packs.stacked_models import StackedModels
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.build import build
 from pipelines.run.cli import quiet
@@ -217,6 +221,53 @@ def captions(bench: Bench) -> None:
     bench.report("captions", f"{rate.wall * words:,.0f} words/s, {words:.0f} a batch, on drawn scenes")
 
 
+def packs(bench: Bench) -> None:
+    """Training steps of many small models as one computation, against one after the other."""
+    number, batch_size = (3, 16) if bench.tiny else (64, 128)
+    batch = torch.randn(batch_size, 3, 32, 32).to(bench.device), torch.randint(10, (batch_size,)).to(bench.device)
+    networks: dict[str, Callable[[], BufferedMetrics]] = {
+        "two_layer": lambda: TwoLayerNet((3, 32, 32), 10, hidden_size=100),
+        "small convnet": lambda: ConvNet((3, 32, 32), 10, channels=[8, 16]),
+    }
+    for name, make in networks.items():
+        models = [make().to(bench.device) for _ in range(number)]
+        optimizers = [torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9) for model in models]
+        alone = steps_per_second(bench, lambda m=models, o=optimizers: steps_one_by_one(m, o, batch))  # type: ignore[misc]
+        stack = StackedModels(models)
+        packed = steps_per_second(bench, lambda s=stack, o=optimizers: steps_at_once(s, o, batch))  # type: ignore[misc]
+        rates = f"{number * packed:,.0f} steps/s of {number} models at once, {number * alone:,.0f} one after the other"
+        bench.report(f"pack, {name}", f"{rates}: {packed / alone:.1f} x")
+
+
+def steps_one_by_one(models: list[BufferedMetrics], optimizers: list[torch.optim.Optimizer], batch: Any) -> None:
+    for model, optimizer in zip(models, optimizers, strict=True):
+        optimizer.zero_grad()
+        model.training_step(batch, 0).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+
+def steps_at_once(stack: StackedModels, optimizers: list[torch.optim.Optimizer], batch: Any) -> None:
+    states = [torch.get_rng_state()] * len(stack.models)
+    for model, optimizer, step in zip(stack.models, optimizers, stack.step(batch, states), strict=True):
+        for parameter, gradient in zip(model.parameters(), step.gradients, strict=True):
+            parameter.grad = gradient
+        model.count_training_batch(step.number, **step.sums)
+        optimizer.step()
+
+
+def steps_per_second(bench: Bench, step: Callable[[], None]) -> float:
+    """Returns how often a function runs in a second on the device."""
+    warm_up, measured = bench.steps
+    for _ in range(warm_up):
+        step()
+    synchronize(bench.device)
+    started = perf_counter()
+    for _ in range(measured):
+        step()
+    synchronize(bench.device)
+    return measured / (perf_counter() - started)
+
+
 ROWS: dict[str, Callable[[Bench], None]] = {
     "fast": fast_recipe,
     "resnet": resnet,
@@ -224,6 +275,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "simclr": simclr,
     "gan": gan,
     "captions": captions,
+    "packs": packs,
 }
 
 

@@ -60,9 +60,11 @@ def test_another_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_gpu_runs_its_rows_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = ["fast", "knn", "gan"]
+    rows = ["fast", "knn", "gan", "packs"]
     lines = gpu.main(["--cpu", "--root", str(tmp_path), "--seeds", "1", "--only", *rows])
-    assert [name for name, _ in lines] == ["matrix products", "fast recipe", "kNN", "GAN"]
+    assert [name for name, _ in lines] == [
+        *("matrix products", "fast recipe", "kNN", "GAN", "pack, two_layer", "pack, small convnet")
+    ]
     assert not any("not measured" in figures for _, figures in lines), lines
     printed = capsys.readouterr().out
     assert all(f"{name:<28}{figures}" in printed for name, figures in lines)
