@@ -24,6 +24,7 @@ from common.errors import UserError
 from common.messages.counting import count
 from modules.optimizers.schedules import RunLengthScheduler
 from pipelines.checkpoints.recorded_settings import concerns_optimizer
+from pipelines.checkpoints.restored_optimizers import check_restored, check_schedule, parts, settings_of, step_once
 
 State = dict[str, Any]
 
@@ -45,8 +46,11 @@ class OptimizerSettings(Callback):
         restore = strategy.load_optimizer_state_dict
 
         def restore_with_new_settings(checkpoint: State) -> None:
+            configured = [(part, settings_of(part)) for optimizer in trainer.optimizers for part in parts(optimizer)]
             self.adapt(trainer, checkpoint)
             restore(checkpoint)
+            for part, settings in configured:
+                check_restored(part, settings)
 
         strategy.load_optimizer_state_dict = restore_with_new_settings  # type: ignore[method-assign, assignment]
 
@@ -62,6 +66,8 @@ class OptimizerSettings(Callback):
                     f"The checkpoint has the state of {len(checkpoint['optimizer_states'])} optimizers, but the model "
                     f"has {len(trainer.optimizers)}; use another checkpoint of the run."
                 )
+            for config, stored_schedule in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=False):
+                check_schedule(config.scheduler, stored_schedule)
             return
         checkpoint["lr_schedulers"] = [
             _forwarded(config, checkpoint, index) for index, config in enumerate(trainer.lr_scheduler_configs)
@@ -162,16 +168,11 @@ def _keeps_state(optimizer: Optimizer, stored: State) -> bool:
 def _kinds_of_state(optimizer: Optimizer) -> list[set[str]] | None:
     """Returns the names of an optimizer's state tensors for a matrix and for a vector; None if it can't be probed."""
     group, accepted = optimizer.param_groups[0], signature(type(optimizer)).parameters
-    settings = {key: value for key, value in group.items() if key in accepted and key != "params"}
-    parameters = [torch.nn.Parameter(torch.zeros(8, 8)), torch.nn.Parameter(torch.zeros(8))]
+    settings = {key: value for key, value in group.items() if key in accepted}  # use_muon is for matrices alone
     try:
-        probe: Any = type(optimizer)(parameters, **settings)
-        for parameter in parameters:
-            parameter.grad = torch.ones_like(parameter)
-        probe.step(lambda: torch.zeros(()))
+        return list(map(set, step_once(optimizer, settings, [torch.zeros(8, 8), torch.zeros(8)], group["lr"])))
     except Exception:  # an optimizer with another interface, such as a chained one
         return None
-    return [set(probe.state[parameter]) for parameter in parameters]
 
 
 @rank_zero_only

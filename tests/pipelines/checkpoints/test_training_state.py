@@ -79,6 +79,11 @@ def test_a_state_dict_alone_is_tested(run: Path) -> None:
         (lambda stored: stored.update(loops=3), "its structure is not the one that fit writes"),
         (lambda stored: stored["loops"]["fit_loop"].update(state_dict=3), "can't be used ("),
         (lambda stored: stored["optimizer_states"][0].update(state={0: 5}, param_groups=[]), "can't be used ("),
+        (
+            lambda stored: stored["optimizer_states"][0]["param_groups"][0].update(lr="x"),
+            "SGD's lr is 'x', not a value",
+        ),
+        (lambda stored: stored["lr_schedulers"][0].update(last_epoch=None), "WarmupCosine's last_epoch is None, not a"),
         (lambda stored: stored["callbacks"]["RandomState"].update(ranks=[{"torch": 3}]), "can't be used ("),
         (lambda stored: stored.update(Digits={"preprocessing": 1}), "trained with preprocessing 1"),
         (lambda stored: stored.update(Digits=7), "can't be used (TypeError"),
