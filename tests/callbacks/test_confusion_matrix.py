@@ -42,7 +42,7 @@ def test_numbers_are_percentages_of_each_true_class(monkeypatch: pytest.MonkeyPa
     to_data, height = axis.transData.inverted(), axis.figure.bbox.height
     cells = {}
     for text in texts:
-        x, y = to_data.transform((text.center[0], height - text.center[1]))
+        x, y = to_data.transform((text.position[0], height - text.position[1]))
         assert x == pytest.approx(round(x), abs=0.01) and y == pytest.approx(round(y), abs=0.01)  # in its middle
         cells[round(y), round(x)] = text.text
     expected = [["75", "25", "0"], ["25", "0", "75"], ["0", "0", "100"]]
