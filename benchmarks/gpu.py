@@ -46,10 +46,10 @@ from modules import ConvNet, TwoLayerNet
 from modules.base.buffered_metrics import BufferedMetrics
 from modules.neighbors.nearest_neighbors import NearestNeighbors
 from pipelines.console.errors import user_errors
+from pipelines.console.lightning_messages import quiet
 from pipelines.packs.stacked_models import StackedModels
 from pipelines.run.allocator import keep_freed_memory
 from pipelines.run.build import build
-from pipelines.run.cli import quiet
 from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve
 

@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
         from pipelines.run.cli import run  # imports torch and Lightning: four seconds
 
         cli = run(resolved, topic)
-        if resolved[0] == "predict" and cli.trainer.is_global_zero and cli.predictions.num_unreadable:
+        if resolved[0] == "predict" and cli.trainer.is_global_zero and cli.predict_options.predictions.num_unreadable:
             sys.exit(1)
 
 

@@ -10,12 +10,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pipelines.console.lightning_messages import quiet
 from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import stop_signals
 from pipelines.packs.member import Member, SharedParts
 from pipelines.packs.pack import Pack
 from pipelines.run.allocator import keep_freed_memory
-from pipelines.run.cli import quiet
 
 
 def main(descriptor: int) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.console.lightning_messages import quiet
 from pipelines.run import cli
 from pipelines.run.checkpoints import kept_vocabulary, read_checkpoint
 
@@ -38,5 +39,5 @@ def build(arguments: list[str], topic: str, checkpoint: Path | None = None) -> U
     Raises:
         ValueError: If an argument is unknown or a value is out of range.
     """
-    cli.quiet()
+    quiet()
     return Untrained(arguments, topic, checkpoint)

@@ -1,13 +1,8 @@
 """The command line of a run: LightningCLI with the project's defaults, run folder, tracking and summary."""
 
-import os
-import re
 import sys
-import warnings
 from functools import partial
-from inspect import Parameter, signature
 from pathlib import Path
-from pydoc import locate
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -39,8 +34,8 @@ from pipelines.checkpoints.recorded_settings import (
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
 from pipelines.console.argument_errors import explain
-from pipelines.console.errors import find_user_error, out_of_memory, refused_by_library, refused_by_lightning
-from pipelines.console.lightning_messages import show_reports
+from pipelines.console.errors import find_user_error, refused_by_library
+from pipelines.console.lightning_messages import quiet
 from pipelines.run.checkpoints import (
     AtomicCheckpointIO,
     check_weights_fit,
@@ -48,10 +43,10 @@ from pipelines.run.checkpoints import (
     read_checkpoint,
     step_reached,
 )
-from pipelines.run.config_file import LINKED, Parser, SaveConfig, load_config
+from pipelines.run.config_file import Parser, SaveConfig, load_config
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
-from pipelines.run.predictions import PredictionsCSV
+from pipelines.run.predict_options import PredictOptions, add_predict_options
 from pipelines.run.resume import LastCheckpoint, RandomState
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import (
@@ -67,12 +62,13 @@ from pipelines.run.run_messages import (
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.status import read_status
-from pipelines.settings.classes import settings_of_class
 from pipelines.settings.config_check import check_values, expand_paths
+from pipelines.settings.linked_settings import LINKED, linked_setting
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
+from pipelines.trainer.refused_while_running import refused_while_running
 from pipelines.trainer.trainer_callbacks import AccumulationCheck, MonitorCheck, user_callbacks, with_progress_bar
 from pipelines.trainer.trainer_settings import check_trainer_settings
 
@@ -85,19 +81,6 @@ def run(arguments: list[str], topic: str) -> "TopicCLI":
     """
     quiet()
     return TopicCLI(arguments, topic)
-
-
-def quiet() -> None:
-    """Silences messages of Lightning and torch that a user can't act on; other warnings take one line each."""
-    line_start = "\r\x1b[K" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else ""  # not behind a bar
-    warnings.formatwarning = lambda message, *_, **__: f"{line_start}warning: {message}\n"  # without the line of code
-    show_reports()
-    warnings.filterwarnings("ignore", module=r"lightning\.", category=UserWarning)
-    warnings.filterwarnings("ignore", module=r"lightning\.", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    warnings.filterwarnings("ignore", message=".*was not registered.*", category=UserWarning)
-    # Of StochasticWeightAveraging and ModelPruning, which are refused right after.
-    warnings.filterwarnings("ignore", message=r"\s*Unable to serialize instance (cpu|\w+structured)")
 
 
 class TopicCLI(LightningCLI):
@@ -154,29 +137,14 @@ class TopicCLI(LightningCLI):
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
 
     def _attribute_of_data(self, name: str, data: Any) -> Any:
-        """Returns the data module's attribute of that name, else what the model is given or has as its default.
-
-        None if the model has no such setting.
-        """
+        """Returns the value of a setting that the model takes from its data."""
         settings = self.config[self.subcommand]
         model, given = settings["model.class_path"], settings.get(f"model.init_args.{name}")
         if data is None:
             raise UserError("There is no data set; set --data to a class, such as CIFAR10.")
         if name == "vocabulary" and self.vocabulary is not None and hasattr(type(data), name):
             data.vocabulary = self.vocabulary
-        if hasattr(data, name):
-            own = getattr(data, name)
-            same = given == own or (isinstance(given, list | tuple) and list(given) == list(own))
-            if given is not None and not same:
-                raise UserError(f"--model.{name} is {given}, but that of {type(data).__name__} is {own}; leave it out.")
-            return own
-        parameter = signature(locate(model)).parameters.get(name)  # type: ignore[arg-type]
-        if given is None and parameter is not None and parameter.default is Parameter.empty:
-            raise UserError(
-                f"{model} needs the {name} of its data, which {type(data).__name__} does not have; use a data set "
-                f"of {'captions' if name == 'vocabulary' else 'classified images'}, or give --model.{name}."
-            )
-        return given if given is not None or parameter is None else parameter.default
+        return linked_setting(name, data, model, given)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -185,9 +153,7 @@ class TopicCLI(LightningCLI):
         if "weights_only" in self._subcommand_method_arguments[subcommand]:
             parser.set_defaults({"weights_only": True})
         if subcommand == "predict":
-            parser.add_argument("--images", type=str, nargs="+", default=[], help="Image files or folders.")
-            parser.add_argument("--out", type=str, default="predictions.csv", help="CSV file to write.")
-            parser.add_argument("--invert", action="store_true", help="Invert the images: dark ink becomes light.")
+            add_predict_options(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -240,19 +206,9 @@ class TopicCLI(LightningCLI):
             if self.run_folder is not None:
                 self.lifetime.start(self.run_folder)
         if self.subcommand == "predict":
-            if not settings["images"]:
-                raise UserError("No images were given; set --images to image files or folders.")
-            data = settings["data.class_path"]
-            if "images" not in settings_of_class(locate(data)):  # type: ignore[arg-type]
-                raise UserError(f"{data} has no setting 'images', so predict can't read files with it; add one to it.")
-            settings["data.init_args.images"] = settings.pop("images")
-            self.invert = settings.pop("invert")
             self.vocabulary = kept_vocabulary(read_checkpoint(checkpoint)) if checkpoint else None
-            self.predictions = PredictionsCSV(
-                Path(settings.pop("out")),
-                *([checkpoint] if checkpoint else []),
-                *(existing.files_to_keep() if existing else []),
-            )
+            kept = [*([checkpoint] if checkpoint else []), *(existing.files_to_keep() if existing else [])]
+            self.predict_options = PredictOptions(settings, kept)
 
     def _own_folder(self, existing: RunFolder | None, checkpoint: Path | None) -> RunFolder | None:
         """Returns the folder that this command writes in, None if it writes in none."""
@@ -317,12 +273,8 @@ class TopicCLI(LightningCLI):
             if isinstance(callback, SaveConfig):
                 callback.config = configured[self.subcommand]
         self.config = configured
-        if self.subcommand == "predict" and self.invert:
-            if not hasattr(self.datamodule, "invert"):
-                raise UserError(
-                    f"--invert is for classifiers; {type(self.datamodule).__name__} does not invert images."
-                )
-            self.datamodule.invert = True
+        if self.subcommand == "predict":
+            self.predict_options.apply(self.datamodule)
 
     def _instantiate_trainer(self, config: dict[str, Any], checkpoints: list[Callback]) -> Trainer:
         trainer: Any = super()._instantiate_trainer(
@@ -354,7 +306,7 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
         if self.subcommand == "predict" and not self._fast_dev_run():
-            trainer.callbacks.append(self.predictions)
+            trainer.callbacks.append(self.predict_options.predictions)
         if self._fast_dev_run() and self.resumed is not None:  # so many steps more, not from the start of the run
             trainer.fit_loop.max_epochs = -1
             trainer.fit_loop.epoch_loop.max_steps += self.resumed.get("global_step", 0)
@@ -420,16 +372,8 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
-        try:
-            with refused_if_damaged(Path(checkpoint) if checkpoint else None):
-                super()._run_subcommand(subcommand)
-        except Exception as error:
-            reason = None if find_user_error(error) else refused_by_lightning(error) or out_of_memory(error)
-            if reason is None:
-                raise
-            if self.trainer.overfit_batches:  # which sets the other two
-                reason = re.sub("limit_(train|val)_batches", "overfit_batches", reason)
-            raise UserError(reason) from error
+        with refused_while_running(self.trainer), refused_if_damaged(Path(checkpoint) if checkpoint else None):
+            super()._run_subcommand(subcommand)
         if self._fast_dev_run():
             print_fast_dev_run(self.trainer, subcommand)
 
@@ -450,4 +394,4 @@ class TopicCLI(LightningCLI):
     def after_predict(self) -> None:
         """Prints the file of the predictions."""
         if not self._fast_dev_run():
-            print_predicted(self.predictions)
+            print_predicted(self.predict_options.predictions)

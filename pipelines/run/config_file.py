@@ -13,13 +13,11 @@ from common.atomic_files import atomic_write
 from common.earlier_names import current_config
 from common.yaml_text import StrictSafeLoader, load_yaml
 from pipelines.settings.config_check import check_file
+from pipelines.settings.linked_settings import LINKED
 from pipelines.settings.user_modules import find_modules_of, first_line
 
 # The parser's own takes the last of two equal keys, reads 1:30 as 90, and has no limits.
 _loaders_dumpers.yaml_default_loader = StrictSafeLoader  # type: ignore[assignment]  # set when first used
-
-LINKED = ("input_shape", "num_classes", "vocabulary")
-"""Attributes of the data set that models take as settings."""
 
 # A default of a callback may be an enum, as Timer's interval is, which YAML can't write.
 yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(str(value.value)))

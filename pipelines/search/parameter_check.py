@@ -101,8 +101,8 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
     import torch
 
     from common.vocabulary import SPECIAL_WORDS
+    from pipelines.console.lightning_messages import quiet
     from pipelines.run.build import Untrained
-    from pipelines.run.cli import quiet
     from pipelines.train import resolve
 
     class Checked(Exception):

@@ -12,11 +12,12 @@ from lightning.pytorch import Trainer
 
 from pipelines.console.formatting import setting
 from pipelines.settings.classes import CLASS_KEYS, find_class, settings_of_class
+from pipelines.settings.linked_settings import LINKED
 from pipelines.settings.written_settings import WrittenSettings
 
 _TRAINER = ("max_epochs", "max_steps", "max_time", "devices", "accelerator", "precision", "limit_train_batches",
             "accumulate_grad_batches", "gradient_clip_val", "fast_dev_run", "callbacks")  # fmt: skip
-_LINKED = ("input_shape", "num_classes", "vocabulary", "images")  # set by the data, or by another option
+_SET_ELSEWHERE = (*LINKED, "images")  # by the data, or by another option
 _NAME_WIDTH = 30
 
 
@@ -75,7 +76,7 @@ def _settings(key: str, owner: type, names: Sequence[str], written: WrittenSetti
     described, parameters = dict(_argument_docs(owner)), inspect.signature(owner).parameters
     lines = []
     for name in names:
-        if name in _LINKED:
+        if name in _SET_ELSEWHERE:
             continue
         given = written.find(f"{key}.{name}")
         default = parameters[name].default if name in parameters else inspect.Parameter.empty
