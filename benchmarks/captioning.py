@@ -41,8 +41,8 @@ from datamodules.captions.caption_data_module import CaptionDataModule, Official
 from modules import CaptionTransformer, WarmupCosine
 from modules.captioning.caption_transformer import positional_encoding
 from modules.captioning.decoding import Memory, State, beam_search
+from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipelines.console.lightning_messages import quiet
-from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.resume import RandomState
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 

@@ -35,9 +35,9 @@ from common.dtype_support import mixed_precision
 from common.errors import UserError
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
+from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipelines.console.lightning_messages import quiet
 from pipelines.console.progress_bar import ProgressBar
-from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.resume import RandomState
 
 _CPU = torch.device("cpu")

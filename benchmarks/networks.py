@@ -41,10 +41,10 @@ from common.dtype_support import mixed_precision
 from datamodules import CIFAR10
 from modules import ConvNet, WarmupCosine
 from modules.base.classifier import Classifier
+from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipelines.console.lightning_messages import quiet
 from pipelines.console.progress_bar import ProgressBar
 from pipelines.run.allocator import keep_freed_memory
-from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.resume import RandomState
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.topics import find_config

@@ -44,9 +44,9 @@ from datamodules import CIFAR10, ImageDataModule, Shapes
 from datamodules.files.official_files import CIFAR10_MEMBERS
 from modules import SoftmaxRegression
 from modules.base.classifier import Classifier
+from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipelines.console.lightning_messages import quiet
 from pipelines.console.progress_bar import ProgressBar
-from pipelines.run.checkpoints import AtomicCheckpointIO
 from pipelines.run.resume import RandomState
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb

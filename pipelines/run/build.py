@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.checkpoint_io import kept_vocabulary, read_checkpoint
 from pipelines.console.lightning_messages import quiet
 from pipelines.run import cli
-from pipelines.run.checkpoints import kept_vocabulary, read_checkpoint
 
 
 class Untrained(cli.TopicCLI):

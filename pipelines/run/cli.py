@@ -19,6 +19,13 @@ import modules  # noqa: F401
 from common.errors import UserError
 from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.checkpoints.checkpoint_io import (
+    AtomicCheckpointIO,
+    check_weights_fit,
+    kept_vocabulary,
+    read_checkpoint,
+    step_reached,
+)
 from pipelines.checkpoints.monitors import check_monitors
 from pipelines.checkpoints.optimizer_settings import OptimizerSettings, ended_epoch
 from pipelines.checkpoints.recorded_settings import (
@@ -36,13 +43,6 @@ from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.lightning_messages import quiet
-from pipelines.run.checkpoints import (
-    AtomicCheckpointIO,
-    check_weights_fit,
-    kept_vocabulary,
-    read_checkpoint,
-    step_reached,
-)
 from pipelines.run.config_file import Parser, SaveConfig, load_config
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision

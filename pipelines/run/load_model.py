@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from pipelines.checkpoints.checkpoint_io import check_weights_fit, read_checkpoint
 from pipelines.checkpoints.recorded_settings import check_model_complete
 from pipelines.run.build import build
-from pipelines.run.checkpoints import check_weights_fit, read_checkpoint
 from pipelines.run.run_folder import RunFolder
 
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from pipelines.run.checkpoints import Checkpoint
+from pipelines.checkpoints.checkpoint_io import Checkpoint
 
 
 class LastCheckpoint(ModelCheckpoint):

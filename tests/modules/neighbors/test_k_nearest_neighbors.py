@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules import Digits
 from modules.neighbors.k_nearest_neighbors import KNearestNeighbors
 from modules.neighbors.votes import Weights, votes
-from pipelines.run.checkpoints import check_weights_fit
+from pipelines.checkpoints.checkpoint_io import check_weights_fit
 from tests.helpers import trainer_of
 
 

@@ -11,9 +11,9 @@ from torch.func import grad, vmap
 
 from modules import FullyConnectedNet, LinearSVM, SimCLR, SoftmaxRegression
 from modules.base.buffered_metrics import BufferedMetrics
+from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO
 from pipelines.packs.shared_product import use_shared_products
 from pipelines.packs.stacked_models import StackedModels
-from pipelines.run.checkpoints import AtomicCheckpointIO
 
 
 def batch_of(number: int, shape: tuple[int, ...] = (3, 4, 4)) -> tuple[Tensor, Tensor]:
