@@ -31,6 +31,9 @@ from pipelines.train import resolve
 _WANDB = {"WANDB_REINIT": "create_new", "WANDB_CONSOLE": "off"}
 
 
+_POLL_SECONDS = 0.2  # between two looks for a request to stop, while a run goes on by itself
+
+
 class NotPackable(Exception):
     """A run can't be in a pack and has to be started as a process of its own; the message says why."""
 
@@ -126,6 +129,7 @@ class MemberCLI(TopicCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
         self.member.loop = PackedEpochLoop(trainer, self.member.wait)
+        self.member._forward_stop()
         trainer.fit_loop.epoch_loop = self.member.loop
         return trainer
 
@@ -160,17 +164,23 @@ class Member:
         self._log = log
         self._state = _ProcessState({**_WANDB, **environment}, [sys.argv[0], *arguments])
         self._cli: MemberCLI | None = None
+        self._stop: int | None = None  # signal by which it was asked to stop
         self._turn, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"trial {number}", daemon=True)
         self._thread.stop_run = lambda: self.stop(signal.SIGTERM)  # type: ignore[attr-defined]  # W&B's stop button
 
-    def go_on(self) -> None:
-        """Lets the run go on until it waits for its next training steps, or ends."""
+    def go_on(self, poll: Callable[[], None]) -> None:
+        """Lets the run go on until it waits for its next training steps, or ends.
+
+        Args:
+            poll: Called now and then, so that runs can be stopped meanwhile.
+        """
         with self._log.open("a", buffering=1) as output, self._state.swapped(self, output):
             if self._thread.ident is None:
                 self._thread.start()
             self._turn.set()
-            self._over.wait()
+            while not self._over.wait(_POLL_SECONDS):
+                poll()
             self._over.clear()
 
     def wait(self) -> None:
@@ -181,10 +191,16 @@ class Member:
 
     def stop(self, signum: int) -> None:
         """Makes the run stop after its next step, or before its first one, as a signal would."""
-        if self._cli is None:
+        if self._thread.ident is None:
             self.exit_code = -signum
         else:
-            self._cli.lifetime.signals.request(signum)
+            self._stop = signum
+            self._forward_stop()
+
+    def _forward_stop(self) -> None:
+        lifetime = getattr(self._cli, "lifetime", None)  # which the run creates in its thread
+        if self._stop is not None and lifetime is not None:
+            lifetime.signals.request(self._stop)
 
     def release(self) -> None:
         """Frees what the run, which has ended, holds in memory."""

@@ -60,7 +60,7 @@ class Pack:
                 continue
             group = self._next_group(running)
             if len(group) > 1:
-                self._train_epoch(group)
+                group = self._train_epoch(group)
             else:
                 self._release()
             for member in group:
@@ -81,7 +81,7 @@ class Pack:
     def _go_on(self, member: Member) -> None:
         self._poll()
         if member.exit_code is None:  # else it was stopped before it began
-            member.go_on()
+            member.go_on(self._poll)
         if member.exit_code is not None:
             member.release()
             self._ended(member)
@@ -98,12 +98,22 @@ class Pack:
             return [first]
         return [member for member in running if alone_because(member.loop) is None and stack_key(member.loop) == key]
 
-    def _train_epoch(self, members: list[Member]) -> None:
-        """Takes the steps of the rest of an epoch for all members; leaves it to them if they can't be stacked."""
+    def _train_epoch(self, members: list[Member]) -> list[Member]:
+        """Takes the steps of the rest of an epoch for all members; leaves it to them if they can't be stacked.
+
+        A member that ends within the epoch, such as one that is stopped, goes on immediately: the others may take
+        minutes to the end of theirs.
+
+        Returns:
+            The members that have to go on.
+        """
         source, key = members[0].loop, stack_key(members[0].loop)[:-2]
         is_last = False
-        while members and not is_last:
+        while True:
             self._poll()
+            if source is not members[0].loop:  # whose loader it was has ended
+                source = members[0].loop
+                source.put_back()
             batch, is_last = source.next_batch()
             if key not in self._stackable:
                 reason = self._stack_of(members).refusal(batch)
@@ -111,20 +121,30 @@ class Pack:
                     self._refuse(key, reason)
                     self._release()
                     source.put_back()
-                    return
+                    return members
                 self._stackable[key] = True
-            members = [member for member in members if self._act(member, member.loop.begin_step, batch, is_last)]
+            members = self._left(
+                members, [self._act(member, member.loop.begin_step, batch, is_last) for member in members]
+            )
             if not members:
-                return
+                return []
             states = [member.random_state for member in members]
             with members[0].loop.trainer.precision_plugin.train_step_context():
                 steps = self._stack_of(members).step(batch, states)
-            left = []
+            stay = []
             for member, state, step in zip(members, states, steps, strict=True):
                 member.random_state = state
-                if self._act(member, member.loop.end_step, batch, step) and (is_last or not member.loop.done):
-                    left.append(member)
-            members = left
+                stay.append(self._act(member, member.loop.end_step, batch, step) and (is_last or not member.loop.done))
+            members = self._left(members, stay)
+            if is_last or not members:
+                return members
+
+    def _left(self, members: list[Member], stay: list[bool]) -> list[Member]:
+        """Returns the members that stay in the epoch; lets the others go on."""
+        for member, stays in zip(members, stay, strict=True):
+            if not stays:
+                self._go_on(member)
+        return [member for member, stays in zip(members, stay, strict=True) if stays]
 
     def _act(self, member: Member, action: Callable[..., None], *arguments: Any) -> bool:
         """Calls an action of a member with its random numbers; returns whether it raised nothing."""

@@ -112,6 +112,7 @@ class PackedTrial:
         self.pid = 0  # until the process of the pack is started
         self.returncode: int | None = None
         self.lost: str | None = None
+        self._overdue = False  # whether it was asked to stop, and had time for it
 
     def poll(self) -> int | None:
         """Returns the exit status, None while the trial runs."""
@@ -124,9 +125,15 @@ class PackedTrial:
         self.pack.stop(self.number)
 
     def kill_group(self) -> None:
-        """Kills the whole pack if this trial has not ended: it does not react, and so the others can't go on."""
+        """Kills the pack if none of its trials that have not ended is to go on.
+
+        Else the trial ends at its next turn: the validation or the pictures of another one may take longer than the
+        time that a process of its own has for its end.
+        """
         if self.returncode is None:
-            self.pack.kill()
+            self._overdue = True
+            if all(trial._overdue for trial in self.pack.trials if trial.returncode is None):
+                self.pack.kill()
 
 
 def _start(

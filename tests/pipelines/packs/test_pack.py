@@ -67,6 +67,51 @@ def test_a_stopped_trial_keeps_its_last_step_and_the_others_go_on(tmp_path: Path
     same_figures("b", "whole")
 
 
+@pytest.mark.parametrize("stopped", [0, 2])
+def test_a_stopped_trial_ends_before_the_epoch_of_the_others_does(stopped: int, tmp_path: Path) -> None:
+    lines = [f"{FIT} --optimizer.lr {lr}" for lr in ("1e-3", "1e-2", "1e-1")]
+    pack, members, _ = start_pack(lines, ["a", "b", "c"])
+    steps_of_others: list[int] = []
+
+    def stop_at_step_25() -> None:
+        if members[stopped].loop is not None and members[stopped].loop.global_step == 25:
+            members[stopped].stop(signal.SIGTERM)
+
+    pack._poll = stop_at_step_25
+    pack._ended = lambda member: steps_of_others.append(0 if members[1].loop is None else members[1].loop.global_step)
+    pack.run()
+    assert members[stopped].exit_code == -signal.SIGTERM
+    assert steps_of_others[0] in (25, 26)  # of 20 an epoch
+    assert run_pipeline("train", lines[1].split(), tmp_path, WANDB_RUN_ID="alone").code == 0
+    same_figures("b", "alone")  # although the first batches came from the loader of the stopped one
+
+
+def test_a_trial_that_trains_by_itself_can_be_stopped_within_its_epoch() -> None:
+    Path("slow.py").write_text(
+        "import time\n\nfrom lightning.pytorch import Callback\n\n\n"
+        "class Slow(Callback):\n"
+        "    def on_train_batch_end(self, *_):\n"
+        "        time.sleep(0.1)\n"
+    )
+    lines = [
+        f"{FIT} --trainer.accumulate_grad_batches 2 --trainer.callbacks slow.Slow --optimizer.lr {lr}"
+        for lr in ("1e-3", "1e-2")
+    ]
+    pack, members, _ = start_pack(lines, ["a", "b"])
+
+    def stop_all() -> None:
+        for member in members:
+            if member.loop is not None and member.loop.global_step >= 2:
+                member.stop(signal.SIGTERM)
+
+    pack._poll = stop_all
+    pack.run()
+    assert [member.exit_code for member in members] == [-signal.SIGTERM] * 2
+    for name in "ab":
+        stored = torch.load(run_folder(name) / "checkpoints" / "last.ckpt", weights_only=True)
+        assert stored["global_step"] < 10  # that of the first epoch
+
+
 def test_stopped_runs_go_on_together_from_different_steps(tmp_path: Path) -> None:
     lines = [f"{FIT} --optimizer.lr {lr} --optimizer.momentum 0.5" for lr in ("1e-3", "1e-2", "1e-1")]
     pack, members, _ = start_pack(lines, ["a", "b", "c"])

@@ -17,6 +17,7 @@ from pipelines.search.launcher import run_search
 from pipelines.search.packing import Packing, pack_size
 from pipelines.search.search import Search
 from pipelines.search.sweep_file import parse_sweep, read_sweep
+from pipelines.trials.pack_process import PackedTrial
 from tests.command_line import PROJECT, run_pipeline
 from tests.helpers import figures, numbers
 
@@ -221,3 +222,21 @@ def test_a_trial_that_can_not_share_a_process_is_started_by_itself(
     run_search(search, parallel=1)
     assert [trial.state for trial in search.trials()] == ["finished"] * 2
     assert "trial   0  started again by itself: it has loggers of its own" in capsys.readouterr().out
+
+
+def test_a_trial_that_is_slow_to_stop_does_not_take_the_others_of_its_pack_with_it() -> None:
+    class Pack:
+        killed = 0
+
+        def kill(self) -> None:
+            self.killed += 1
+
+    pack: Any = Pack()
+    pack.trials = first, second, third = [PackedTrial(number, pack) for number in range(3)]
+    third.returncode = 0
+    third.kill_group()
+    first.kill_group()  # its time is over, but the validation of the second may take longer
+    first.kill_group()
+    assert pack.killed == 0
+    second.kill_group()  # no trial is to go on
+    assert pack.killed == 1
