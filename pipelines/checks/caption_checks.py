@@ -2,7 +2,8 @@
 
     gradients      backpropagation against central differences, as for a classifier (`classifier_checks.py`)
     parameters     every parameter receives a finite, nonzero gradient
-    overfitting    the loss of 50 captions falls below 0.03, and greedy decoding reproduces them word for word
+    overfitting    the loss of 50 captions, or 8 if the model is large, falls below 0.03, and greedy decoding
+                   reproduces them word for word
 
 Overfitting exercises every part of a captioner: image features that reach the decoder, targets shifted by one word,
 causal masks, and decoding that feeds back its own words as teacher forcing feeds the true ones.
@@ -12,7 +13,7 @@ Source: https://cs231n.github.io/assignments2024/assignment3/ (overfitting a cap
 Shapes: B captions with an image each, T words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -20,11 +21,13 @@ import torch
 from torch import Tensor
 
 from common.vocabulary import UNK, decode_caption
+from pipelines.checks.check_sizes import SMALL, check_sizes
 from pipelines.checks.gradient_checks import check_gradients, check_parameters
 from pipelines.checks.sanity_checkable import Report, Result, training_loss, without_regularization
 from pipelines.console.formatting import count
 
 _CAPTIONS = 50
+_CAPTIONS_OF_LARGE = 8  # of a large network (`check_sizes.py`), which needs 2.7 s for a step on 50
 _LOSS = 0.03  # the course requires 0.1 for the RNN, 0.05 for the LSTM and 0.03 for the Transformer
 _REPRODUCED = 0.98
 _STEPS = 600  # for each of these learning rates
@@ -32,7 +35,9 @@ _RATES = (2e-3, 5e-4)
 _DECODE_EVERY = 10  # steps
 
 
-def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report: Report = lambda _: None) -> Result:
+def check_caption_overfitting(
+    model: Any, inputs: Tensor, words: Tensor, report: Report = lambda _: None, rates: Sequence[float] | None = None
+) -> Result:
     """Overfits a few captions with Adam on the full batch, then generates them greedily.
 
     Args:
@@ -40,12 +45,13 @@ def check_caption_overfitting(model: Any, inputs: Tensor, words: Tensor, report:
         inputs: Preprocessed inputs (B, ...), all different.
         words: Captions (B, T + 1): START, the words, END and PAD.
         report: Called with the loss after each step.
+        rates: Learning rates, tried one after the other; None takes 2e-3 and then 5e-4.
     """
     plain: Any = without_regularization(model)
     max_length = words.shape[1]
     references = [decode_caption(row, plain.vocabulary) for row in words.tolist()]
     best = ""
-    for rate in _RATES:
+    for rate in _RATES if rates is None else rates:
         learner = deepcopy(plain)
         optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=rate)
         for step in range(1, _STEPS + 1):
@@ -86,9 +92,18 @@ def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -
         report: Called with the current check and its progress.
     """
     inputs, words = first_captions(data, _CAPTIONS)
-    yield check_gradients(model, inputs[:10], words[:10], lambda text: report(f"gradients: {text}"))
+    sizes = check_sizes(model, inputs, words[:, :-1])
+    large, few = sizes != SMALL, sizes.gradients
+    if large:
+        inputs, words = inputs[:_CAPTIONS_OF_LARGE], words[:_CAPTIONS_OF_LARGE]
+    yield check_gradients(
+        model, inputs[:few], words[:few], lambda text: report(f"gradients: {text}"), sizes.coordinates
+    )
     report("parameters")
     yield check_parameters(model, inputs, words)
     # UNK is never generated, so a caption with a word outside the vocabulary can't be reproduced.
     known = (words != UNK).all(1)
-    yield check_caption_overfitting(model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"))
+    rates = _RATES[::-1] if large else _RATES  # a wide Transformer needs the smaller one
+    yield check_caption_overfitting(
+        model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"), rates
+    )

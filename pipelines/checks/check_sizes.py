@@ -30,13 +30,13 @@ class CheckSizes:
 
 SMALL = CheckSizes(overfitting=50, gradients=10, coordinates=200)
 LARGE = CheckSizes(overfitting=25, gradients=2, coordinates=60)
-_LARGE_NETWORK = 0.5e9  # floating-point operations of the forward pass of an image
+_LARGE_NETWORK = 0.5e9  # floating-point operations of the forward pass of an example
 
 
-def check_sizes(model: Any, images: Tensor) -> CheckSizes:
-    """Returns the sizes for a model that takes images (B, ...), B ≥ 2."""
+def check_sizes(model: Any, *inputs: Tensor) -> CheckSizes:
+    """Returns the sizes for a model whose forward pass takes inputs (B, ...), B ≥ 2."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return SMALL
     with torch.no_grad(), torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        deepcopy(model).train()(images[:2])
+        deepcopy(model).train()(*(values[:2] for values in inputs))
     return LARGE if counter.get_total_flops() / 2 > _LARGE_NETWORK else SMALL
