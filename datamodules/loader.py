@@ -199,7 +199,17 @@ class BatchLoader:
         return {"epoch": self.epoch, "step": self.step, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continues from a state of `state_dict`; after a finished epoch, with the next one."""
+        """Continues from a state of `state_dict`; after a finished epoch, with the next one.
+
+        Raises:
+            ValueError: If the state is damaged.
+        """
+        values = [state.get(name) if isinstance(state, dict) else None for name in ("epoch", "step", "seed")]
+        if not all(type(value) is int and value >= 0 for value in values):
+            raise UserError(
+                f"The position in the training data in the checkpoint is {str(state)[:80]}, not three counts epoch, "
+                "step and seed; use another checkpoint of the run."
+            )
         self.epoch, self.step, self.seed = state["epoch"], state["step"], state["seed"]
         self._started = self.step >= len(self)
 

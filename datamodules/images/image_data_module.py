@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.ranges import check_range
 from common.user_paths import user_path
 from datamodules.device_placement import on_training_device
@@ -250,10 +251,16 @@ class ImageDataModule(L.LightningDataModule, ABC):
         """Takes over the fitted preprocessing of a checkpoint.
 
         Raises:
-            ValueError: If the checkpoint was trained with another preprocessing or number of components.
+            ValueError: If the checkpoint was trained with another preprocessing or number of components, or is damaged.
         """
         self.preprocessing.fitted = fitted_of(state, self.preprocessing.method, self.input_shape)
-        self.brightness = state.get("brightness")  # version 0.1 did not record it
+        brightness = state.get("brightness")  # version 0.1 did not record it
+        if brightness is not None and not (isinstance(brightness, float) and 0 <= brightness <= 1):
+            raise UserError(
+                f"The brightness of the training images in the checkpoint is {str(brightness)[:40]!r}, not a number in "
+                "[0, 1]; use another checkpoint of the run."
+            )
+        self.brightness = brightness
 
     def _evaluation_loader(self, split: str) -> BatchLoader:
         images, labels = self._on_device(self._inputs(split))

@@ -68,7 +68,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "values; use another checkpoint of the run."
         ) from error
     weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
         raise UserError(f"{path} is not a training checkpoint; use one that `fit` has written.")
     if "loops" not in checkpoint:
         checkpoint.setdefault("global_step", 0)  # of weights alone

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from datamodules.loader import Batch, BatchLoader
 
 
@@ -403,3 +404,13 @@ def test_the_order_without_lengths_has_not_changed() -> None:
 def test_lengths_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"lengths has shape \(3,\); it must have shape \(4,\)"):
         loader(4, 2, training=True, lengths=torch.ones(3))
+
+
+@pytest.mark.parametrize("damage", [{"epoch": "x"}, {"step": None}, {"seed": 2.5}, {"step": -1}, {"epoch": True}])
+def test_a_position_that_is_none_is_refused(damage: dict[str, Any]) -> None:
+    training = loader(7, 3, training=True)
+    state = training.state_dict()
+    for damaged in ({**state, **damage}, {name: state[name] for name in state.keys() - damage.keys()}, 5):
+        with pytest.raises(UserError, match="^The position in the training data in the checkpoint is "):
+            training.load_state_dict(damaged)  # type: ignore[arg-type]
+    assert training.state_dict() == state

@@ -89,6 +89,14 @@ def test_a_state_dict_alone_is_tested(run: Path) -> None:
         (lambda stored: stored.update(Digits=7), "can't be used (TypeError"),
         (lambda stored: stored.update(state_dict=[1, 2]), "is not a training checkpoint; use one that `fit`"),
         (lambda stored: stored.update(state_dict={"linear.weight": "x"}), "is not a training checkpoint; use one that"),
+        (
+            lambda stored: stored.update(state_dict={2: torch.zeros(1)}),
+            "is not a training checkpoint; use one that `fit`",
+        ),
+        (
+            lambda stored: stored["Digits"].update(brightness="auto"),
+            "is 'auto', not a number in [0, 1]; use another",
+        ),
         (lambda stored: stored.update(global_step="x"), "(its global_step is 'x'); use another checkpoint"),
         (lambda stored: stored.pop("global_step"), "(its global_step is None); use another checkpoint"),
     ],
