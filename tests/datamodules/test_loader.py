@@ -411,6 +411,6 @@ def test_a_position_that_is_none_is_refused(damage: dict[str, Any]) -> None:
     training = loader(7, 3, training=True)
     state = training.state_dict()
     for damaged in ({**state, **damage}, {name: state[name] for name in state.keys() - damage.keys()}, 5):
-        with pytest.raises(UserError, match="^The position in the training data in the checkpoint is "):
+        with pytest.raises(UserError, match=r"^The position in the training data in the checkpoint is "):
             training.load_state_dict(damaged)  # type: ignore[arg-type]
     assert training.state_dict() == state
