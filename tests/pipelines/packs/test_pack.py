@@ -1,6 +1,7 @@
 """What happens to single runs of a pack: mistakes, stops, different models, models that can't be stacked, resuming."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,9 @@ def test_each_run_has_its_own_wandb_run() -> None:
     assert [member.exit_code for member in members] == [0, 0], Path("a.log").read_text()
     for name in "ab":
         (file,) = (run_folder(name) / "wandb").glob(f"offline-run-*-{name}/run-{name}.wandb")
+        deadline = time.monotonic() + 30
+        while file.stat().st_size < 1000 and time.monotonic() < deadline:  # W&B's own process writes it
+            time.sleep(0.05)
         assert file.stat().st_size > 1000
     assert wandb_mode() == "disabled"  # the environment of this process is what it was
 
