@@ -33,7 +33,6 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_add_instantiators": ("lightning", LightningCLI),
     "_batches_that_stepped": ("lightning", _LOOP),
     "_clip_gradients": ("lightning", Precision),
-    "_current_fx_name": ("lightning", LightningModule()),
     "_ddp_kwargs": ("lightning", DDPStrategy()),
     "_experiment": ("lightning", WandbLogger(offline=True)),
     "_get": ("lightning", LightningCLI),

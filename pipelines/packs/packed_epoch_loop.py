@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from torch import nn
 
 from datamodules.loader import BatchLoader
 from pipelines.packs.stacked_models import MemberStep, settings_apart
@@ -46,6 +47,7 @@ class PackedEpochLoop(_TrainingEpochLoop):
         self._wait = wait
         self._fetcher: Any = None
         self._hooks: dict[str, list[Callable[..., Any]]] = {}
+        self._parameters: list[nn.Parameter] = []
 
     @property
     def model(self) -> LightningModule:
@@ -114,7 +116,9 @@ class PackedEpochLoop(_TrainingEpochLoop):
         progress.zero_grad.increment_started()
         progress.zero_grad.increment_completed()
         self._call("on_before_backward", step.loss)
-        for parameter, gradient in zip(model.parameters(), step.gradients, strict=True):
+        if not self._parameters:
+            self._parameters = list(model.parameters())  # listing them takes as long as a step of SGD
+        for parameter, gradient in zip(self._parameters, step.gradients, strict=True):
             if parameter.requires_grad:
                 parameter.grad = gradient
         self._call("on_after_backward")
@@ -148,11 +152,11 @@ class PackedEpochLoop(_TrainingEpochLoop):
         """Calls a hook of the callbacks and the module that override it."""
         if not self._hooks:
             self._hooks = {hook: self._overriding(hook) for hook in _HOOKS}
-        model: Any = self.model
+        attributes = vars(self.model)  # setting an attribute of a module takes 20 times as long
         for hook in self._hooks[name]:
-            model._current_fx_name = name
+            attributes["_current_fx_name"] = name
             hook(*arguments)
-        model._current_fx_name = None
+        attributes["_current_fx_name"] = None
 
     def _overriding(self, name: str) -> list[Callable[..., Any]]:
         trainer: Any = self.trainer
