@@ -103,7 +103,7 @@ def run_caption_checks(model: Any, data: Any, report: Report = lambda _: None) -
     yield check_parameters(model, inputs, words)
     # UNK is never generated, so a caption with a word outside the vocabulary can't be reproduced.
     known = (words != UNK).all(1)
-    rates = _RATES[::-1] if large else _RATES  # a wide Transformer needs the smaller one
+    rates = _RATES[::-1] if large else _RATES  # at 2e-3, the loss of coco_transformer is still 0.09 after 120 steps
     yield check_caption_overfitting(
         model, inputs[known], words[known], lambda text: report(f"overfitting: {text}"), rates
     )
