@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -116,8 +117,12 @@ class MemberCLI(TopicCLI):
             raise NotPackable("only complete runs of fit share a process")
         if settings["trainer.logger"] not in (None, True, False):
             raise NotPackable("it has loggers of its own")
-        if str(settings["trainer.devices"]) not in ("auto", "1"):
-            raise NotPackable("it has several devices")
+        if str(settings["trainer.devices"]) not in ("auto", "1") or settings["trainer.strategy"] != "auto":
+            raise NotPackable("it has several devices or a strategy of its own")
+        if settings["trainer.profiler"] is not None or settings["trainer.detect_anomaly"]:
+            raise NotPackable("it is profiled or searched for anomalies, which takes steps of its own")
+        if settings["trainer.max_time"] is not None or any(map(_is_timer, _listed(settings["trainer.callbacks"]))):
+            raise NotPackable("its time is limited, which it would share with the others")
         super().before_instantiate_classes()
 
     def instantiate_classes(self) -> None:
@@ -132,6 +137,15 @@ class MemberCLI(TopicCLI):
         self.member._forward_stop()
         trainer.fit_loop.epoch_loop = self.member.loop
         return trainer
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def _is_timer(callback: Any) -> bool:
+    name = callback if isinstance(callback, str) else getattr(callback, "class_path", "")
+    return str(name).rpartition(".")[2] == "Timer"
 
 
 class Member:
@@ -175,13 +189,24 @@ class Member:
         Args:
             poll: Called now and then, so that runs can be stopped meanwhile.
         """
-        with self._log.open("a", buffering=1) as output, self._state.swapped(self, output):
+        with self.in_its_process():
             if self._thread.ident is None:
                 self._thread.start()
             self._turn.set()
             while not self._over.wait(_POLL_SECONDS):
                 poll()
             self._over.clear()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop is not None
+
+    @contextmanager
+    def in_its_process(self) -> Iterator[None]:
+        """Context in which environment variables, arguments, output and random numbers are those of the run."""
+        with self._log.open("a", buffering=1) as output, self._state.swapped(self, output):
+            yield
 
     def wait(self) -> None:
         """Ends the run's turn; returns at the next one. The run calls it in its thread."""

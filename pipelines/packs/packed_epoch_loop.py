@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from torch import nn
 
 from datamodules.loader import BatchLoader
+from modules.base.buffered_metrics import BufferedMetrics
 from pipelines.packs.stacked_models import MemberStep, settings_apart
 
 _HOOKS = (
@@ -25,6 +27,9 @@ _HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
+
+
+_OF_THE_PROJECT = ("callbacks", "lightning", "modules", "pipelines")  # their hooks in a step neither print nor draw
 
 
 class PackedEpochLoop(_TrainingEpochLoop):
@@ -48,10 +53,22 @@ class PackedEpochLoop(_TrainingEpochLoop):
         self._fetcher: Any = None
         self._hooks: dict[str, list[Callable[..., Any]]] = {}
         self._parameters: list[nn.Parameter] = []
+        self._needs_process: bool | None = None
 
     @property
     def model(self) -> LightningModule:
         return self.trainer.lightning_module
+
+    @property
+    def needs_process(self) -> bool:
+        """Whether hooks of a step may read what differs between processes, such as numpy's random numbers.
+
+        Those of users may, and a checkpoint stores the state of the random number generators.
+        """
+        if self._needs_process is None:
+            owners = [*getattr(self.trainer, "callbacks", []), self.model]
+            self._needs_process = any(map(_may_need_process, owners))
+        return self._needs_process
 
     @property
     def loader(self) -> BatchLoader:
@@ -162,15 +179,29 @@ class PackedEpochLoop(_TrainingEpochLoop):
         trainer: Any = self.trainer
         hooks = []
         for callback in trainer.callbacks:
-            if getattr(type(callback), name) is not getattr(Callback, name):
+            if _overrides(callback, name, Callback):
                 hooks.append(_bound(getattr(callback, name), trainer, self.model))
-        if getattr(type(self.model), name) is not getattr(LightningModule, name):
+        if _overrides(self.model, name, LightningModule):
             hooks.append(getattr(self.model, name))
         return hooks
 
 
 def _bound(hook: Callable[..., Any], trainer: Trainer, model: LightningModule) -> Callable[..., Any]:
     return lambda *arguments: hook(trainer, model, *arguments)
+
+
+def _overrides(owner: Any, name: str, base: type) -> bool:
+    """Returns whether a hook is that of a subclass or of the object itself, as in a `LambdaCallback`."""
+    return getattr(getattr(owner, name), "__func__", None) is not getattr(base, name)
+
+
+def _may_need_process(owner: Any) -> bool:
+    if isinstance(owner, ModelCheckpoint) and (owner._every_n_train_steps or owner._train_time_interval):
+        return True
+    base = LightningModule if isinstance(owner, LightningModule) else Callback
+    hooks = [getattr(owner, name) for name in _HOOKS if _overrides(owner, name, base)]
+    modules = {type(owner).__module__, *(hook.__module__ for hook in hooks)}
+    return bool(hooks) and any(module.partition(".")[0] not in _OF_THE_PROJECT for module in modules)
 
 
 def alone_because(loop: PackedEpochLoop) -> str | None:
@@ -185,6 +216,12 @@ def alone_because(loop: PackedEpochLoop) -> str | None:
         "lr_scheduler_step",
     )
     own = [name for name in overridden if getattr(type(model), name) is not getattr(LightningModule, name)]
+    # One of the user's may skip the rest of an epoch.
+    if type(model).on_train_batch_start not in (
+        LightningModule.on_train_batch_start,
+        BufferedMetrics.on_train_batch_start,
+    ):
+        own.append("on_train_batch_start")
     if not hasattr(model, "count_training_batch") or not model.automatic_optimization:
         return f"{type(model).__name__} takes its optimizer's steps itself"
     if own:

@@ -83,15 +83,28 @@ class StackedModels:
             if len(set(of_models)) > 1 and all(isinstance(value, int | float) for value in of_models)
         }
 
-    def refusal(self, batch: Any) -> str | None:
-        """Returns why `vmap` can't take the models' `training_step`, in a sentence, or None; changes nothing."""
+    def refusal(self, batch: Any, index: int = 0) -> str | None:
+        """Returns why the models' `training_step` can't be stacked, in a sentence, or None; changes nothing.
+
+        `vmap` can't take each, and what a model computes may depend on a number that is not in `stackable`, such as
+        one derived from it. So each model also takes the step by itself, and the results must agree.
+
+        Args:
+            batch: The batch, on the device of the models.
+            index: Index of the batch in its epoch.
+        """
         buffers = {name: tensor.clone() for name, tensor in self._buffers.items()}
         state = torch.get_rng_state()
-        attributes = {module: copy.copy(vars(module)) for module in self.models[0].modules()}
+        attributes = {module: copy.copy(vars(module)) for model in self.models for module in model.modules()}
         try:
-            self.step(batch, [state] * len(self.models))
+            masks = self._masks(batch, [state] * len(self.models))
+            steps = self._compute(batch, masks, index)
             kept = [name for module in attributes for name, value in vars(module).items() if _is_of_all_models(value)]
             problem = f"its training step keeps {kept[0]}" if kept else None
+            for name, tensor in buffers.items():
+                self._buffers[name].copy_(tensor)
+            for number, (model, step) in enumerate(zip(self.models, steps, strict=True)):
+                problem = problem or _difference(model, step, batch, [mask[number] for mask in masks], index)
         except Exception as error:  # of many kinds
             problem = str(error).strip().splitlines()[0]
         finally:
@@ -103,22 +116,24 @@ class StackedModels:
                 vars(module).update(before)
         return None if problem is None else f"{type(self.models[0]).__name__} can't be stacked ({problem})"
 
-    def step(self, batch: Any, random_states: list[Tensor]) -> list[MemberStep]:
+    def step(self, batch: Any, random_states: list[Tensor], index: int = 0) -> list[MemberStep]:
         """Computes the training step of each model on a batch.
 
         Args:
             batch: The batch, on the device of the models.
             random_states: State of torch's random number generator for each model; replaced by the one after the step.
+            index: Index of the batch in its epoch.
 
         Raises:
             RuntimeError: If `vmap` can't take what the models' `training_step` does.
         """
-        masks = self._masks(batch, random_states)
+        return self._compute(batch, self._masks(batch, random_states), index)
 
+    def _compute(self, batch: Any, masks: list[Tensor], index: int) -> list[MemberStep]:
         def loss_of(parameters: Any, buffers: Any, numbers: Any, masks: Any) -> tuple[Tensor, Any]:
             weights = {f"model.{name}": tensor for name, tensor in (parameters | buffers).items()}
             with self._template.given(numbers, masks):
-                loss: Tensor = functional_call(self._template, weights, (batch,))
+                loss: Tensor = functional_call(self._template, weights, (batch, index))
             return loss, self._template.counted()
 
         gradients_of = vmap(grad_and_value(loss_of, has_aux=True), randomness="error")
@@ -188,7 +203,9 @@ class StackedModels:
         state = torch.get_rng_state()
         try:
             with torch.no_grad(), self._template.given({}, []):
-                functional_call(self._template, {f"model.{name}": tensor for name, tensor in buffers.items()}, (batch,))
+                functional_call(
+                    self._template, {f"model.{name}": tensor for name, tensor in buffers.items()}, (batch, 0)
+                )
         finally:
             torch.set_rng_state(state)
             for handle in handles:
@@ -196,6 +213,32 @@ class StackedModels:
         if order != self._dropouts:
             raise RuntimeError("a dropout layer is applied more than once, or not in its order")
         return shapes
+
+
+def _difference(model: BufferedMetrics, step: MemberStep, batch: Any, masks: list[Tensor], index: int) -> str | None:
+    """Returns in what the step of a stack differs from that which a model takes by itself, None if in nothing."""
+    alone = _Step(model)
+    with alone.given({}, masks), torch.enable_grad():
+        loss = alone(batch, index)
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    gradients = torch.autograd.grad(loss, [value for _, value in named], allow_unused=True)
+    of_stack = dict(zip([name for name, _ in model.named_parameters()], step.gradients, strict=True))
+    tolerance = min(1000 * torch.finfo(loss.dtype).eps, 0.05)
+    if not torch.isclose(step.loss, loss.detach(), rtol=tolerance, equal_nan=True):
+        return "its loss depends on more than weights, batch and the numbers in stackable"
+    for name, value in alone.counted().items():
+        # Correct predictions and the like are counted: one more or less of them is rounding.
+        if not torch.isclose(step.sums[name].double(), value.double(), tolerance, 1.01, equal_nan=True):
+            return f"its {name} depends on more than weights, batch and the numbers in stackable"
+    norm = torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+    for (name, _), gradient in zip(named, gradients, strict=True):
+        if gradient is None:
+            return f"its loss does not depend on {name}"
+        error = (of_stack[name] - gradient).norm()
+        # Rounding is all there is to the gradient of a bias before batch normalization.
+        if error > max(tolerance, 0.01) * gradient.norm() + tolerance * norm:  # not if there is a NaN
+            return f"the gradient of {name} depends on more than weights, batch and the numbers in stackable"
+    return None
 
 
 def _is_of_all_models(value: Any) -> bool:
@@ -220,9 +263,9 @@ class _Step(nn.Module):
         self.number: int | Tensor = 0
         self._sums: dict[str, Tensor] = {}
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any, index: int) -> Tensor:
         """Returns the loss of a batch."""
-        result = self.model.training_step(batch, 0)
+        result = self.model.training_step(batch, index)
         loss: Tensor = result if isinstance(result, Tensor) else result["loss"]  # type: ignore[index]
         return loss
 

@@ -171,6 +171,96 @@ def test_a_model_that_can_not_be_stacked_is_trained_in_turns_and_that_is_said(tm
         assert numbers(run_folder(f"packed-{index}")) == numbers(run_folder(f"alone-{index}"))
 
 
+OWN = """
+import os
+import random
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+
+from modules import SoftmaxRegression
+
+
+class Noise(Callback):
+    "Draws from the random number generators of the process, and reads its environment and prints."
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        with torch.no_grad():
+            pl_module.linear.weight.add_(1e-3 * (np.random.rand() + random.random()))
+        print("step of", os.environ["WANDB_RUN_ID"][-1])
+
+
+def decay(trainer, pl_module, *_):
+    with torch.no_grad():
+        pl_module.linear.weight.mul_(0.9)
+
+
+class ByIndex(SoftmaxRegression):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * (2.0 if batch_idx % 2 else 0.5)
+
+
+class Skipping(SoftmaxRegression):
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1 if batch_idx == 15 else None
+
+
+class Derived(SoftmaxRegression):
+    def __init__(self, *arguments, reg: float = 0.1, **settings):
+        super().__init__(*arguments, reg=reg, **settings)
+        self.twice = 2 * reg
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) + self.twice * self.linear.weight.abs().sum()
+
+
+class Unused(SoftmaxRegression):
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.extra = torch.nn.Parameter(torch.ones(3))
+"""
+LAMBDA = "--trainer.callbacks LambdaCallback --trainer.callbacks.on_train_batch_end own.decay"
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("--trainer.callbacks own.Noise", None),
+        (LAMBDA, None),
+        ("--model own.ByIndex --trainer.callbacks []", None),
+        ("--model own.Skipping --trainer.callbacks []", "Skipping has an on_train_batch_start of its own"),
+        (
+            "--model own.Derived --trainer.callbacks []",
+            "Derived can't be stacked (its loss depends on more than weights,",
+        ),
+        ("--model own.Unused --trainer.callbacks []", "Unused can't be stacked (its loss does not depend on extra)"),
+    ],
+)
+def test_modules_and_callbacks_of_the_user_do_what_they_do_alone(
+    setting: str, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.py").write_text(OWN)
+    stacked = count_stacked_steps(monkeypatch)
+    fit = FIT.replace(" --trainer.callbacks []", "") + f" {setting} --optimizer.weight_decay 0.1"
+    lines = [f"{fit} --optimizer.lr {lr} --model.reg {reg}" for lr, reg in (("1e-3", "0.1"), ("1e-2", "0.01"))]
+    members, notes = train_pack(lines, ["packed-0", "packed-1"])
+    assert [member.exit_code for member in members] == [0, 0], Path("packed-0.log").read_text()
+    if reason is None:
+        assert notes == [] and set(stacked) == {2}
+    else:
+        assert notes[0].startswith(f"trials are trained one after the other: {reason}")
+    for index, line in enumerate(lines):
+        alone = run_pipeline("train", line.split(), tmp_path, WANDB_RUN_ID=f"alone-{index}")
+        assert alone.code == 0, alone.err
+        assert len(numbers(run_folder(f"packed-{index}"))) == len(numbers(run_folder(f"alone-{index}")))
+        same_figures(f"packed-{index}", f"alone-{index}")
+        for key, value in weights(run_folder(f"alone-{index}")).items():
+            torch.testing.assert_close(weights(run_folder(f"packed-{index}"))[key], value, rtol=1e-5, atol=1e-5)
+        printed = f"step of {index}"
+        assert Path(f"packed-{index}.log").read_text().count(printed) == alone.out.count(printed)
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
@@ -187,10 +277,20 @@ def test_settings_that_need_a_step_of_their_own_are_trained_in_turns(setting: st
 
 
 @pytest.mark.parametrize(
-    "setting", ["--trainer.logger CSVLogger --trainer.logger.save_dir own", "--trainer.fast_dev_run true"]
+    "setting",
+    [
+        "--trainer.logger CSVLogger --trainer.logger.save_dir own",
+        "--trainer.fast_dev_run true",
+        "--trainer.profiler simple",
+        "--trainer.detect_anomaly true",
+        "--trainer.strategy ddp",
+        "--trainer.max_time 00:01:00:00",
+        "--trainer.callbacks Timer --trainer.callbacks.duration 00:01:00:00",
+    ],
 )
 def test_runs_that_need_a_process_of_their_own_are_handed_back(setting: str) -> None:
-    members, _ = train_pack([f"{FIT} {setting}", FIT], ["a", "b"])
+    fit = FIT.replace(" --trainer.callbacks []", "") if "callbacks" in setting else FIT
+    members, _ = train_pack([f"{fit} {setting}", FIT], ["a", "b"])
     assert members[0].alone is not None and members[1].exit_code == 0
     assert not list(Path("logs").glob("*/a"))
 
