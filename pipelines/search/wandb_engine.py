@@ -65,7 +65,7 @@ def run_on_wandb(
     print(f"join it from other machines with: wandb agent {path}")
     print(f"agents: {len(environments)} on this machine; their output and that of their runs is in {folder}")
     mark = secrets.token_hex(8)
-    watchdog = Watchdog(mark)
+    watchdog = Watchdog([mark])
     agents: list[Agent] = []
     before = {number: signal.getsignal(number) for number in stop_signals()}
     interrupt_on_signals()

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
 import psutil
 
@@ -28,7 +27,7 @@ class Watchdog:
         keep_open: File descriptors to hold open until then, such as that of a lock.
     """
 
-    def __init__(self, marks: Sequence[str], keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(self, marks: list[str], keep_open: tuple[int, ...] = ()) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.trials.watchdog", *marks],
             stdin=subprocess.PIPE,

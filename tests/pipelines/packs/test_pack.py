@@ -285,7 +285,7 @@ def test_settings_that_need_a_step_of_their_own_are_trained_in_turns(setting: st
         "--trainer.detect_anomaly true",
         "--trainer.strategy ddp",
         "--trainer.max_time 00:01:00:00",
-        "--trainer.callbacks Timer --trainer.callbacks.duration 00:01:00:00",
+        "--trainer.callbacks lightning.pytorch.callbacks.Timer --trainer.callbacks.duration 00:01:00:00",
     ],
 )
 def test_runs_that_need_a_process_of_their_own_are_handed_back(setting: str) -> None:
