@@ -116,7 +116,8 @@ def _processes(folder: Path) -> list[list[str]]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             ours = process.environ().get("TEST_FOLDER") == str(folder) and process.pid != os.getpid()
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
+            serves_all_tests = process.ppid() == os.getpid() and "multiprocessing" in " ".join(process.cmdline())
+            if ours and not serves_all_tests and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.cmdline())
     return found
 
