@@ -90,7 +90,7 @@ def _explain_class(key: str, path: str, problem: str, written: WrittenSettings) 
     Args:
         key: Key of the class, such as "optimizer".
         path: Path of the class.
-        problem: What the parser says of it.
+        problem: The parser's message about it.
         written: The settings as they are written.
     """
     name = path.rpartition(".")[2]

@@ -30,8 +30,6 @@ from pipelines.train import resolve
 
 # Each run has a W&B run of its own, and its output in its log.
 _WANDB = {"WANDB_REINIT": "create_new", "WANDB_CONSOLE": "off"}
-
-
 _POLL_SECONDS = 0.2  # between two looks for a request to stop, while a run goes on by itself
 
 
@@ -88,6 +86,7 @@ class MemberCLI(TopicCLI):
 
     def __init__(self, arguments: list[str], topic: str, member: "Member") -> None:
         self.member = member
+        member.cli = self  # from now on it can be stopped
         super().__init__(arguments, topic)
 
     def setup_parser(self, *arguments: Any) -> None:
@@ -159,6 +158,7 @@ class Member:
         shared: What the runs of the pack share.
 
     Attributes:
+        cli: Its command line; None until its thread has begun, and after its end.
         loop: Its `PackedEpochLoop`; None until its trainer is created.
         exit_code: Exit status, as that of a process; None until it has ended.
         alone: Why it must be started as a process of its own; None if it need not.
@@ -177,7 +177,7 @@ class Member:
         self._arguments = arguments
         self._log = log
         self._state = _ProcessState({**_WANDB, **environment}, [sys.argv[0], *arguments])
-        self._cli: MemberCLI | None = None
+        self.cli: MemberCLI | None = None
         self._stop: int | None = None  # signal by which it was asked to stop
         self._turn, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"trial {number}", daemon=True)
@@ -223,13 +223,13 @@ class Member:
             self._forward_stop()
 
     def _forward_stop(self) -> None:
-        lifetime = getattr(self._cli, "lifetime", None)  # which the run creates in its thread
+        lifetime = getattr(self.cli, "lifetime", None)  # which the run creates in its thread
         if self._stop is not None and lifetime is not None:
             lifetime.signals.request(self._stop)
 
     def release(self) -> None:
         """Frees what the run, which has ended, holds in memory."""
-        self.loop = self._cli = None
+        self.loop = self.cli = None
 
     def _run(self) -> None:
         self._turn.wait()
@@ -243,8 +243,7 @@ class Member:
         try:
             with user_errors():
                 resolved, topic = resolve(self._arguments)
-                self._cli = MemberCLI.__new__(MemberCLI)
-                self._cli.__init__(resolved, topic, self)  # type: ignore[misc]  # known to `stop` while it runs
+                MemberCLI(resolved, topic, self)
         except NotPackable as reason:
             self.alone = str(reason)
         except Stopped as stopped:

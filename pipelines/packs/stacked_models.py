@@ -73,7 +73,6 @@ class StackedModels:
             [module.p for module in model.modules() if isinstance(module, nn.Dropout)] for model in self.models
         ]
         self._mask_shapes: dict[Any, list[tuple[torch.Size, torch.dtype]]] = {}  # by the shapes of a batch
-        self._random: list[Tensor | None] = [None] * len(self.models)
         like = next(iter(self._parameters.values()))
         names = sorted(getattr(type(self.models[0]), "stackable", ()))
         values = {name: [getattr(model, name, None) for model in self.models] for name in names}
