@@ -119,11 +119,18 @@ def load_yaml(text: str, name: str) -> Any:
         UserError: If it has a key twice, or is too long, too deep or too large once its aliases are written out.
     """
     try:
-        return yaml.load(text, StrictSafeLoader)
+        return _single_document(StrictSafeLoader(text))
     except UserError as error:
         raise UserError(f"{name} {error}") from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidYAML(f"{name} is not valid YAML ({_problem(error, text)}); correct it.") from None
+
+
+def _single_document(loader: StrictSafeLoader) -> Any:
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def yaml_leaves(text: str) -> Iterator[tuple[str, int, str]]:
