@@ -93,8 +93,8 @@ def test_a_row_that_fails_leaves_the_others_running(monkeypatch: pytest.MonkeyPa
     assert gpu.main(["--cpu", "--only", "knn", "--minutes", "-1"])[1][1] == "not measured: -1 minutes are over"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="2"):
         gpu.main([])
     assert capsys.readouterr().err.startswith("error: There is no GPU that torch can use; run this on a machine")

@@ -1,6 +1,5 @@
 """timm's networks for small images: stem, weights, mixing, mirror, compilation, and every refusal."""
 
-import shutil
 from math import log
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,6 @@ def test_image_size_resizes_first() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_it_computes_the_same_and_its_weights_keep_their_names() -> None:
     plain, compiled = tiny("test_byobnet").eval(), tiny("test_byobnet", compile=True).eval()
     assert plain.state_dict().keys() == compiled.state_dict().keys()

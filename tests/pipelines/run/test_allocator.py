@@ -1,7 +1,6 @@
 """A process that keeps freed memory has fewer page faults when it allocates the same size again."""
 
 import os
-import platform
 import subprocess
 import sys
 
@@ -26,10 +25,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc",
-    reason="the settings are those of glibc's allocator",
-)
 def test_freed_memory_is_reused() -> None:
     faults = {}
     for kind in ("plain", "kept"):
