@@ -75,6 +75,9 @@ class RandomCaptions(CaptionDataModule):
         pool = torch.randn(256, *GRID, generator=torch.Generator().manual_seed(1)).half()
         return StoredInputs(pool[torch.arange(len(self.rows("train" if split == "train" else "val"))) % 256])
 
+    def evaluation_images(self, split: str, indices: Tensor) -> Tensor:
+        return torch.zeros(len(indices), 3, 1, 1)  # there are none
+
 
 class Bare(nn.Module):
     """A captioner of torch's own layers."""

@@ -116,9 +116,9 @@ class CaptionDataModule(L.LightningDataModule, ABC):
     def inputs(self, split: Split, training: bool) -> InputSource:
         """Returns the source of the inputs of a split's images, augmented if they are for training."""
 
+    @abstractmethod
     def evaluation_images(self, split: Split, indices: Tensor) -> Tensor:
         """Returns images of a split for pictures by their indices in it, (M,): pixels in [0, 1], (M, 3, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} must define evaluation_images.")
 
     def preprocess(self, inputs: Tensor) -> Tensor:
         """Converts stored inputs to the model's inputs: uint8 pixels x to 2x/255 − 1, features to float32.

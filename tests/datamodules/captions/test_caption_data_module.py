@@ -125,7 +125,7 @@ def test_a_data_set_that_lacks_a_definition_is_named() -> None:
     class Nothing(CaptionDataModule):
         pass
 
-    with pytest.raises(TypeError, match=r"abstract class Nothing .*input_shape.*inputs.*read"):
+    with pytest.raises(TypeError, match=r"abstract class Nothing .*evaluation_images.*input_shape.*inputs.*read"):
         Nothing()  # type: ignore[abstract]
 
 
