@@ -5,8 +5,6 @@ arguments, output and random numbers, as it would have in a process of its own.
 """
 
 import copy
-import os
-import random
 import signal
 import sys
 import threading
@@ -14,9 +12,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import _InstantiatorFn
@@ -24,6 +21,7 @@ from lightning.pytorch.cli import _InstantiatorFn
 from datamodules.loader import BatchLoader
 from pipelines.console.errors import user_errors
 from pipelines.packs.packed_epoch_loop import PackedEpochLoop
+from pipelines.packs.process_state import ProcessState
 from pipelines.run.cli import TopicCLI
 from pipelines.run.stop_signals import Stopped
 from pipelines.train import resolve
@@ -162,7 +160,6 @@ class Member:
         loop: Its `PackedEpochLoop`; None until its trainer is created.
         exit_code: Exit status, as that of a process; None until it has ended.
         alone: Why it must be started as a process of its own; None if it need not.
-        random_state: State of torch's random number generator.
     """
 
     def __init__(
@@ -173,10 +170,9 @@ class Member:
         self.loop: Any = None  # a PackedEpochLoop
         self.exit_code: int | None = None
         self.alone: str | None = None
-        self.random_state = torch.get_rng_state()
         self._arguments = arguments
         self._log = log
-        self._state = _ProcessState({**_WANDB, **environment}, [sys.argv[0], *arguments])
+        self._state = ProcessState({**_WANDB, **environment}, [sys.argv[0], *arguments])
         self.cli: MemberCLI | None = None
         self._stop: int | None = None  # signal by which it was asked to stop
         self._turn, self._over = threading.Event(), threading.Event()
@@ -198,6 +194,15 @@ class Member:
             self._over.clear()
 
     @property
+    def random_state(self) -> torch.Tensor:
+        """State of torch's random number generator."""
+        return self._state.torch
+
+    @random_state.setter
+    def random_state(self, state: torch.Tensor) -> None:
+        self._state.torch = state
+
+    @property
     def stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stop is not None
@@ -205,7 +210,7 @@ class Member:
     @contextmanager
     def in_its_process(self) -> Iterator[None]:
         """Context in which environment variables, arguments, output and random numbers are those of the run."""
-        with self._log.open("a", buffering=1) as output, self._state.swapped(self, output):
+        with self._log.open("a", buffering=1) as output, self._state.swapped_in(output):
             yield
 
     def wait(self) -> None:
@@ -254,48 +259,3 @@ class Member:
             traceback.print_exc()
             return 1
         return 0
-
-
-class _ProcessState:
-    """What belongs to a process and differs between the runs of a pack."""
-
-    def __init__(self, environment: dict[str, str], argv: list[str]) -> None:
-        self._environment = environment
-        self._argv = argv
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-
-    def swapped(self, member: Member, output: TextIO) -> "_Swapped":
-        """Returns a context in which the process is that of the run."""
-        return _Swapped(self, member, output)
-
-
-class _Swapped:
-    def __init__(self, state: _ProcessState, member: Member, output: TextIO) -> None:
-        self._state, self._member, self._output = state, member, output
-
-    def __enter__(self) -> None:
-        state = self._state
-        self._before = dict(os.environ), sys.argv, sys.stdout, sys.stderr
-        _set_environment(state._environment)
-        sys.argv, sys.stdout, sys.stderr = state._argv, self._output, self._output
-        random.setstate(state._python)
-        np.random.set_state(state._numpy)
-        torch.set_rng_state(self._member.random_state)
-
-    def __exit__(self, *_: Any) -> None:
-        state = self._state
-        self._member.random_state = torch.get_rng_state()
-        state._python, state._numpy = random.getstate(), np.random.get_state()
-        state._environment = dict(os.environ)
-        environment, sys.argv, sys.stdout, sys.stderr = self._before
-        _set_environment(environment)
-
-
-def _set_environment(wanted: dict[str, str]) -> None:
-    """Makes the environment variables those of a dictionary."""
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    for name, value in wanted.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
