@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipelines.packs.packed_epoch_loop import PackedEpochLoop
 from pipelines.packs.process_state import ProcessState
 from pipelines.run.cli import TopicCLI
 from pipelines.run.stop_signals import Stopped
+from pipelines.settings.shared_parser import SharedParser
 from pipelines.train import resolve
 
 # Each run has a W&B run of its own, and its output in its log.
@@ -36,16 +38,14 @@ class NotPackable(Exception):
 
 
 class SharedParts:
-    """What the runs of a pack share: the parser, which takes long to build, and the data.
+    """What the runs of a pack share: the parser and the data.
 
     Attributes:
-        parser: Attributes of the first run's command line that hold its parser.
-        owner: The first run's command line, which the parser's links read.
+        parser: The parser.
     """
 
     def __init__(self) -> None:
-        self.parser: dict[str, Any] = {}
-        self.owner: TopicCLI | None = None
+        self.parser = SharedParser()
         self._modules: dict[str, LightningDataModule] = {}  # the last one of all settings
         self._loaders: dict[str, dict[str, Any]] = {}
 
@@ -88,13 +88,7 @@ class MemberCLI(TopicCLI):
         super().__init__(arguments, topic)
 
     def setup_parser(self, *arguments: Any) -> None:
-        shared = self.member.shared
-        if shared.owner is None:
-            before = set(vars(self))
-            super().setup_parser(*arguments)
-            shared.parser = {name: value for name, value in vars(self).items() if name not in before}
-            shared.owner = self
-        vars(self).update(shared.parser)
+        self.member.shared.parser.set_up(self, partial(super().setup_parser, *arguments))
 
     def _add_instantiators(self) -> None:
         super()._add_instantiators()
@@ -123,9 +117,7 @@ class MemberCLI(TopicCLI):
         super().before_instantiate_classes()
 
     def instantiate_classes(self) -> None:
-        owner = self.member.shared.owner
-        assert owner is not None
-        owner.config = self.config
+        self.member.shared.parser.read(self)
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -9,9 +9,10 @@ import re
 import subprocess
 import sys
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 from common.errors import UserError
 from pipelines.search.sweep_command import check_command
@@ -103,7 +104,10 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
     from common.vocabulary import SPECIAL_WORDS
     from pipelines.console.lightning_messages import quiet
     from pipelines.run.build import Untrained
+    from pipelines.settings.shared_parser import SharedParser
     from pipelines.train import resolve
+
+    shared = SharedParser()
 
     class Checked(Exception):
         """The command line was checked as far as that is possible without data."""
@@ -111,14 +115,8 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
     class Checking(Untrained):
         """The command line of `pipelines.train`, stopped before it creates a trainer."""
 
-        built: ClassVar[dict[str, Any]] = {}  # shared by all command lines: building it takes two thirds of the time
-
         def setup_parser(self, *arguments: Any) -> None:
-            if not self.built:
-                before = set(vars(self))
-                super().setup_parser(*arguments)
-                self.built.update({name: value for name, value in vars(self).items() if name not in before})
-            vars(self).update(self.built)
+            shared.set_up(self, partial(super().setup_parser, *arguments))
 
         def before_instantiate_classes(self) -> None:
             super().before_instantiate_classes()
@@ -138,6 +136,7 @@ def _check(lines: list[list[str]]) -> dict[str, str | None]:
                 raise Checked from error
 
         def instantiate_classes(self) -> None:
+            shared.read(self)
             try:
                 with torch.device("meta"):
                     super().instantiate_classes()

@@ -49,6 +49,11 @@ def test_every_sweep_file_is_valid_and_the_command_line_knows_all_its_parameters
         ({"model.regg": {"min": 0.1, "max": 0.2}}, "'regg'; did you mean reg"),
         ({"optimizer.lr": {"values": [0.1, "much"]}}, "much"),
         ({"trainer.max_epoch": {"value": 2}}, "max_epoch"),
+        # Each command line's own value is compared with the data, not that of the first.
+        (
+            {"model.num_classes": {"values": [10, 7]}, "data": {"value": "Digits"}},
+            r"--model.num_classes is 7, but that of Digits is 10; leave it out",
+        ),
     ],
 )
 def test_a_parameter_that_the_command_line_does_not_take_is_named(
