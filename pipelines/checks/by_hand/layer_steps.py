@@ -10,7 +10,7 @@ to the first. Autograd is not used.
 Shapes: B samples in a batch, D values, C channels, H×W positions.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,13 +73,18 @@ def steps(layers: Iterable[nn.Module], x: Tensor, gradients: Gradients) -> tuple
     for layer in layers:
         x, layer_backward = step(layer, x, gradients)
         backwards.append(layer_backward)
+    return x, from_last_to_first(backwards)
+
+
+def from_last_to_first(backwards: Sequence[Backward]) -> Backward:
+    """Returns the backward pass of steps that were applied one after the other (the chain rule)."""
 
     def backward(dy: Tensor) -> Tensor:
-        for layer_backward in reversed(backwards):
-            dy = layer_backward(dy)
+        for step_backward in reversed(backwards):
+            dy = step_backward(dy)
         return dy
 
-    return x, backward
+    return backward
 
 
 def step(layer: nn.Module, x: Tensor, gradients: Gradients) -> tuple[Tensor, Backward]:

@@ -21,7 +21,7 @@ from modules.captioning.caption_transformer import CaptionTransformer
 from modules.captioning.positional_encoding import positional_encoding
 from modules.captioning.transformer_layer import TransformerLayer
 from pipelines.checks.by_hand.captioner_steps import embed, encode, word_loss
-from pipelines.checks.by_hand.layer_steps import Backward, Gradients, step, steps
+from pipelines.checks.by_hand.layer_steps import Backward, Gradients, from_last_to_first, step, steps
 
 Branch = Callable[[Tensor], tuple[Tensor, Backward]]  # from x (B, T, D) to f(x) and its backward pass
 
@@ -46,10 +46,7 @@ def transformer_by_hand(model: Any, batch: tuple[Tensor, Tensor], gradients: Gra
         backwards.append(layer_backward)
     states, norm_backward = step(model.norm, x, gradients)
     loss, dstates = word_loss(model, states, words[:, 1:], gradients)
-    dx = norm_backward(dstates)
-    for layer_backward in reversed(backwards):
-        dx = layer_backward(dx)
-    embedding_backward(dx)
+    embedding_backward(from_last_to_first([*backwards, norm_backward])(dstates))
     grid_backward(dgrid)
     return loss
 
@@ -61,23 +58,17 @@ def _encode_grid(model: CaptionTransformer, inputs: Tensor, gradients: Gradients
         grid, layer_backward = _layer(layer, grid, None, None, gradients)
         backwards.append(layer_backward)
     grid, norm_backward = step(model.grid_norm, grid, gradients)
-    backwards.append(norm_backward)
-
-    def backward(dgrid: Tensor) -> Tensor:
-        for part in reversed(backwards):
-            dgrid = part(dgrid)
-        return dgrid
-
-    return grid, backward
+    return grid, from_last_to_first([*backwards, norm_backward])
 
 
 def _layer(
     layer: Any, x: Tensor, grid: Tensor | None, dgrid: Tensor | None, gradients: Gradients
 ) -> tuple[Tensor, Backward]:
     """Applies a layer to sequences (B, T, D); its backward pass adds the gradient of the grid (B, L, D) to `dgrid`."""
-    self_attention: Branch = lambda x: _self_attention(layer.self_attention, x, grid is not None, gradients)  # noqa: E731
-    feed_forward: Branch = lambda x: steps(layer.feed_forward, x, gradients)  # noqa: E731
-    branches = [(layer.self_attention_norm, self_attention), (layer.feed_forward_norm, feed_forward)]
+    branches: list[tuple[nn.Module, Branch]] = [
+        (layer.self_attention_norm, lambda x: _self_attention(layer.self_attention, x, grid is not None, gradients)),
+        (layer.feed_forward_norm, lambda x: steps(layer.feed_forward, x, gradients)),
+    ]
     if grid is not None and dgrid is not None:
 
         def cross_attention(x: Tensor) -> tuple[Tensor, Backward]:
@@ -95,13 +86,7 @@ def _layer(
     for norm, branch in branches:
         x, branch_backward = _residual(layer, norm, branch, x, gradients)
         backwards.append(branch_backward)
-
-    def backward(dy: Tensor) -> Tensor:
-        for branch_backward in reversed(backwards):
-            dy = branch_backward(dy)
-        return dy
-
-    return x, backward
+    return x, from_last_to_first(backwards)
 
 
 def _residual(
