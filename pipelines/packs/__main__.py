@@ -13,7 +13,8 @@ from typing import Any
 from pipelines.console.lightning_messages import quiet
 from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import stop_signals
-from pipelines.packs.member import Member, SharedParts
+from pipelines.packs.member import Member
+from pipelines.packs.member_cli import SharedParts
 from pipelines.packs.pack import Pack
 from pipelines.run.allocator import keep_freed_memory
 

@@ -18,8 +18,8 @@ import psutil
 import torch
 
 from common.messages.counting import count
+from pipelines.packs.grouping import stack_key, why_alone
 from pipelines.packs.member import Member
-from pipelines.packs.packed_epoch_loop import alone_because, stack_key
 from pipelines.packs.stacked_models import StackedModels
 
 _COPIES = 5  # of the weights of a run: its own, stacked, gradients and two of the optimizer
@@ -91,14 +91,14 @@ class Pack:
     def _next_group(self, running: list[Member]) -> list[Member]:
         """Returns the least advanced run, with all others that can share its training steps."""
         first = min(running, key=lambda member: (member.loop.trainer.current_epoch, member.loop.batch_idx))
-        reason = alone_because(first.loop)
+        reason = why_alone(first.loop)
         key = stack_key(first.loop)
         if reason is not None:
             self._refuse(key[0], reason)
             return [first]
         if key[:-2] in self._refused:
             return [first]
-        return [member for member in running if alone_because(member.loop) is None and stack_key(member.loop) == key]
+        return [member for member in running if why_alone(member.loop) is None and stack_key(member.loop) == key]
 
     def _train_epoch(self, members: list[Member]) -> list[Member]:
         """Takes the steps of the rest of an epoch for all members; leaves it to them if they can't be stacked.

@@ -16,9 +16,7 @@ Shapes: N models, B samples in a batch.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,27 +25,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from modules.base.buffered_metrics import BufferedMetrics
-from pipelines.packs.shared_product import use_shared_products
+from pipelines.packs.step_comparison import difference, is_of_all_models
+from pipelines.packs.step_function import MemberStep, StepFunction
 
 
-@dataclass(frozen=True)
-class MemberStep:
-    """Result of the training step of one model.
-
-    Attributes:
-        loss: The loss, a scalar.
-        number: Number of samples or words that the sums are over.
-        sums: Metrics of the batch by name, each summed, a scalar; those that `count_training_batch` was called with.
-        gradients: Gradient of each parameter of the model, in the order of `parameters()`.
-    """
-
-    loss: Tensor
-    number: int | Tensor
-    sums: dict[str, Tensor]
-    gradients: tuple[Tensor, ...]
-
-
-def settings_apart(model: nn.Module) -> dict[str, Any]:
+def common_settings(model: nn.Module) -> dict[str, Any]:
     """Returns the settings in which all models of a stack must agree: all but the numbers in `stackable`."""
     stackable: frozenset[str] = getattr(type(model), "stackable", frozenset())
     settings = dict(getattr(model, "hparams", {}))
@@ -65,7 +47,7 @@ class StackedModels:
 
     def __init__(self, models: Sequence[BufferedMetrics]) -> None:
         self.models = list(models)
-        self._template = _Step(self.models[0])
+        self._template = StepFunction(self.models[0])
         self._parameters = self._stack("named_parameters")
         self._buffers = self._stack("named_buffers")
         self._dropouts = [module for module in self.models[0].modules() if isinstance(module, nn.Dropout)]
@@ -98,12 +80,12 @@ class StackedModels:
         try:
             masks = self._masks(batch, [state] * len(self.models))
             steps = self._compute(batch, masks, index)
-            kept = [name for module in attributes for name, value in vars(module).items() if _is_of_all_models(value)]
+            kept = [name for module in attributes for name, value in vars(module).items() if is_of_all_models(value)]
             problem = f"its training step keeps {kept[0]}" if kept else None
             for name, tensor in buffers.items():
                 self._buffers[name].copy_(tensor)
             for number, (model, step) in enumerate(zip(self.models, steps, strict=True)):
-                problem = problem or _difference(model, step, batch, [mask[number] for mask in masks], index)
+                problem = problem or difference(model, step, batch, [mask[number] for mask in masks], index)
         except Exception as error:  # of many kinds
             problem = str(error).strip().splitlines()[0]
         finally:
@@ -212,92 +194,3 @@ class StackedModels:
         if order != self._dropouts:
             raise RuntimeError("a dropout layer is applied more than once, or not in its order")
         return shapes
-
-
-def _difference(model: BufferedMetrics, step: MemberStep, batch: Any, masks: list[Tensor], index: int) -> str | None:
-    """Returns in what the step of a stack differs from that which a model takes by itself, None if in nothing."""
-    alone = _Step(model)
-    with alone.given({}, masks), torch.enable_grad():
-        loss = alone(batch, index)
-    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    gradients = torch.autograd.grad(loss, [value for _, value in named], allow_unused=True)
-    of_stack = dict(zip([name for name, _ in model.named_parameters()], step.gradients, strict=True))
-    tolerance = min(1000 * torch.finfo(loss.dtype).eps, 0.05)
-    if not torch.isclose(step.loss, loss.detach(), rtol=tolerance, equal_nan=True):
-        return "its loss depends on more than weights, batch and the numbers in stackable"
-    for name, value in alone.counted().items():
-        # Correct predictions and the like are counted: one more or less of them is rounding.
-        if not torch.isclose(step.sums[name].double(), value.double(), tolerance, 1.01, equal_nan=True):
-            return f"its {name} depends on more than weights, batch and the numbers in stackable"
-    norm = torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
-    for (name, _), gradient in zip(named, gradients, strict=True):
-        if gradient is None:
-            return f"its loss does not depend on {name}"
-        error = (of_stack[name] - gradient).norm()
-        # Rounding is all there is to the gradient of a bias before batch normalization.
-        if error > max(tolerance, 0.01) * gradient.norm() + tolerance * norm:  # not if there is a NaN
-            return f"the gradient of {name} depends on more than weights, batch and the numbers in stackable"
-    return None
-
-
-def _is_of_all_models(value: Any) -> bool:
-    """Returns whether an attribute holds a tensor of a stacked computation, which has no values for a single model."""
-    if isinstance(value, dict):
-        return any(map(_is_of_all_models, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_is_of_all_models, value))
-    return isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value)
-
-
-class _Step(nn.Module):
-    """Calls the `training_step` of a model as a pure function: metrics are returned instead of counted.
-
-    Args:
-        model: The model.
-    """
-
-    def __init__(self, model: BufferedMetrics) -> None:
-        super().__init__()
-        self.model = model
-        self.number: int | Tensor = 0
-        self._sums: dict[str, Tensor] = {}
-
-    def forward(self, batch: Any, index: int) -> Tensor:
-        """Returns the loss of a batch."""
-        result = self.model.training_step(batch, index)
-        loss: Tensor = result if isinstance(result, Tensor) else result["loss"]  # type: ignore[index]
-        return loss
-
-    def counted(self) -> dict[str, Tensor]:
-        """Returns the metrics of the last step."""
-        return self._sums
-
-    @contextmanager
-    def given(self, numbers: dict[str, Tensor], masks: list[Tensor]) -> Iterator[None]:
-        """Sets what differs between the models of a stack while a step is computed."""
-        model: Any = self.model
-        own = {name: getattr(model, name) for name in numbers}
-        for name, number in numbers.items():
-            setattr(model, name, number)
-        model.count_training_batch = self._count
-        changed: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
-        for layer in changed:
-            use_shared_products(layer)
-        for dropout, mask in zip([m for m in model.modules() if isinstance(m, nn.Dropout)], masks, strict=False):
-            dropout.forward = _multiply_by(mask)  # type: ignore[method-assign, assignment]
-            changed.append(dropout)
-        try:
-            yield
-        finally:
-            del model.count_training_batch
-            for name, value in own.items():
-                setattr(model, name, value)
-            for module in changed:
-                del module.forward
-
-    def _count(self, number: int | Tensor, **sums: Tensor) -> None:
-        self.number, self._sums = number, {name: total.detach() for name, total in sums.items()}
-
-
-def _multiply_by(mask: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda inputs: inputs * mask

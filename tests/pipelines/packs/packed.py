@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.packs.member import Member, SharedParts
+from pipelines.packs.member import Member
+from pipelines.packs.member_cli import SharedParts
 from pipelines.packs.pack import Pack
 from pipelines.packs.stacked_models import StackedModels
 
