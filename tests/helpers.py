@@ -2,6 +2,8 @@
 
 import csv
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,14 @@ def trainer_of(folder: Path, *callbacks: Callback, **settings: Any) -> L.Trainer
     """Returns a trainer on the CPU that prints, logs and keeps nothing unless `settings` say so."""
     quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
     return L.Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **{**quiet, **settings})
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Waits until a condition holds; fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
 
 
 def with_python(said: str) -> str:

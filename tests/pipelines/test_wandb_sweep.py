@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pipelines.run.status import read_status
 from pipelines.search.wandb_engine import run_on_wandb
 from tests.command_line import PROJECT, Finished, run_module, run_pipeline, start_pipeline
-from tests.helpers import figures, only_run, rows, weights, with_python
+from tests.helpers import figures, only_run, rows, wait_until, weights, with_python
 from tests.pipelines.run.test_resume import LONG, NOISY
 from tests.wandb_server import Run, WandbServer
 
@@ -103,13 +103,6 @@ def _sweep(file: Path, command: list[str], points: list[dict[str, Any]], server:
     return f"us/lightning-231n/{name}"
 
 
-def _wait(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for: {what}"
-        time.sleep(0.1)
-
-
 def _processes(folder: Path) -> list[list[str]]:
     """The command lines of what was started for a test and still runs."""
     found = []
@@ -152,16 +145,16 @@ def test_an_agent_trains_with_the_sweep_s_values_and_goes_on_after_a_stop(server
         )
     runs = tmp_path / "logs" / "softmax"
     try:
-        _wait(lambda: (runs / "trial1" / "checkpoints" / "last.ckpt").exists(), "the second run")
+        wait_until(lambda: (runs / "trial1" / "checkpoints" / "last.ckpt").exists(), "the second run")
         server.stop("trial1")
-        _wait(lambda: read_status(runs / "trial1").state != "running", "its end")
+        wait_until(lambda: read_status(runs / "trial1").state != "running", "its end")
         assert agent.wait(_DEADLINE_SECONDS) == 0
     finally:
         agent.kill()
         agent.wait()
     assert (read_status(runs / "trial1").state, read_status(runs / "trial1").reason) == ("stopped", "SIGTERM")
     assert read_status(runs / "trial2").state == "finished", (tmp_path / "agent.log").read_text()[-3000:]
-    _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
+    wait_until(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
 
     assert sorted(folder.name for folder in runs.iterdir()) == ["trial0", "trial1", "trial2"] == sorted(server.runs)
     assert [server.runs[f"trial{n}"].exit_code for n in range(3)] == [0, 255, 0]
@@ -287,7 +280,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
         env={**os.environ, "WANDB_MODE": "disabled", "PYTHONPATH": str(PROJECT), "TEST_FOLDER": str(tmp_path)},
     )  # fmt: skip
     try:
-        _wait(lambda: list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")), "training")
+        wait_until(lambda: list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")), "training")
         if to_all:
             os.killpg(training.pid, signal.SIGINT)
         else:
@@ -299,7 +292,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
     if not launcher:  # torchrun has an exit status of its own
         assert training.returncode == -(signal.SIGINT if to_all else signal.SIGTERM), said
     assert said.count("Stopped at step") == 1 and f" by {reason}; continue with: python -m" in with_python(said)
-    _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
+    wait_until(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
     run = only_run(tmp_path)
     assert (read_status(run).state, read_status(run).reason) == ("stopped", reason)
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
@@ -309,7 +302,7 @@ def test_two_processes_stop_together(tmp_path: Path, launcher: tuple[str, ...], 
 def test_a_second_ctrl_c_ends_a_run_that_hangs(tmp_path: Path) -> None:
     hanging = [*_FIT, "--trainer.callbacks", "[tests.pipelines.test_wandb_sweep.Hang]"]
     training = start_pipeline("train", hanging, tmp_path)
-    _wait((tmp_path / "hangs").exists, "training")
+    wait_until((tmp_path / "hangs").exists, "training")
     training.send_signal(signal.SIGINT)
     time.sleep(1)
     assert training.running
@@ -339,9 +332,9 @@ def test_slurm_s_signal_still_writes_its_checkpoint_and_queues_the_job_again(tmp
     }
     slurm |= {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     training = _train([*_FIT, "--trainer.max_epochs", "100000"], tmp_path, **slurm)
-    _wait(lambda: list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")), "training")
+    wait_until(lambda: list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")), "training")
     training.send_signal(signal.SIGUSR1)
-    _wait((tmp_path / "queued").exists, "scontrol")
+    wait_until((tmp_path / "queued").exists, "scontrol")
     training.terminate()
     training.communicate(timeout=_DEADLINE_SECONDS)
     assert (tmp_path / "queued").read_text() == "requeue 7\n"
@@ -393,7 +386,7 @@ def _launcher_of_two_runs(server: WandbServer, tmp_path: Path) -> "subprocess.Po
         [sys.executable, "-c", script, path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     runs = tmp_path / "logs" / "softmax"
-    _wait(lambda: len(list(runs.glob("*/checkpoints/last.ckpt"))) == 2, "two runs")
+    wait_until(lambda: len(list(runs.glob("*/checkpoints/last.ckpt"))) == 2, "two runs")
     return launcher
 
 
@@ -403,7 +396,7 @@ def test_a_killed_launcher_leaves_no_agent_and_no_run(server: WandbServer, tmp_p
     assert _processes(tmp_path)
     launcher.kill()
     launcher.communicate(timeout=_DEADLINE_SECONDS)
-    _wait(lambda: not _processes(tmp_path), "the end of agents and runs")
+    wait_until(lambda: not _processes(tmp_path), "the end of agents and runs")
     runs = tmp_path / "logs" / "softmax"
     assert [read_status(runs / run_id).state for run_id in ("trial0", "trial1")] == ["killed", "killed"]
 
@@ -416,7 +409,7 @@ def test_ctrl_c_ends_the_launcher_its_agents_and_their_runs(server: WandbServer,
     said = launcher.communicate(timeout=_DEADLINE_SECONDS)[1]
     assert launcher.returncode == 130, said
     assert said == "The runs on this machine were stopped; other agents can continue the sweep.\nStopped.\n"
-    _wait(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
+    wait_until(lambda: not _processes(tmp_path), f"the end of {_processes(tmp_path)}")
     for run_id in ("trial0", "trial1"):
         assert (read_status(runs / run_id).state, read_status(runs / run_id).reason) == ("stopped", "Ctrl-C")
         assert server.runs[run_id].exit_code == 255

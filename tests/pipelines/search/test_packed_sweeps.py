@@ -1,6 +1,5 @@
 """Sweeps whose trials share processes: the same results, stops, kills and failures as with a process a trial."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pipelines.search.sweep_file import parse_sweep, read_sweep
 from pipelines.trials.pack_process import PackedTrial
 from tests.command_line import PROJECT, run_pipeline
 from tests.helpers import figures, numbers
+from tests.killed_sweep import kill_launcher, wait_for_checkpoints
 
 COMMAND = ["python", "-m", "pipelines.train", "fit", "--config", "softmax", "--data", "Digits"]
 FIXED = {"data.batch_size": 64, "trainer.max_epochs": 3, "trainer.callbacks": []}
@@ -194,15 +194,9 @@ def test_a_killed_launcher_leaves_no_process_and_its_trials_are_adopted_as_a_pac
     launcher = subprocess.Popen(
         [*command, "run", str(file), "--pack", "8", "--parallel", "1"], cwd=tmp_path, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
-    deadline = time.monotonic() + 30
-    while Search(sweep).trials()[0].state != "interrupted" and time.monotonic() < deadline:
-        time.sleep(0.1)  # until the watchdog has let go of the lock, having killed the pack
+    wait_for_checkpoints(tmp_path, 3)
+    assert len(pack_processes(tmp_path)) == 1
+    sweep = kill_launcher(launcher, tmp_path)
     assert pack_processes(tmp_path) == []
     assert {trial.state for trial in Search(sweep).trials()} == {"interrupted"}
     subprocess.run([*command, "resume", str(sweep)], cwd=tmp_path, check=True, capture_output=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pipelines.search.search import Search
 from pipelines.search.sweep_file import read_sweep
 from tests.command_line import PROJECT, run_pipeline
 from tests.helpers import rows
+from tests.killed_sweep import kill_launcher, wait_for_checkpoints
 
 pytestmark = pytest.mark.slow
 
@@ -62,15 +62,8 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint_to_the_same_figures(tm
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pipelines.sweep"]
     launcher = subprocess.Popen([*command, "run", str(file)], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("logs/softmax/*/checkpoints/last.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
-    deadline = time.monotonic() + 30
-    while Search(sweep).trials()[0].state != "interrupted" and time.monotonic() < deadline:
-        time.sleep(0.1)  # until the watchdog has let go of the lock, having killed the trial
+    wait_for_checkpoints(tmp_path, 1)
+    sweep = kill_launcher(launcher, tmp_path)
     run = Search(sweep).run_folder(Search(sweep).trials()[0])
     assert run is not None and read_status(run).state == "killed"
     before = len(validated(run))
