@@ -102,13 +102,13 @@ def _compare(arguments: Sequence[str]) -> None:
         comparison = watch(options.targets, options.out, options.sort, options.watch)
         if comparison is None:  # stopped before the first run
             return
+    size = write_page(comparison, options.out)  # first: a pipe may close before the whole table is printed
     if comparison.ranking_metric:
         print(f"{comparison.title}: {comparison.summary}; ranked by {comparison.ranking_metric.name}\n")
     else:
         print(f"{comparison.title}: {comparison.summary}; no run has a metric to rank by\n")
     sys.stdout.flush()
     print_table(comparison)
-    size = write_page(comparison, options.out)
     print(f"\npage  {options.out}  ({size / 1e6:.1f} MB; open it in a browser, it needs no network)")
     if options.wandb:
         from pipelines.comparison.wandb_report import make_report

@@ -357,6 +357,21 @@ def _table(comparison: Comparison, width: int | None = None) -> str:
     return printed.getvalue()
 
 
+def test_the_page_is_written_although_the_table_s_pipe_has_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "logs" / "svm" / "a", [0.5])
+    monkeypatch.chdir(tmp_path)
+
+    def closed(comparison: Comparison) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("pipelines.comparison.terminal_table.print_table", closed)
+    with pytest.raises(SystemExit):
+        main(["logs"])
+    assert (tmp_path / "comparison.html").is_file()
+
+
 def test_the_table_is_plain_and_whole_when_it_is_piped(tmp_path: Path) -> None:
     reason = "ValueError: the loss is not finite, " + "very " * 60 + "sorry"
     for i in range(50):
