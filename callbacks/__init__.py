@@ -15,6 +15,7 @@ from callbacks.positive_pairs import PositivePairs
 from callbacks.saliency_maps import SaliencyMaps
 from callbacks.sample_quality import SampleQuality
 from callbacks.samples import LatentWalk, SampleGrid
+from callbacks.state_gradients import StateGradients
 from callbacks.templates import Templates
 from callbacks.training_health import TrainingHealth
 
@@ -35,6 +36,7 @@ __all__ = [
     "SaliencyMaps",
     "SampleGrid",
     "SampleQuality",
+    "StateGradients",
     "Templates",
     "TrainingHealth",
 ]

@@ -20,7 +20,7 @@ Shapes: B images in a batch, K captions of an image, T words, V words in the voc
 width.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,8 @@ class CaptionLSTM(Captioner):
     Raises:
         ValueError: If a value is out of its range.
     """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h", "c")
 
     def __init__(
         self,
@@ -74,8 +76,9 @@ class CaptionLSTM(Captioner):
         if self.attends:
             state = self.cell(self._with_context(vectors, state[0], memory[0]), state)
             return self.output(self.dropout(state[0])), state
-        states, (hidden, cells) = self.lstm(vectors[:, None], (state[0][None], state[1][None]))
-        return self.output(self.dropout(states[:, 0])), (hidden[0], cells[0])
+        _, last = self.lstm(vectors[:, None], (state[0][None], state[1][None]))
+        hidden, cells = (part[0] for part in last)  # (B, D) each
+        return self.output(self.dropout(hidden)), (hidden, cells)
 
     def _states(self, memory: Memory, words: Tensor) -> Tensor:
         """States h_1 … h_T of the words (B, T): (B, T, D)."""

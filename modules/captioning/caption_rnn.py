@@ -12,7 +12,7 @@ the reason for LSTM (`caption_lstm.py`) and for attention.
 Shapes: B images in a batch, T words, V words in the vocabulary, L positions of the grid, D width.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -32,22 +32,20 @@ class CaptionRNN(Captioner):
         ValueError: If a value is out of its range.
     """
 
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+
     def __init__(self, input_shape: tuple[int, ...], vocabulary: list[str], width: int = 256, **kwargs: Any) -> None:
         super().__init__(input_shape, vocabulary, width, **kwargs)
         self.initial = nn.Linear(self.encoder.positions.numel(), width)
         self.rnn = nn.RNN(width, width, nonlinearity="tanh", batch_first=True)
 
     def forward_decoder(self, memory: Memory, words: Tensor) -> Tensor:
-        return self._unroll(words, *self.start(memory))[0]
+        states, _ = self.rnn(self.embed(words), self.start(memory)[0][None])  # (B, T, D)
+        return self.output(self.dropout(states))
 
     def start(self, memory: Memory) -> State:
         return (self.initial(memory[0].flatten(1)),)  # (B, D)
 
     def step(self, words: Tensor, state: State, memory: Memory) -> tuple[Tensor, State]:
-        logits, hidden = self._unroll(words[:, None], *state)
-        return logits[:, 0], (hidden,)
-
-    def _unroll(self, words: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, V) after each of the words (B, T) that follow the state (B, D), and the last state."""
-        states, last = self.rnn(self.embed(words), hidden[None])  # (B, T, D), (1, B, D)
-        return self.output(self.dropout(states)), last[0]
+        hidden = self.rnn(self.embed(words)[:, None], state[0][None])[1][0]  # (B, D)
+        return self.output(self.dropout(hidden)), (hidden,)
