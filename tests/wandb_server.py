@@ -35,6 +35,7 @@ class Run:
         lines: the number of lines that each log has.
         exit_code: None until it has ended.
         sweep: the sweep that it belongs to.
+        settings: what the client registered it with, such as displayName, groupName and tags.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Run:
     lines: Counter[str] = field(default_factory=Counter)
     exit_code: int | None = None
     sweep: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -144,9 +146,11 @@ class WandbServer:
         name = variables.get("name") or "run"
         run = self.runs.setdefault(name, Run())
         run.config |= json.loads(variables.get("config") or "{}")
+        run.settings |= {key: value for key, value in variables.items() if value is not None}
         run.sweep = variables.get("sweep") or run.sweep
         bucket = {"id": "r", "name": name, "displayName": name, "config": "{}", "historyLineCount": 0}
-        return {"upsertBucket": {"bucket": {**bucket, "sweepName": run.sweep, "project": _PROJECT}, "inserted": True}}
+        project = _PROJECT | {"name": variables.get("project") or _PROJECT["name"]}
+        return {"upsertBucket": {"bucket": {**bucket, "sweepName": run.sweep, "project": project}, "inserted": True}}
 
     def _resume_status(self, run_id: str) -> dict[str, Any] | None:
         """Returns the state of a run for a client that resumes it; None if there is no such run."""

@@ -77,8 +77,8 @@ def parse_settings(config: str) -> Settings:
 
 
 def changes(recorded: Settings, current: Settings) -> Changes:
-    """Returns the settings that differ, with both values; file paths and the progress bar do not count."""
-    shared = recorded.keys() & current.keys() - _PATHS
+    """Returns the settings that differ, with both values; file paths, progress bar and W&B do not count."""
+    shared = {key for key in recorded.keys() & current.keys() - _PATHS if not key.startswith("wandb.")}
     return {key: (recorded[key], current[key]) for key in current if key in shared and recorded[key] != current[key]}
 
 
@@ -124,7 +124,8 @@ def check_complete(file: Path, recorded: Settings, current: Settings, given: Ite
         ValueError: If a setting is missing and its value now differs from the recorded one.
     """
     present = parse_settings(file.read_text(encoding="utf-8")).keys() | set(given) | _PATHS
-    lost = [key for key in recorded if key not in present and current.get(key) != recorded[key]]
+    needed = [key for key in recorded if key not in present and not key.startswith("wandb.")]
+    lost = [key for key in needed if current.get(key) != recorded[key]]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise UserError(

@@ -7,7 +7,8 @@ from common.proxy import pass_on_all_proxy
 from pipelines.comparison.ranking import Comparison
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.secrets import without_passwords
-from pipelines.tracking.wandb_mode import logged_in, wandb_project
+from pipelines.tracking.wandb_mode import logged_in
+from pipelines.tracking.wandb_options import wandb_project
 from pipelines.tracking.wandb_settings import wandb_setting
 
 _MAX_TITLE_LENGTH = 128  # accepted by W&B

@@ -244,4 +244,4 @@ def _settings(path: str) -> dict[str, Any]:
 
 
 def _first_setting(key: str) -> str:
-    return {"trainer": "max_epochs 5", "checkpoint": "save_top_k 1"}.get(key, "KEY VALUE")
+    return {"trainer": "max_epochs 5", "checkpoint": "save_top_k 1", "wandb": "mode offline"}.get(key, "KEY VALUE")

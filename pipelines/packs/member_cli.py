@@ -12,6 +12,7 @@ from datamodules.loader import BatchLoader
 from pipelines.packs.packed_epoch_loop import PackedEpochLoop
 from pipelines.run.cli import TopicCLI
 from pipelines.settings.shared_parser import SharedParser
+from pipelines.tracking.wandb_options import WandbOptions
 
 
 class NotPackable(Exception):
@@ -100,6 +101,8 @@ class MemberCLI(TopicCLI):
             raise NotPackable("only complete runs of fit share a process")
         if settings["trainer.logger"] not in (None, True, False):
             raise NotPackable("it has loggers of its own")
+        if WandbOptions(**settings["wandb"].as_dict()).to_watch:
+            raise NotPackable("W&B watches the layers of its model")
         if str(settings["trainer.devices"]) not in ("auto", "1") or settings["trainer.strategy"] != "auto":
             raise NotPackable("it has several devices or a strategy of its own")
         if settings["trainer.profiler"] is not None or settings["trainer.detect_anomaly"]:

@@ -67,6 +67,8 @@ from pipelines.settings.linked_settings import LINKED, linked_setting
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
+from pipelines.tracking.wandb_options import WandbOptions
+from pipelines.tracking.wandb_run import watch
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
 from pipelines.trainer.refused_while_running import refused_while_running
 from pipelines.trainer.trainer_callbacks import AccumulationCheck, MonitorCheck, user_callbacks, with_progress_bar
@@ -135,6 +137,7 @@ class TopicCLI(LightningCLI):
         defaults = {"filename": "best", "monitor": "val/accuracy", "mode": "max", "enable_version_counter": False}
         parser.set_defaults({f"checkpoint.{name}": value for name, value in defaults.items()})
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_class_arguments(WandbOptions, "wandb")
 
     def _attribute_of_data(self, name: str, data: Any) -> Any:
         """Returns the value of a setting that the model takes from its data."""
@@ -333,7 +336,8 @@ class TopicCLI(LightningCLI):
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         configured = self._get(self.config_init, "trainer")["logger"]
         beside = self.subcommand == "test" and read_status(self.run_folder.path).state == "running"
-        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, beside)
+        options = self._get(self.config_init, "wandb")
+        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, options, beside)
 
     def _tracked_config(self) -> dict[str, Any]:
         """Returns what W&B records: the settings of the run's training, which a test or a failed resume changes not."""
@@ -372,6 +376,9 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
+            watched = self._get(self.config_init, "wandb").to_watch
+            if subcommand == "fit" and watched:
+                watch(loggers, self.model, watched, self.trainer.log_every_n_steps)
         with refused_while_running(self.trainer), refused_if_damaged(Path(checkpoint) if checkpoint else None):
             super()._run_subcommand(subcommand)
         if self._fast_dev_run():

@@ -24,7 +24,8 @@ from pipelines.console.formatting import setting
 from pipelines.console.signals import interrupt_on_signals, stop_signals
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import AGENT_DIR
-from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode
+from pipelines.tracking.wandb_options import wandb_project
 from pipelines.tracking.wandb_settings import wandb_setting
 from pipelines.trials.local_machine import trial_environments, visible_gpus
 from pipelines.trials.watchdog import MARK, Watchdog

@@ -13,11 +13,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 import callbacks
 import datamodules
 import modules
+from pipelines.tracking.wandb_options import WandbOptions
 
 CLASS_KEYS = {"model": "LinearSVM", "data": "CIFAR10", "optimizer": "SGD", "lr_scheduler": "StepLR"}
 """Keys whose value is a class with its settings, each with a class as an example."""
 
-GROUPS: dict[str, type] = {"trainer": Trainer, "checkpoint": ModelCheckpoint, "last_checkpoint": ModelCheckpoint}
+GROUPS: dict[str, type] = {
+    "trainer": Trainer,
+    "checkpoint": ModelCheckpoint,
+    "last_checkpoint": ModelCheckpoint,
+    "wandb": WandbOptions,
+}
 """Keys whose value is the settings of a fixed class, with that class."""
 
 

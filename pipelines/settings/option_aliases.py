@@ -48,6 +48,16 @@ _ALIASES_OF = {
     ),
     ("checkpoint.monitor", "the metric of the best checkpoint"): ("monitor metric"),
     ("checkpoint.save_top_k", "the number of kept checkpoints"): ("save_top_k keep"),
+    ("wandb.mode", "W&B, which is online, offline or disabled,"): (
+        "wandb use_wandb no_wandb offline track wandb_mode wandb_offline"
+    ),
+    ("wandb.project", "the W&B project"): ("project wandb_project project_name"),
+    ("wandb.entity", "the W&B entity"): ("entity wandb_entity team"),
+    ("wandb.name", "the name on W&B"): ("wandb_name wandb_run_name"),
+    ("wandb.group", "the group on W&B"): ("group wandb_group run_group"),
+    ("wandb.tags", "the list of tags on W&B"): ("tag tags wandb_tags"),
+    ("wandb.notes", "the description on W&B"): ("notes wandb_notes"),
+    ("wandb.log_model", "uploading checkpoints to W&B"): ("log_model wandb_log_model"),
     ("config", "the topic or file"): ("topic cfg conf config_file yaml task experiment"),
     ("print_config", "all settings"): ("print_cfg show_config list_config"),
 }
@@ -60,13 +70,8 @@ _HINTS_FOR = {
         "output output_dir out outdir out_dir save_dir save_path log_dir logdir logs exp_dir results_dir "
         "result_dir checkpoint_dir work_dir workdir save o default_root_dir"
     ),
-    ("W&B is switched by the variable WANDB_MODE: online, offline or disabled."): (
-        "wandb use_wandb no_wandb offline track wandb_mode wandb_offline"
-    ),
-    ("the W&B project is the variable WANDB_PROJECT."): ("project wandb_project project_name"),
-    ("the W&B entity is the variable WANDB_ENTITY."): ("entity wandb_entity team"),
-    ("a run's folder gets the name in the variable WANDB_RUN_ID, and its W&B page that in WANDB_NAME."): (
-        "name run_name exp_name experiment_name wandb_name run_id run tag"
+    ("a run's folder gets the name in the variable WANDB_RUN_ID, and its W&B page that of --wandb.name."): (
+        "name run_name exp_name experiment_name run_id run"
     ),
     (
         "early stopping is --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=val/loss "

@@ -14,6 +14,7 @@ from pipelines.console.formatting import setting
 from pipelines.settings.classes import CLASS_KEYS, find_class, settings_of_class
 from pipelines.settings.linked_settings import LINKED
 from pipelines.settings.written_settings import WrittenSettings
+from pipelines.tracking.wandb_options import OPTIONS, WandbOptions
 
 _TRAINER = ("max_epochs", "max_steps", "max_time", "devices", "accelerator", "precision", "limit_train_batches",
             "accumulate_grad_batches", "gradient_clip_val", "fast_dev_run", "callbacks")  # fmt: skip
@@ -41,6 +42,7 @@ def topic_help(command: str, arguments: Sequence[str], topic: str) -> str:
         lines += [f"{key}: {owner.__name__}; another class: --{key} CLASS, its settings: --{key}.help CLASS"]
         lines += [*_settings(key, owner, list(settings_of_class(owner)), written), ""]
     lines += ["trainer, the most used:", *_settings("trainer", Trainer, _TRAINER, written), ""]
+    lines += ["wandb, tracking on Weights & Biases:", *_settings("wandb", WandbOptions, OPTIONS, written), ""]
     for key, text in (
         ("seed_everything", "Seed of the weights, the order and the augmentation; 0 by default."),
         ("checkpoint.monitor", "Metric by which the best checkpoint is chosen; --checkpoint.mode is min or max."),

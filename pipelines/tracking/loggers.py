@@ -15,6 +15,7 @@ from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_mode import wandb_mode
+from pipelines.tracking.wandb_options import WandbOptions
 from pipelines.tracking.wandb_run import start_wandb
 
 
@@ -23,6 +24,7 @@ def run_loggers(
     configured: Any,
     resume_step: int | None,
     config: Callable[[], dict[str, Any]],
+    options: WandbOptions,
     beside: bool = False,
 ) -> list[Logger]:
     """Returns MetricsCSV, and the loggers of `trainer.logger`: W&B by default, none if false.
@@ -32,6 +34,7 @@ def run_loggers(
         configured: Value of `trainer.logger`: a logger, a list of them, true, false or None.
         resume_step: Step from which the run is resumed; None to keep all rows of metrics.csv.
         config: Returns the resolved configuration, which W&B records.
+        options: The run's settings on W&B.
         beside: Whether the run is still training: W&B takes rows from one process of a run at a time.
 
     Raises:
@@ -44,10 +47,12 @@ def run_loggers(
         for logger in own if first else []:
             _check_own(logger, new=resume_step == 0)
         loggers += own
-    elif configured is not False and first and beside and wandb_mode() != "disabled":
+    elif configured is not False and first and beside and wandb_mode(options.mode) != "disabled":
         print("W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr)
     elif configured is not False and first and not beside:
-        wandb_logger = start_wandb(folder, wandb_run_id(folder.name), folder.parent.name, flat_settings(config()))
+        topic, run_id = folder.parent.name, wandb_run_id(folder.name)
+        arguments = options.init_arguments(group=topic, name=run_id, tags=[])
+        wandb_logger = start_wandb(folder, run_id, arguments, flat_settings(config()), wandb_mode(options.mode))
         loggers += [wandb_logger] if wandb_logger else []
     return loggers
 

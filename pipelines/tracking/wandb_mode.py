@@ -11,8 +11,6 @@ from common.errors import UserError
 from common.proxy import address, proxy_of
 from pipelines.tracking.wandb_settings import base_url, wandb_setting
 
-PROJECT = "lightning-231n"
-
 _PROBE_SECONDS = 3.0  # for a TCP connection to the server
 
 Mode = Literal["online", "offline", "disabled", "shared"]
@@ -27,26 +25,24 @@ _MODES: dict[str, Mode] = {
 }
 
 
-def wandb_mode() -> Mode:
+def wandb_mode(given: str | None = None) -> Mode:
     """Returns the mode that W&B is set to; otherwise online with an API key for the server, offline without.
 
     WANDB_MODE sets it, or `wandb offline`, `wandb online`, `wandb disabled` and `wandb enabled` for one folder.
 
+    Args:
+        given: Mode of the run's configuration, which precedes these; None if it has none.
+
     Raises:
         UserError: If W&B has no such mode.
     """
-    given = wandb_setting("mode")
+    given = given or wandb_setting("mode")
     if given is None:
         return "online" if logged_in() else "offline"
     if given not in _MODES:
         source = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "The mode in W&B's settings file"
         raise UserError(f"{source} is {given!r}; use online, offline or disabled.")
     return _MODES[given]
-
-
-def wandb_project() -> str:
-    """Returns the project of W&B's own settings (WANDB_PROJECT, `wandb init`), or this project's name."""
-    return wandb_setting("project") or PROJECT
 
 
 def logged_in() -> bool:

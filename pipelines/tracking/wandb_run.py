@@ -10,39 +10,41 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
+from torch import nn
 
 from common.errors import UserError
 from common.proxy import pass_on_all_proxy
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, wandb_dir
-from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name
+from pipelines.tracking.wandb_options import Watch
 from pipelines.tracking.wandb_settings import wandb_setting
 
 _INIT_SECONDS = 10.0  # for the server to register the run
 _FINISH_SECONDS = 60  # for the last uploads
 
 
-def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -> WandbLogger | None:
+def start_wandb(
+    folder: Path, run_id: str, arguments: Mapping[str, Any], config: dict[str, Any], mode: Mode
+) -> WandbLogger | None:
     """Starts or resumes the W&B run `run_id` with its files in `folder`; returns None if W&B is off.
-
-    W&B's own settings, in its files and environment variables, precede the project's defaults.
 
     Args:
         folder: Folder of the run.
         run_id: Id of the run, the same on W&B and on disk.
-        group: Topic, by which the dashboard groups runs.
+        arguments: Keyword arguments of `wandb.init`, such as {"project": "mine"}.
         config: Flat settings, such as {"model.reg": 0.001}.
+        mode: Whether the run is tracked online, offline or not at all.
 
     Raises:
         UserError: If W&B refuses its settings, such as the project's name.
     """
-    mode = wandb_mode()
     if mode == "disabled":
         return None
     if mode != "offline" and not logged_in():
@@ -66,14 +68,12 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
             settings[name] = wandb_setting(name) or default
         return wandb.init(
             mode=mode,
-            project=wandb_project(),
-            group=wandb_setting("run_group") or group,
             id=run_id,
-            name=wandb_setting("run_name") or run_id,
             # absolute: a W&B service shared with a parent process has another working folder
             dir=str((wandb_dir() or folder).resolve()),
             resume=cast(Any, wandb_setting("resume") or "allow"),
             settings=wandb.Settings(**settings),
+            **arguments,
         )
 
     try:
@@ -81,7 +81,9 @@ def start_wandb(folder: Path, run_id: str, group: str, config: dict[str, Any]) -
             run = start(mode)
         except (wandb.errors.UsageError, ValueError) as error:
             reason = without_passwords(_reason(error))
-            raise UserError(f"W&B refuses its settings ({reason}); correct them, or set WANDB_MODE=disabled.") from None
+            raise UserError(
+                f"W&B refuses its settings ({reason}); correct them, or set --wandb.mode disabled."
+            ) from None
         except Exception as error:  # whatever the server does, the training continues
             if mode == "offline":
                 raise
@@ -109,6 +111,20 @@ def _reason(error: Exception) -> str:
     if callable(problems):
         return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems()).rstrip(".")
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def watch(loggers: Sequence[Logger], model: nn.Module, what: Watch, every_n_steps: int) -> None:
+    """Records histograms of a model's gradients or parameters, as W&B's `run.watch` does.
+
+    Args:
+        loggers: Loggers of the run.
+        model: The model, before its first step.
+        what: "gradients", "parameters" or "all".
+        every_n_steps: Steps between two histograms, ≥ 1; 0 for W&B's own 1000.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.watch(model, log=what, log_freq=every_n_steps or 1000, log_graph=False)
 
 
 def finish_wandb(loggers: Sequence[Logger], exit_code: int) -> None:

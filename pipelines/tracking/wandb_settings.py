@@ -7,7 +7,12 @@ from pathlib import Path
 from common.errors import UserError
 
 # Variables whose name is not WANDB_ and the setting's name in capitals.
-_VARIABLES = {"root_dir": "WANDB_DIR", "run_name": "WANDB_NAME", "app_url_override": "WANDB_APP_URL"}
+_VARIABLES = {
+    "root_dir": "WANDB_DIR",
+    "run_name": "WANDB_NAME",
+    "run_tags": "WANDB_TAGS",
+    "app_url_override": "WANDB_APP_URL",
+}
 
 
 def wandb_setting(name: str) -> str | None:

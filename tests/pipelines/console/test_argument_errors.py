@@ -63,7 +63,7 @@ def sentence(*arguments: str) -> str:
             "a run is written to logs/TOPIC/RUN in the working folder; start the command in the folder that should "
             "contain logs/.",
         ),
-        ("--no-wandb", "W&B is switched by the variable WANDB_MODE: online, offline or disabled."),
+        ("--no-wandb", "W&B, which is online, offline or disabled, is --wandb.mode."),
         ("--optimizer-lr", "did you mean --optimizer.lr?"),
         ("--weight_scale", "did you mean --model.weight_scale?"),
         ("--limit_val_batches", "did you mean --trainer.limit_val_batches?"),

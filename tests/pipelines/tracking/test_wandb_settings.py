@@ -11,7 +11,8 @@ from common.errors import UserError
 from common.proxy import pass_on_all_proxy, proxy_of
 from pipelines.search.wandb_engine import run_on_wandb
 from pipelines.tracking.wandb_files import AGENT_DIR, unsent_files, wandb_dir
-from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode, wandb_project
+from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode
+from pipelines.tracking.wandb_options import WandbOptions, wandb_project
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from pipelines.tracking.wandb_settings import base_url, wandb_setting
 from tests.command_line import run_module, run_pipeline
@@ -144,7 +145,8 @@ def tracked(here: Path, **environment: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"WANDB_MODE": "offline", **environment}.items():
             patch.setenv(name, value)
-        logger = start_wandb(here / "logs" / "svm" / "a", "a", "svm", {})
+        arguments = WandbOptions().init_arguments("svm", "a", [])
+        logger = start_wandb(here / "logs" / "svm" / "a", "a", arguments, {}, wandb_mode())
         try:
             assert logger is not None
             return logger.experiment.settings
@@ -197,7 +199,7 @@ def test_settings_that_wandb_refuses_are_named_before_the_training(
     assert finished.code == 2
     (line,) = finished.err.splitlines()
     assert line.startswith("error: W&B refuses its settings (") and said in line
-    assert line.endswith("; correct them, or set WANDB_MODE=disabled.")
+    assert line.endswith("; correct them, or set --wandb.mode disabled.")
     assert not list((here / "logs" / "softmax").iterdir())
 
 
@@ -226,7 +228,7 @@ def test_a_run_that_wandb_cannot_track_goes_on(
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("wandb.init", fail)
-    assert start_wandb(here, "a", "svm", {}) is None
+    assert start_wandb(here, "a", {}, {}, wandb_mode()) is None
     assert capsys.readouterr().err == (
         "W&B can't track this run (The service process could not be started): its metrics are in metrics.csv alone.\n"
     )
