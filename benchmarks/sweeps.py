@@ -1,13 +1,15 @@
-"""Sweeps on this machine: a process a trial, trials forked from a warm process, and packs of trials.
+"""Sweeps on this machine: a process a trial, trials forked from a warm process, packs of trials, W&B's agents, and Ray.
 
-    python -m benchmarks.sweeps [digits6|digits64|softmax24|normalization …] [--rounds R] [--root data]
+    python -m benchmarks.sweeps [digits6|digits64|softmax24|normalization …] [--rounds R] [--variants process,packed]
 
 Each variant runs the whole of `python -m pipelines.sweep run`, with two trials or packs at a time, in turn with the
-others. The first variant starts each trial as a new process, which is also what `wandb agent` and Ray do; its
-interpreter is spelled so that no fork can take its place. Ratios are of wall time, so the machine should be idle.
+others; `wandb` has two of W&B's agents, whose server is the tests' stand-in on loopback, and `ray` a cluster of this
+machine. The first variant starts each trial as a new process; its interpreter is spelled so that no fork can take its
+place. Ratios are of wall time, so the machine should be idle.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,15 @@ from typing import Any
 
 import yaml
 
+from tests.wandb_server import WandbServer
+
+_VARIANTS = {  # options of `pipelines.sweep run`
+    "process": ["--engine", "local", "--pack", "off"],
+    "warm": ["--engine", "local", "--pack", "off"],
+    "packed": ["--engine", "local"],
+    "wandb": ["--engine", "wandb"],
+    "ray": ["--engine", "ray"],
+}
 _SWEEPS = Path(__file__).parents[1] / "sweeps"
 _RATES = [0.001, 0.003, 0.006, 0.01, 0.02, 0.03, 0.06, 0.1]
 _REGS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
@@ -52,14 +63,15 @@ def sweep(name: str, root: Path) -> dict[str, Any]:
     return content
 
 
-def seconds(content: dict[str, Any], variant: str, pack: str, folder: Path) -> float:
+def seconds(content: dict[str, Any], variant: str, folder: Path, pack: str = "auto", cap: str | None = None) -> float:
     """Returns the wall time of a sweep.
 
     Args:
         content: The sweep file.
-        variant: "process" for a new process a trial, "warm" for forks, "packed" for packs.
-        pack: Value of --pack for "packed".
+        variant: "process" for a new process a trial, "warm" for forks, "packed" for packs, "wandb" or "ray".
         folder: Empty working folder.
+        pack: Value of --pack for "packed".
+        cap: Value of --run-cap; None for all points.
 
     Raises:
         RuntimeError: If the sweep or a trial fails.
@@ -67,11 +79,18 @@ def seconds(content: dict[str, Any], variant: str, pack: str, folder: Path) -> f
     if variant == "process":
         content = {**content, "command": ["python3" if word == "python" else word for word in content["command"]]}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    command = [sys.executable, "-m", "pipelines.sweep", "run", "sweep.yaml", "--engine", "local", "--parallel", "2"]
-    command += ["--pack", pack if variant == "packed" else "off"]
+    command = [sys.executable, "-m", "pipelines.sweep", "run", "sweep.yaml", "--parallel", "2", *_VARIANTS[variant]]
+    command += ["--pack", pack] if variant == "packed" else []
+    command += ["--run-cap", cap] if cap else []
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    server = WandbServer() if variant == "wandb" else None
+    if server:
+        environment |= {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40}
     start = perf_counter()
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     elapsed = perf_counter() - start
+    if server:
+        server.die()
     if run.returncode or "failed" in run.stdout:
         raise RuntimeError(run.stdout + run.stderr)
     return elapsed
@@ -83,7 +102,8 @@ def main() -> None:
     parser.add_argument("sweeps", nargs="*", default=["digits6", "digits64", "softmax24"], metavar="|".join(names))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pack", default="auto", help="value of --pack of the packed sweep (default: auto)")
-    parser.add_argument("--variants", default="process,warm,packed", help="with commas (default: all three)")
+    parser.add_argument("--variants", default="process,warm,packed", help="of process, warm, packed, wandb and ray")
+    parser.add_argument("--run-cap", help="largest number of trials (default: all points)")
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder of CIFAR-10's files")
     options = parser.parse_args()
     for name in options.sweeps:
@@ -93,7 +113,7 @@ def main() -> None:
             for variant in variants:
                 with TemporaryDirectory(prefix="sweep-") as folder:
                     content = sweep(name, options.root.resolve())
-                    times[variant].append(seconds(content, variant, options.pack, Path(folder)))
+                    times[variant].append(seconds(content, variant, Path(folder), options.pack, options.run_cap))
         for variant, measured in times.items():
             ratios = [first / own for first, own in zip(times[variants[0]], measured, strict=True)]
             print(f"{name:14} {variant:8} {median(measured):7.1f} s   {median(ratios):5.2f} x", flush=True)
