@@ -26,6 +26,7 @@ from pipelines.console.run_command import run_command
 from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
 from pipelines.run.topics import topics
+from pipelines.search.pack_option import PACK_HELP, pack_option
 from pipelines.train import name_first
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ def usage() -> str:
         "--folds K": "number of folds of the training images (default: 5)",
         "--grid NAME=A,B,…": "values to try of a setting; repeat the option for all combinations of several",
         "--parallel N": "number of runs at a time (default: one per GPU, else one per core)",
+        "--pack auto|off|N": f"{PACK_HELP} (default: auto)",
         "--no-test": "only select: neither train on all training images nor test",
         "--KEY VALUE": "settings of all runs, as for pipelines.train fit",
         "--resume FOLDER": "continue one that was stopped",
     }
     lines = ["usage: python -m pipelines.crossval --config TOPIC|FILE [--folds K] [--grid NAME=VALUE,VALUE ...]"]
-    lines += ["         [--parallel N] [--no-test] [--KEY VALUE ...]"]
+    lines += ["         [--parallel N] [--pack auto|off|N] [--no-test] [--KEY VALUE ...]"]
     lines += ["       python -m pipelines.crossval --resume FOLDER [--parallel N] [--no-test]"]
     lines += ["", *(f"  {name:<18} {text}" for name, text in options.items())]
     width = max(map(len, topics()))
@@ -63,12 +65,14 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--folds", type=int)
     parser.add_argument("--grid", action="append", default=[])
     parser.add_argument("--parallel", type=int)
+    parser.add_argument("--pack", type=pack_option)
     parser.add_argument("--no-test", action="store_true")
     parser.add_argument("--resume", type=Path)
     options, rest = parser.parse_known_args(name_first(arguments))
     if options.parallel is not None and options.parallel < 1:
         raise UserError(f"--parallel is {options.parallel}; it must be at least 1.")
-    if options.resume is not None and (options.config or options.grid or options.folds is not None or rest):
+    planned = options.config or options.grid or options.folds is not None or options.pack is not None or rest
+    if options.resume is not None and planned:
         raise UserError(
             "--resume continues with the same settings, folds and grid; give only --parallel or --no-test with it."
         )
@@ -96,13 +100,17 @@ def crossval(arguments: list[str]) -> bool:
     else:
         print("checking the settings", flush=True)  # takes some seconds
         plan = make_plan(settings, 5 if options.folds is None else options.folds, options.grid)
-        search = _create(plan)
+        search = _create(plan, options.pack)
     interrupt_on_signals()
     allow_many_files()
     folder = as_typed(search.folder)
     runs = count(int(search.sweep.size), "run")
     num_settings = count(len(list(plan.settings)), "setting")
     print(f"{plan.topic}: {num_settings} in {plan.folds} folds, {runs}; {folder}")
+    if search.pack > 1:
+        print(
+            f"packs              up to {count(search.pack, 'run')} in a process, which differ in numbers alone"
+        )
     print("The line of a run shows its best epoch, the table at the end the last epoch.", flush=True)
     try:
         return _validate(plan, search, options.parallel, options.no_test)
@@ -112,13 +120,17 @@ def crossval(arguments: list[str]) -> bool:
         raise
 
 
-def _create(plan: "Plan") -> "Search":
+def _create(plan: "Plan", pack: int | None) -> "Search":
     from tempfile import TemporaryDirectory
 
+    from pipelines.search.packing import pack_size
     from pipelines.search.search import Search
+    from pipelines.trials.local_machine import visible_gpus
 
     with TemporaryDirectory() as folder:
-        search = Search.create(plan.sweep(Path(folder)), Path("logs"))
+        sweep = plan.sweep(Path(folder))
+        size = pack_size(sweep, pack, plan.model, bool(visible_gpus()), time_limit=None)
+        search = Search.create(sweep, Path("logs"), pack=size)
     plan.save(search.folder)
     return search
 

@@ -22,6 +22,7 @@ from pipelines.console.option_parser import OptionParser
 from pipelines.console.resources import allow_many_files
 from pipelines.console.signals import interrupt_on_signals
 from pipelines.run.run_folder import as_typed
+from pipelines.search.pack_option import PACK_HELP, pack_option
 from pipelines.tracking.wandb_mode import wandb_mode
 
 if TYPE_CHECKING:
@@ -67,10 +68,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--pack",
-        type=_pack,
+        type=pack_option,
         metavar="auto|off|N",
-        help="number of trials that share a process and its training steps, if they differ in numbers alone; engine "
-        "local only (default: auto, where it was measured to be faster)",
+        help=f"{PACK_HELP}; engine local only (default: auto, where it was measured to be faster)",
     )
     resume = commands.add_parser("resume", help="continue a sweep, or share the work of a running one")
     resume.add_argument(
@@ -111,14 +111,6 @@ def parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
-
-
-def _pack(text: str) -> int | None:
-    if text in ("auto", "off"):
-        return None if text == "auto" else 1
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is none of auto, off and a whole number of at least 1")
     return int(text)
 
 

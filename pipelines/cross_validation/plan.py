@@ -40,6 +40,7 @@ class Plan:
         goal: Whether larger or smaller values of it are better.
         one_pass: Setting of the grid whose values one run evaluates together, and the setting that lists them; empty if
             there is none.
+        model: Class of the model, without its module; None in plans of earlier versions.
     """
 
     topic: str
@@ -49,6 +50,7 @@ class Plan:
     metric: str
     goal: Goal
     one_pass: list[str] = field(default_factory=list)
+    model: str | None = None
 
     @property
     def settings(self) -> Iterator[dict[str, Any]]:
@@ -128,9 +130,10 @@ def make_plan(arguments: list[str], folds: int, grid: Sequence[str]) -> Plan:
     for name in values:
         if name in names:
             raise UserError(f"--{name} and --grid {name} were both given; give one of them.")
-    metric, goal, one_pass, topic = _inspect_first_run(arguments, folds)
+    metric, goal, model, topic = _inspect_first_run(arguments, folds)
+    one_pass: dict[str, str] = getattr(model, "one_pass_settings", {})
     pairs = [[f"model.{name}", f"model.{lists}"] for name, lists in one_pass.items() if f"model.{name}" in values]
-    plan = Plan(topic, arguments, folds, values, metric, goal, pairs[0] if pairs else [])
+    plan = Plan(topic, arguments, folds, values, metric, goal, pairs[0] if pairs else [], model.__name__)
     from pipelines.search.parameter_check import check_parameters
 
     with TemporaryDirectory() as folder:
@@ -142,8 +145,8 @@ def make_plan(arguments: list[str], folds: int, grid: Sequence[str]) -> Plan:
     return plan
 
 
-def _inspect_first_run(arguments: list[str], folds: int) -> tuple[str, Goal, dict[str, str], str]:
-    """Builds the first run's model and data; returns its metric and goal, its `one_pass_settings` and its topic.
+def _inspect_first_run(arguments: list[str], folds: int) -> tuple[str, Goal, type, str]:
+    """Builds the first run's model and data; returns its metric and goal, the model's class and its topic.
 
     Raises:
         ValueError: If a setting is not valid, the metric is not one of validation, or there are too few images.
@@ -160,7 +163,7 @@ def _inspect_first_run(arguments: list[str], folds: int) -> tuple[str, Goal, dic
         )
     built.datamodule.setup("validate")  # loads the images and splits them
     goal = cast(Goal, f"{checkpoint['mode']}imize")
-    return checkpoint["monitor"], goal, getattr(type(built.model), "one_pass_settings", {}), topic
+    return checkpoint["monitor"], goal, type(built.model), topic
 
 
 def _read_grid(grid: Sequence[str]) -> dict[str, list[Any]]:

@@ -186,6 +186,21 @@ def test_a_finished_one_has_nothing_left_to_do(done: tuple[Path, str]) -> None:
     assert len([row for row in rows(final) if row["test/accuracy"]]) == 1
 
 
+@pytest.mark.slow
+def test_packed_runs_of_a_fold_have_the_scores_of_single_runs(tmp_path: Path) -> None:
+    scores = {}
+    for pack in ("off", "auto"):
+        (tmp_path / pack).mkdir()
+        arguments = [*DIGITS, "--folds", "2", "--grid", "model.reg=0.001,0.1,1.0", "--no-test", "--pack", pack]
+        finished = run_pipeline("crossval", arguments, tmp_path / pack)
+        assert (finished.code, finished.err) == (0, "")
+        assert ("up to 32 runs in a process" in finished.out) == (pack == "auto")
+        (file,) = (tmp_path / pack / "logs" / "sweeps").glob("*/folds.csv")
+        scores[pack] = [(row["model.reg"], row["fold"], float(row["val/accuracy"])) for row in rows(file)]
+    assert len(scores["off"]) == 6
+    assert scores["auto"] == scores["off"]
+
+
 def test_a_fold_that_fails(tmp_path: Path) -> None:
     folder = fake(tmp_path, grid={"x": [1, 13, 2]})
     code, out, err = run(tmp_path, "--resume", str(folder), "--no-test", "--parallel", "4")
@@ -342,6 +357,8 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ),
         ("--resume nothing", "nothing is not a cross-validation's folder; give one such as"),
         ("--resume nothing --folds 3", "--resume continues with the same settings, folds and grid;"),
+        ("--resume nothing --pack 4", "--resume continues with the same settings, folds and grid;"),
+        ("{digits} --pack 0", "--pack 0 is none of auto, off and a whole number of at least 1"),
     ],
 )
 def test_mistakes(
