@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -144,6 +145,7 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = WarmupCosine(optimizer)
     schedule.begin(epochs * steps)
+    start = perf_counter()
     for epoch in range(1, epochs + 1):
         total = torch.zeros((), device=device)
         for chosen in torch.randperm(len(labels)).tensor_split(steps):
@@ -157,8 +159,9 @@ def _train(images: Tensor, labels: Tensor, report: Callable[[str], None]) -> dic
             schedule.step()
             total += loss.detach()
         if epoch % (epochs // _EPOCHS) == 0:
+            left = (perf_counter() - start) / epoch * (epochs - epoch)
             report(f"reference classifier for samples, trained once for this data: epoch {epoch} of {epochs}, loss "
-                   f"{float(total) / steps:.4f}")  # fmt: skip
+                   f"{float(total) / steps:.4f}, {left:.0f} s left")  # fmt: skip
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     preprocessing = {"preprocessing": "standardize", "scale": scale, "shift": shift}
     return {"state_dict": state, "hyper_parameters": settings, "data": preprocessing}

@@ -89,7 +89,8 @@ class SampleQuality(Callback):
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._prepare(trainer, pl_module)
+        if self.classifier is not None:  # one that is missing must not end a long run
+            self._prepare(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._prepare(trainer, pl_module)
@@ -109,7 +110,7 @@ class SampleQuality(Callback):
         return ("val/fid", "val/kl", "val/confidence")
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads or trains the classifier before training, so that a missing one does not end a long run."""
+        """Reads the classifier, or trains it when the first samples are evaluated."""
         if self._reference_classifier is None and trainer.is_global_zero:
             data: LabeledImages = trainer.datamodule  # type: ignore[attr-defined]
             if self.classifier is not None:

@@ -108,9 +108,7 @@ def crossval(arguments: list[str]) -> bool:
     num_settings = count(len(list(plan.settings)), "setting")
     print(f"{plan.topic}: {num_settings} in {plan.folds} folds, {runs}; {folder}")
     if search.pack > 1:
-        print(
-            f"packs              up to {count(search.pack, 'run')} in a process, which differ in numbers alone"
-        )
+        print(f"packs              up to {count(search.pack, 'run')} in a process, which differ in numbers alone")
     print("The line of a run shows its best epoch, the table at the end the last epoch.", flush=True)
     try:
         return _validate(plan, search, options.parallel, options.no_test)

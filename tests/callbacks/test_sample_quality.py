@@ -1,5 +1,6 @@
 """What SampleQuality logs, against numpy and scipy on the same features, and the classifier that it trains."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,21 @@ def test_refusals(root: Path, tmp_path: Path) -> None:
 def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference_classifier, "_LEAST_STEPS", 1)
     monkeypatch.setattr(reference_classifier, "_EPOCHS", 1)
+
+
+@pytest.mark.usefixtures("short_training")
+def test_training_begins_before_the_classifier_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    class Listen(L.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            said.append(capsys.readouterr().out)
+
+    run = trainer(SampleQuality(100, 100), tmp_path)
+    run.callbacks.append(Listen())  # type: ignore[attr-defined]
+    run.fit(GAN((1, 8, 8), **SETTINGS), source(tmp_path, subset=600))
+    assert said == ["", ""]  # two steps of an epoch
+    assert re.search(r"epoch 1 of 1, loss \d\.\d+, 0 s left\n$", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("short_training")
