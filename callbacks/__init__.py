@@ -15,9 +15,11 @@ from callbacks.positive_pairs import PositivePairs
 from callbacks.saliency_maps import SaliencyMaps
 from callbacks.sample_quality import SampleQuality
 from callbacks.samples import LatentWalk, SampleGrid
+from callbacks.self_attention_maps import SelfAttentionMaps
 from callbacks.state_gradients import StateGradients
 from callbacks.templates import Templates
 from callbacks.training_health import TrainingHealth
+from callbacks.transformer_diagram import TransformerDiagram
 
 __all__ = [
     "AccuracyByK",
@@ -36,7 +38,9 @@ __all__ = [
     "SaliencyMaps",
     "SampleGrid",
     "SampleQuality",
+    "SelfAttentionMaps",
     "StateGradients",
     "Templates",
     "TrainingHealth",
+    "TransformerDiagram",
 ]

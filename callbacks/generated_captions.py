@@ -14,6 +14,7 @@ from callbacks.first_batch import FirstBatch
 from callbacks.pictures import show
 from common.errors import UserError
 from common.ranges import check_range
+from common.vocabulary import START
 from modules.interpretation.feature_extraction import evaluating
 
 
@@ -126,11 +127,15 @@ def captions_with_attention(model: Any, inputs: Tensor, **search: Any) -> list[t
         label is "(end)" if END was generated, "(max_length)" if decoding stopped at that number of words.
     """
     max_length = search.get("max_length") or model.max_length
-    indices = {word: index for index, word in enumerate(model.vocabulary)}
     captions = []
     for single, caption in zip(inputs, model.caption(inputs, **search), strict=True):
         words = caption.split()
-        fed = torch.tensor([[1, *(indices[word] for word in words)]], device=inputs.device)  # (1, T)
+        fed = torch.tensor([word_ids(model, caption)], device=inputs.device)  # (1, T)
         stop = "(end)" if len(words) < max_length else "(max_length)"
         captions.append(([*words, stop], model.attention_maps(single[None], fed)[0]))
     return captions
+
+
+def word_ids(model: CaptionGenerator, caption: str) -> list[int]:
+    """Returns the ids of the words that `model` reads when it generates the caption, START first."""
+    return [START, *(model.vocabulary.index(word) for word in caption.split())]

@@ -10,6 +10,12 @@ F.scaled_dot_product_attention.
 Shapes: B sequences in a batch, T query positions, S key positions, H heads of D_h = D/H features each.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -59,10 +65,39 @@ class MultiHeadAttention(nn.Module):
         output: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return output
 
-    def weights(self, query: Tensor, keys: Tensor) -> Tensor:
+    def weights(self, query: Tensor, keys: Tensor, causal: bool = False) -> Tensor:
         """Attention weights (B, H, T, S) of the queries (B, T, D) over the keys (B, H, S, D_h), for pictures."""
         queries = self._split_heads(self.query(query))
-        return (queries @ keys.mT / keys.shape[3] ** 0.5).softmax(3)
+        scores = queries @ keys.mT / keys.shape[3] ** 0.5
+        if causal:
+            scores = scores.masked_fill(torch.ones_like(scores).triu(1) > 0, -torch.inf)
+        return scores.softmax(3)
 
     def _split_heads(self, sequences: Tensor) -> Tensor:
         return sequences.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D_h)
+
+
+@contextmanager
+def recorded_self_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Records the weights (B, H, T, T) of every self-attention of `model` that runs in the block, for pictures.
+
+    Self-attention is a `MultiHeadAttention` named self_attention; the dictionary has the name of the module that holds
+    it, such as layers.0, and is filled while the block runs.
+    """
+    recorded: dict[str, Tensor] = {}
+
+    def record(name: str, attention: nn.Module, given: tuple[Any, ...]) -> None:
+        query, (keys, _), causal = given
+        assert isinstance(attention, MultiHeadAttention)
+        recorded[name] = attention.weights(query, keys, causal).detach()
+
+    holders = [(name, module) for name, module in model.named_modules() if hasattr(module, "self_attention")]
+    hooks = [
+        module.self_attention.register_forward_pre_hook(partial(record, name))  # type: ignore[union-attr, operator]
+        for name, module in holders
+    ]
+    try:
+        yield recorded
+    finally:
+        for hook in hooks:
+            hook.remove()

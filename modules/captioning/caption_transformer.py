@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from common.ranges import check_range
+from modules.captioning.attention import recorded_self_attention
 from modules.captioning.captioner import Captioner
 from modules.captioning.decoding import Memory, State
 from modules.captioning.earlier_keys import read_earlier_keys
@@ -111,6 +112,21 @@ class CaptionTransformer(Captioner):
         for layer, grid in zip(self.layers[:-1], memory, strict=False):
             x, _ = layer(x, grid, causal=True)
         return self.layers[-1].attention_weights(x, memory[-1]).mean(1)  # type: ignore[operator]
+
+    def self_attention_maps(self, inputs: Tensor, words: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights of self-attention in each layer: of the encoder (B, H, L, L), of the decoder (B, H, T, T).
+
+        Row t holds the weights of query t; those of a decoder are 0 right of the diagonal.
+
+        Args:
+            inputs: Inputs (B, *input_shape).
+            words: Ids of words (B, T), START first.
+        """
+        with recorded_self_attention(self) as recorded:
+            self(inputs, words)
+        stacks = ("encoder_layers", self.encoder_layers), ("layers", self.layers)
+        encoder, decoder = ([recorded[f"{name}.{i}"] for i in range(len(stack))] for name, stack in stacks)
+        return encoder, decoder
 
     def _embed_with_positions(self, words: Tensor, first: int) -> Tensor:
         """Vectors of words (B, T) plus encodings of their positions, `first` and after: (B, T, D)."""

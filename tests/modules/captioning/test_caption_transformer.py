@@ -16,6 +16,7 @@ from tests.modules.captioning.captioning import (
     layer_norm,
     random_captions,
     scrambled,
+    softmax,
     vector_of,
 )
 from tests.modules.captioning.test_transformer_layer import D, H, layer_by_hand
@@ -53,6 +54,36 @@ def test_logits_and_attention_equal_the_formula(norm: NormPosition, encoder_laye
         x = layer_norm(x, model.norm) if norm == "pre" else x
         np.testing.assert_allclose(found[n], affine(x, model.output), rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(maps.sum(2), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_self_attention_maps_are_those_of_the_formula_in_every_layer(norm: NormPosition) -> None:
+    model = scrambled(CaptionTransformer((4, 3), WORDS, D, 2, H, 7, 1, norm))
+    inputs, words = torch.randn(2, 4, 3, dtype=torch.float64), random_captions(2, 5)[:, :-1]
+    encoder, decoder = model.self_attention_maps(inputs, words)
+    length = words.shape[1]
+    assert [tuple(w.shape) for w in encoder] == [(2, H, 4, 4)]
+    assert [tuple(w.shape) for w in decoder] == [(2, H, length, length)] * 2
+    for weights in (*encoder, *decoder):
+        torch.testing.assert_close(weights.sum(3), torch.ones_like(weights[..., 0]))
+    assert all((weights.triu(1) == 0).all() for weights in decoder) and (encoder[0].triu(1) > 0).any()
+    encodings = positional_encoding(torch.arange(length, dtype=torch.float64), D).numpy()
+    for n in range(2):
+        x = np.array([vector_of(model, word) for word in words[n].tolist()]) + encodings
+        for index, (stack, found, first) in enumerate(
+            ((model.encoder_layers, encoder, grid_of(model, inputs[n].numpy())), (model.layers, decoder, x))
+        ):
+            layer = stack[0]
+            normed = layer_norm(first, layer.self_attention_norm) if norm == "pre" else first
+            queries = affine(normed, layer.self_attention.query)
+            keys = affine(normed, layer.self_attention.keys_values)[:, :D]
+            for h in range(H):
+                part = slice(h * D // H, (h + 1) * D // H)
+                scores = queries[:, part] @ keys[:, part].T / np.sqrt(D / H)
+                if index:
+                    scores[np.triu_indices(length, 1)] = -np.inf
+                np.testing.assert_allclose(found[0][n, h].detach().numpy(), softmax(scores), atol=1e-12)
+    assert not any(layer.self_attention._forward_pre_hooks for layer in (*model.encoder_layers, *model.layers))
 
 
 @pytest.mark.parametrize(
