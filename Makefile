@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations=20
 
-.PHONY: help quickstart test test-all lint setup setup-dev lock clean
+.PHONY: help quickstart test test-all lint setup setup-dev results lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
+
+results: setup  ## write the figures of results.yaml into RESULTS.md and README.md
+	$(BIN)/python -m docs.render_results
 
 lock:  ## resolve requirements*.txt into the lock files; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \

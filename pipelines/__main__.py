@@ -23,6 +23,7 @@ COMMANDS = {
     "interpret": "saliency maps, fooling images, class visualization, feature maps",
     "sample": "generate images with a trained generator",
     "export": "write a trained classifier as ONNX, TorchScript or safetensors",
+    "reproduce": "run the commands behind the figures of RESULTS.md again",
     "data": "list, download, verify and preview data sets",
 }
 

@@ -1,0 +1,1 @@
+"""Figures that anyone can repeat: the rows of results.yaml, their runs, and what they give."""
