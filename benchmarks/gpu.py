@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu [--root data] [--seeds 3] [--test] [--minutes 10] [--only ROW ...]
 
-    fast recipe     whole trainings, eager and compiled: seconds, accuracy, images/s, fraction of the matmul rate
+    fast recipe     whole trainings, eager and compiled: seconds, accuracy, images/s, fraction of the matmul rate; the
+                    figure to beat is the record on an A100, 94 % in 1.99 s (https://www.hiverge.ai/blog/cifar-speedrun)
     ResNet-18       images/s as `fit` runs it, and of a bare channels-last loop with the same model and batches
     kNN             seconds for 10,000 queries among 50,000 images
     SimCLR          images/s (two views each)
@@ -53,6 +54,7 @@ from pipelines.run.build import build
 from pipelines.run.schedule_length import ScheduleLength
 from pipelines.train import resolve
 
+_RECORD_SECONDS = 1.99  # for 94 % on one A100
 _TINY = {
     "fast recipe": ["--model.widths", "[8,16,16]", "--data.batch_size", "64"],
     "other": ["--data.batch_size", "16"],
@@ -115,8 +117,8 @@ def fast_recipe(bench: Bench) -> None:
         )
         bench.report(
             "fast recipe, compiled" if compiled else "fast recipe",
-            f"{seconds.mean():.2f} s, {accuracy}, {len(runs)} seeds, {speed:,.0f} images/s, "
-            f"{100 * speed * share:.0f} % of the matmul rate; warm-up {warm_up:.0f} s",
+            f"{seconds.mean():.2f} s (record: {_RECORD_SECONDS}), {accuracy}, {len(runs)} seeds, "
+            f"{speed:,.0f} images/s, {100 * speed * share:.0f} % of the matmul rate; warm-up {warm_up:.0f} s",
         )
 
 

@@ -26,7 +26,8 @@ The data module crops with reflected borders of two pixels and mirrors images in
 bfloat16 with channels last. `fast_training.py` calls the parts from Lightning's hooks.
 
 Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, and the same author's later
-version with Muon, 2.59 s. `residual` and wider groups are for 96 % (section 4).
+version with Muon, 2.59 s; the record is 1.99 s (https://www.hiverge.ai/blog/cifar-speedrun, October 2025). `residual`
+and wider groups are for 96 % (section 4).
 
     python -m pipelines.train fit --config fast_convnet
 
