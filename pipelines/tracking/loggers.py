@@ -16,6 +16,7 @@ from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_mode import wandb_mode
 from pipelines.tracking.wandb_options import WandbOptions
+from pipelines.tracking.wandb_resume import go_on
 from pipelines.tracking.wandb_run import start_wandb
 
 
@@ -53,7 +54,10 @@ def run_loggers(
         topic, run_id = folder.parent.name, wandb_run_id(folder.name)
         arguments = options.init_arguments(group=topic, name=run_id, tags=[])
         wandb_logger = start_wandb(folder, run_id, arguments, flat_settings(config()), wandb_mode(options.mode))
-        loggers += [wandb_logger] if wandb_logger else []
+        if wandb_logger is not None:
+            loggers.append(wandb_logger)
+            if resume_step is not None:
+                wandb_logger.arrived = go_on(wandb_logger.experiment, folder, resume_step)
     return loggers
 
 

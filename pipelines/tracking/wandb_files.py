@@ -26,6 +26,17 @@ def link_files(folder: Path, files: Path) -> None:
             (folder / "wandb" / files.name).symlink_to(files.resolve(), target_is_directory=True)
 
 
+def parts(folder: Path) -> list[Path]:
+    """Returns the `.wandb` files of a run, oldest first: each start has its own, online or offline."""
+    files = (folder / "wandb").glob("*run-*-*/*.wandb")
+    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+
+
+def is_offline(file: Path) -> bool:
+    """Returns whether a `.wandb` file is of a start that was tracked offline."""
+    return file.parent.name.startswith("offline-")
+
+
 def unsent_files(folder: Path) -> list[Path]:
     """Returns the `wandb/offline-run-*` folders of a run that are not empty and have not been sent, oldest first.
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.proxy import pass_on_all_proxy
+from pipelines.tracking.arrived import Arrived
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, wandb_dir
 from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name
@@ -32,7 +33,7 @@ _FINISH_SECONDS = 60  # for the last uploads
 
 def start_wandb(
     folder: Path, run_id: str, arguments: Mapping[str, Any], config: dict[str, Any], mode: Mode
-) -> WandbLogger | None:
+) -> "TrackedRun | None":
     """Starts or resumes the W&B run `run_id` with its files in `folder`; returns None if W&B is off.
 
     Args:
@@ -102,7 +103,7 @@ def start_wandb(
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step")
     run.config.update(config, allow_val_change=True)
-    return _Logger(experiment=run)
+    return TrackedRun(experiment=run)
 
 
 def _reason(error: Exception) -> str:
@@ -144,15 +145,22 @@ def finish_wandb(loggers: Sequence[Logger], exit_code: int) -> None:
             _print(f"W&B's service was ended by a signal; send what it has written with: {sync}")
 
 
-class _Logger(WandbLogger):
+class TrackedRun(WandbLogger):
     """Drops what is logged after W&B's service has ended: SLURM sends a job's signals to that process too.
 
     Training still has to write its last checkpoint then, and the other ranks wait for this one.
+
+    Attributes:
+        arrived: What W&B has of a run that goes on, which is not sent again.
     """
 
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+    arrived = Arrived()
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if step is not None and self.arrived.has(step, metrics):
+            return
         with contextlib.suppress(ConnectionError):
-            super().log_metrics(*args, **kwargs)
+            super().log_metrics(metrics, step)
 
     def log_image(self, *args: Any, **kwargs: Any) -> None:
         with contextlib.suppress(ConnectionError):
