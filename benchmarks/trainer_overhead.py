@@ -20,7 +20,6 @@ optimization, with everything else switched off. docs/fast_recipe.md says why no
 
 import argparse
 import io
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
@@ -302,16 +301,12 @@ def tracked(folder: Path) -> Iterator[list[Logger]]:
         print("wandb is not installed: measuring without it.")
         yield loggers
         return
-    previous = os.environ.get("WANDB_MODE")
-    os.environ["WANDB_MODE"] = "offline"
+    logger = start_wandb(folder, "overhead", {"project": "benchmarks"}, {}, "offline")
+    tracking: list[Logger] = [logger] if logger else []
     try:
-        logger = start_wandb(folder, "overhead", "benchmarks", {})
-        yield loggers + ([logger] if logger else [])
+        yield loggers + tracking
     finally:
-        finish_wandb([logger] if logger else [], exit_code=0)
-        os.environ.pop("WANDB_MODE")
-        if previous is not None:
-            os.environ["WANDB_MODE"] = previous
+        finish_wandb(tracking, exit_code=0)
 
 
 def report(comparisons: dict[str, Comparison]) -> None:
