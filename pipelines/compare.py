@@ -2,9 +2,11 @@
 
 python -m pipelines.compare logs/softmax                  # the runs of a topic, best first
 python -m pipelines.compare SWEEP                         # the trials of a sweep, by its name in logs/sweeps
+python -m pipelines.compare logs                          # all runs, by topic and data set
 python -m pipelines.compare RUN RUN --sort test/accuracy --out mine.html
+python -m pipelines.compare SWEEP --group-by settings     # mean ± standard deviation over the seeds of each setting
 python -m pipelines.compare SWEEP --watch                 # follows a running sweep: the page reloads itself
-python -m pipelines.compare logs --wandb                  # also makes a W&B report
+python -m pipelines.compare logs --wandb                  # also makes a W&B report, and a workspace for each topic
 python -m pipelines.compare upload                        # sends runs tracked offline to W&B
 """
 
@@ -31,14 +33,17 @@ def usage() -> str:
     """Returns the text that is printed without arguments."""
     return "\n".join(
         [
-            "usage: python -m pipelines.compare PATH_OR_SWEEP... [--out FILE] [--sort METRIC] [--watch] [--wandb]",
+            "usage: python -m pipelines.compare PATH_OR_SWEEP... [--sort METRIC] [--group-by SETTING] [--watch] "
+            "[--out FILE] [--wandb]",
             "       python -m pipelines.compare upload [PATH...]",
             "",
             "  python -m pipelines.compare logs/softmax             the runs of a topic, best first",
             "  python -m pipelines.compare SWEEP                    the trials of a sweep, by its name",
+            "  python -m pipelines.compare logs                     all runs, by topic and data set",
             "  python -m pipelines.compare RUN RUN --sort val/loss  two runs, ranked by another metric",
+            "  python -m pipelines.compare SWEEP --group-by lr      mean ± standard deviation for each learning rate",
             "  python -m pipelines.compare SWEEP --watch            follow a running sweep",
-            "  python -m pipelines.compare logs --wandb             all runs, also as a W&B report",
+            "  python -m pipelines.compare logs --wandb             all runs, also as a W&B report and workspaces",
             "  python -m pipelines.compare upload                   send runs tracked offline to W&B",
         ]
     )
@@ -47,7 +52,7 @@ def usage() -> str:
 def parser() -> OptionParser:
     parser = OptionParser(
         prog="python -m pipelines.compare",
-        description="Ranks runs in a table and writes a page with their curves, settings and pictures.",
+        description="Ranks runs by topic and data set, and writes a page with their curves, settings and pictures.",
         epilog="python -m pipelines.compare upload [PATH ...] sends runs that were tracked offline to W&B.",
     )
     target = "folder of a run, topic or sweep, or of all runs (logs); or the name of a run, topic or sweep in ./logs"
@@ -56,7 +61,13 @@ def parser() -> OptionParser:
     parser.add_argument(
         "--sort",
         metavar="METRIC",
-        help="metric to rank by (default: that of the sweep, or else the one most runs monitor)",
+        help="metric to rank by, where a topic has it (default: that of the sweep, or else the one most runs monitor)",
+    )
+    parser.add_argument(
+        "--group-by",
+        metavar="SETTING",
+        help="print mean ± standard deviation over the runs with equal values of a setting, or of several separated by "
+        "commas; `settings` stands for all that differ but the seeds",
     )
     parser.add_argument(
         "--watch",
@@ -67,7 +78,7 @@ def parser() -> OptionParser:
         help="update the page, which reloads itself, until no run is running and the sweep has ended, or until Ctrl-C; "
         f"looks for changes every SECONDS, in [1, {_MAX_WATCH_SECONDS}] ({_WATCH_SECONDS} if not given)",
     )
-    parser.add_argument("--wandb", action="store_true", help="also make a W&B report of the runs")
+    parser.add_argument("--wandb", action="store_true", help="also make a W&B report, and a workspace for each topic")
     return parser
 
 
@@ -88,8 +99,9 @@ def _compare(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
     if options.out.is_dir():
         raise UserError(f"--out is the folder {options.out}; give an HTML file in it.")
+    from pipelines.comparison.averages import keys_to_group_by
     from pipelines.comparison.find_runs import find_runs
-    from pipelines.comparison.page import write_page
+    from pipelines.comparison.page.write import write_page
     from pipelines.comparison.ranking import compare
     from pipelines.comparison.terminal_table import print_table
     from pipelines.comparison.watching import watch
@@ -99,21 +111,35 @@ def _compare(arguments: Sequence[str]) -> None:
         comparison = compare(find_runs(options.targets), options.targets, options.sort)
     else:
         interrupt_on_signals()
-        comparison = watch(options.targets, options.out, options.sort, options.watch)
+        comparison = watch(options.targets, options.out, options.sort, options.watch, options.group_by)
         if comparison is None:  # stopped before the first run
             return
-    size = write_page(comparison, options.out)  # first: a pipe may close before the whole table is printed
-    if comparison.ranking_metric:
-        print(f"{comparison.title}: {comparison.summary}; ranked by {comparison.ranking_metric.name}\n")
-    else:
-        print(f"{comparison.title}: {comparison.summary}; no run has a metric to rank by\n")
-    sys.stdout.flush()
-    print_table(comparison)
+    keys = keys_to_group_by(comparison, options.group_by) if options.group_by else None
+    size = write_page(comparison, options.out, group_by=options.group_by)  # first: a pipe may close within the table
+    print(f"{comparison.title}: {_ranked(comparison)}\n", flush=True)
+    print_table(comparison, group_by=keys)
     print(f"\npage  {options.out}  ({size / 1e6:.1f} MB; open it in a browser, it needs no network)")
     if options.wandb:
-        from pipelines.comparison.wandb_report import make_report
+        _report(comparison)
 
-        print(f"W&B report  {make_report(comparison)}")
+
+def _report(comparison: "Comparison") -> None:
+    from pipelines.comparison.wandb_report import check_wandb, make_report, make_workspace
+
+    check_wandb()
+    print(f"W&B report  {make_report(comparison)}", flush=True)
+    for group in comparison.groups:
+        print(f"W&B workspace of {group.title}  {make_workspace(group)}", flush=True)
+
+
+def _ranked(comparison: "Comparison") -> str:
+    """What was compared, and by which metric it is ranked if it is a single group."""
+    if len(comparison.groups) > 1:
+        return comparison.summary
+    (group,) = comparison.groups
+    ranking = group.ranking_metric
+    ranked = f"ranked by {ranking.name}" if ranking else "no run has a metric to rank by"
+    return f"{group.title}, {group.summary}; {ranked}"
 
 
 def _upload(arguments: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch.loops import fetchers, training_epoch_loop
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.modules import batchnorm, dropout
+from wandb_workspaces.reports.v2 import ParallelCoordinatesPlotColumn
 
 PROJECT = Path(__file__).resolve().parents[1]
 _LOOP = training_epoch_loop._TrainingEpochLoop(None)  # type: ignore[arg-type]
@@ -65,6 +66,7 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_C": ("torch", torch),
     "_functorch": ("torch", torch._C),
     "_int_mm": ("torch", torch),
+    "_to_model": ("wandb-workspaces", ParallelCoordinatesPlotColumn),
     "_load_from_state_dict": ("torch", LightningModule),
 }
 PUBLIC = {"_make", "_replace", "_asdict", "_exit"}  # documented, of namedtuple and os

@@ -49,6 +49,11 @@ class Run:
         return RunFolder(self.folder).topic
 
     @property
+    def data(self) -> str:
+        """Class of its data set, such as "CIFAR10"; empty if its configuration could not be read."""
+        return str(self.settings.get("data") or "")
+
+    @property
     def monitor(self) -> tuple[str, Goal] | None:
         """Monitored metric of its configuration (`checkpoint.monitor`) and its goal."""
         name = self.settings.get("checkpoint.monitor")
@@ -120,7 +125,8 @@ def _read_settings(file: Path, problems: list[str]) -> dict[str, Any]:
 
 def _flatten_classes(key: str, value: Any) -> dict[str, Any]:
     """Flattens a list of classes, such as the callbacks, to their names and a key for each of their settings."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "class_path" in item for item in value):
+    classes = isinstance(value, list) and all(isinstance(item, dict) and "class_path" in item for item in value)
+    if classes and (value or key == "trainer.callbacks"):
         # The project's own callbacks draw and measure; others, such as EarlyStopping, change what is trained.
         value = [item for item in value if not str(item["class_path"]).startswith("callbacks.")]
         names = [str(item["class_path"]).rsplit(".", 1)[-1] for item in value]

@@ -1,107 +1,151 @@
-"""Prints the comparison as a table in the terminal."""
+"""Prints the comparison in the terminal: a heading and a table for each group."""
 
+import os
 from collections.abc import Sequence
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.comparison.group import Group
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.runs import Run
+from pipelines.comparison.terminal_averages import averages_table
 from pipelines.console.formatting import count, duration, figure, setting
 from pipelines.tracking.curves import Point
 
 _COLORS = {"finished": "green", "running": "cyan", "failed": "red", "killed": "red", "stopped": "yellow"}
-_MAX_ROWS = 40  # on a screen; a file or pipe gets all
-_NARROW = 100
-_UNLIMITED_WIDTH = 10_000  # for files and pipes, so that nothing is cut
+_MAX_ROWS = 40  # of a group on a screen; a file or pipe gets all
+_UNLIMITED_WIDTH = 10_000  # for files and pipes without COLUMNS, so that nothing is cut
 
 
-def print_table(comparison: Comparison, file: IO[str] | None = None, width: int | None = None) -> None:
-    """Prints the runs, best first, and below them why some of them failed.
+@dataclass(frozen=True)
+class _Layout:
+    """What a table leaves out, for lack of width.
 
-    Each setting has a column if the screen is wide enough; otherwise one column has all settings, and steps are left
-    out.
+    Attributes:
+        setting_columns: Whether each setting has a column, instead of one column for all.
+        left_out: Columns that are left out.
+    """
+
+    setting_columns: bool
+    left_out: frozenset[str] = frozenset()
+
+
+_LAYOUTS = (  # the first that fits is used; the last may have to break words
+    _Layout(True),
+    _Layout(True, frozenset({"at"})),
+    _Layout(False, frozenset({"at"})),
+    _Layout(False, frozenset({"at", "last", "took"})),
+    _Layout(False, frozenset({"at", "last", "took", "state", "rank"})),
+)
+
+
+def print_table(
+    comparison: Comparison,
+    file: IO[str] | None = None,
+    width: int | None = None,
+    group_by: Sequence[tuple[str, ...] | None] | None = None,
+) -> None:
+    """Prints the runs of each group, best first, and below them why some of them failed.
+
+    Each setting has a column if there is room for it; otherwise one column has all settings, and others are left out.
 
     Args:
         comparison: The comparison to print.
-        file: Output; None for standard output. A terminal gets colors and a table that fits its width.
+        file: Output; None for standard output. A terminal gets colors and tables that fit its width; a file or pipe
+            gets all rows, and a width only if the environment variable COLUMNS has one.
         width: Width of the screen; None for the terminal's.
+        group_by: Settings over whose equal values each group is averaged instead, as `keys_to_group_by` returns them.
     """
     console = Console(file=file, width=width, highlight=False)
     screen = console.is_terminal or width is not None
-    if not screen:
+    if not screen and not os.environ.get("COLUMNS", "").isdigit():
         console = Console(file=file, width=_UNLIMITED_WIDTH, highlight=False)
-    shown = comparison.runs[:_MAX_ROWS] if screen else comparison.runs
-    table = _table(comparison, shown, setting_columns=True)
-    if console.measure(table).minimum > console.width or not _fits(table, console):
-        table = _table(comparison, shown, setting_columns=False, narrow=console.width < _NARROW)
-    console.print(table)
-    if len(shown) < len(comparison.runs):
-        console.print(f"and {count(len(comparison.runs) - len(shown), 'more run')}, all on the page", style="dim")
-    for line in _remarks(comparison.runs):
-        console.print(line, soft_wrap=not screen)
+    wraps = console.width < _UNLIMITED_WIDTH
+    for number, group in enumerate(comparison.groups):
+        keys = group_by[number] if group_by else None
+        if len(comparison.groups) > 1:
+            console.print(*[""] * min(number, 1), _heading(group), sep="\n", soft_wrap=not wraps)
+        if keys is not None:
+            console.print(averages_table(group, keys))
+            continue
+        shown = group.runs[:_MAX_ROWS] if screen else group.runs
+        console.print(_fitting_table(group, shown, console))
+        if len(shown) < len(group.runs):
+            console.print(f"and {count(len(group.runs) - len(shown), 'more run')}, all on the page", style="dim")
+        for line in _remarks(group.runs):
+            console.print(line, soft_wrap=not wraps)
 
 
-def _fits(table: Table, console: Console) -> bool:
+def _heading(group: Group) -> Text:
+    ranking = group.ranking_metric
+    ranked = f"ranked by {ranking.name}" if ranking else "no metric to rank by"
+    return Text.assemble((group.title, "bold"), f"  {group.summary}; {ranked}")
+
+
+def _fitting_table(group: Group, runs: Sequence[Run], console: Console) -> Table:
+    """The table in the first layout that fits without breaking a word; one with columns of settings on one line."""
     wide = Console(width=_UNLIMITED_WIDTH, file=console.file)
-    return wide.measure(table).maximum <= console.width
-
-
-def _table(comparison: Comparison, runs: Sequence[Run], setting_columns: bool, narrow: bool = False) -> Table:
-    """Makes the table.
-
-    Args:
-        comparison: The comparison, for the settings and metrics to show.
-        runs: Runs to show, one a row.
-        setting_columns: Whether each setting has a column, instead of one column for all.
-        narrow: Whether last value and duration are left out, which leaves room for the settings.
-    """
-    with_topics = len({run.topic for run in comparison.runs}) > 1
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, collapse_padding=True)
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    if with_topics:
-        table.add_column("topic", overflow="fold")
-    table.add_column("run", no_wrap=True, overflow="fold")
-    table.add_column("state", no_wrap=True)
-    ranking = comparison.ranking_metric
-    if ranking:
-        sign = "↑" if ranking.goal == "maximize" else "↓"
-        table.add_column(f"best {sign}", justify="right", no_wrap=True)
-        if setting_columns:
-            table.add_column("at", justify="right", no_wrap=True)
-        if not narrow:
-            table.add_column("last", justify="right", no_wrap=True)
-    for metric in comparison.tests:
-        table.add_column(Text(metric.replace("test/", "test/\n") if not setting_columns else metric), justify="right")
-    names = comparison.short_names
-    if setting_columns:
-        for key in comparison.settings:
-            numbers = all(isinstance(run.settings.get(key), int | float | None) for run in comparison.runs)
-            table.add_column(Text(names[key]), justify="right" if numbers else "left")
-    elif comparison.settings:
-        table.add_column("settings", min_width=10, overflow="fold")
-    if not narrow:
-        table.add_column("took", justify="right", no_wrap=setting_columns)
-    top = next((run for run in runs if comparison.best(run)), None)
-    for rank, run in enumerate(runs, 1):
-        best, last = comparison.best(run), comparison.last(run)
-        cells = [Text(str(rank)), *([Text(run.topic)] if with_topics else []), Text(run.run_id)]
-        cells.append(Text(run.status.state, _COLORS.get(run.status.state, "dim")))
-        if ranking:
-            cells.append(Text(figure(best.value if best else None), "bold green" if run is top else ""))
-            cells += [Text(step_and_epoch(best))] if setting_columns else []
-            cells += [] if narrow else [Text(figure(last.value if last else None))]
-        cells += [Text(test_figure(run, metric)) for metric in comparison.tests]
-        values = {key: setting(run.settings.get(key)) for key in comparison.settings}
-        if setting_columns:
-            cells += [Text(value) for value in values.values()]
-        elif values:
-            cells.append(Text(", ".join(f"{names[key]} {value}" for key, value in values.items() if value != "–")))
-        table.add_row(*cells, *([] if narrow else [Text(duration(run.seconds))]))
+    for layout in _LAYOUTS:
+        table = _table(group, runs, layout)
+        measured = wide.measure(table)
+        if (measured.maximum if layout.setting_columns else measured.minimum) <= console.width:
+            break
     return table
+
+
+def _table(group: Group, runs: Sequence[Run], layout: _Layout) -> Table:
+    columns: dict[str, tuple[dict[str, Any], list[Text]]] = {}
+
+    def add(name: str, cells: list[Text], key: str = "", **options: Any) -> None:
+        if (key or name) not in layout.left_out:
+            columns[key or name] = {"header": Text(name), **options}, cells
+
+    ranking = group.ranking_metric
+    right: dict[str, Any] = {"justify": "right", "no_wrap": True}
+    add("", [Text(str(rank)) for rank in range(1, len(runs) + 1)], "rank", style="dim", **right)
+    add("run", [Text(run.run_id) for run in runs], no_wrap=True, overflow="fold")
+    states = [Text(run.status.state, _COLORS.get(run.status.state, "dim")) for run in runs]
+    add("state", states, no_wrap=True)
+    if ranking:
+        top = next((run for run in runs if group.best(run)), None)
+        best = [group.best(run) for run in runs]
+        values = [figure(point.value if point else None) for point in best]
+        green = ["bold green" if run is top else "" for run in runs]
+        cells = [Text(value, style) for value, style in zip(values, green, strict=True)]
+        add(f"best {ranking.arrow}", cells, "best", **right)
+        add("at", [Text(step_and_epoch(point)) for point in best], **right)
+        last = [group.last(run) for run in runs]
+        add("last", [Text(figure(point.value if point else None)) for point in last], **right)
+    for metric in group.tests:
+        name = metric if layout.setting_columns else metric.replace("test/", "test/\n")
+        add(name, [Text(test_figure(run, metric)) for run in runs], metric, justify="right")
+    names = group.short_names
+    if layout.setting_columns:
+        for key, name in names.items():
+            numbers = all(isinstance(run.settings.get(key), int | float | None) for run in group.runs)
+            cells = [Text(setting(run.settings.get(key))) for run in runs]
+            add(name, cells, f"setting {key}", justify="right" if numbers else "left")
+    elif names:
+        add("settings", [_settings(group, run) for run in runs], "settings", overflow="fold")
+    add("took", [Text(duration(run.seconds)) for run in runs], **right)
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, collapse_padding=True)
+    for options, _ in columns.values():
+        table.add_column(**options)
+    for row in zip(*(cells for _, cells in columns.values()), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _settings(group: Group, run: Run) -> Text:
+    """All settings of a run that differ, in one text that may break between them."""
+    values = {name: setting(run.settings.get(key)) for key, name in group.short_names.items()}
+    return Text(", ".join(f"{name} {value}" for name, value in values.items() if value != "–"))
 
 
 def step_and_epoch(point: Point | None) -> str:

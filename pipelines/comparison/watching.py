@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.comparison.find_runs import FoundRuns, find_runs
-from pipelines.comparison.page import write_page
+from pipelines.comparison.page.write import write_page
 from pipelines.comparison.ranking import Comparison, compare
 from pipelines.comparison.run_cache import RunCache
 from pipelines.comparison.status_line import StatusLine
@@ -18,6 +18,7 @@ def watch(
     out: Path,
     sort: str | None,
     seconds: float,
+    group_by: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Comparison | None:
     """Writes the page until no run is running and no launcher of the sweeps is alive, or until Ctrl-C.
@@ -29,13 +30,15 @@ def watch(
         out: Path of the HTML file.
         sort: Metric to rank by, as for `compare`.
         seconds: Time between two looks at the runs, and between two reloads of the page, > 0.
+        group_by: Settings to average over at first, as for `write_page`.
         sleep: Waits that long.
 
     Returns:
         The runs as they were last; None if Ctrl-C came before the first of them.
 
     Raises:
-        UserError: If there are no runs and no launcher that could start some, or no run has the metric `sort`.
+        UserError: If there are no runs and no launcher that could start some, or no run has the metric `sort` or the
+            settings `group_by`.
     """
     cache = RunCache()
     comparison = None
@@ -49,7 +52,7 @@ def watch(
                     if not searching and "running" not in comparison.states:
                         return comparison
                     if comparison != before:
-                        write_page(comparison, out, reload=seconds)
+                        write_page(comparison, out, seconds, group_by)
                         if before is None:
                             line.print(f"page  {out}  (open it in a browser; it follows the runs until Ctrl-C here)")
                         line.show(_status(comparison))
@@ -77,9 +80,11 @@ def _compare(
 
 
 def _status(comparison: Comparison) -> str:
-    """Formats how many runs are in which state, and the best run with its value."""
-    status = f"{comparison.title}: {comparison.summary}"
-    best = comparison.best(comparison.runs[0])
-    if comparison.ranking_metric is None or best is None:
-        return status
-    return f"{status}; best {comparison.runs[0].run_id}, {comparison.ranking_metric.name} {figure(best.value)}"
+    """Formats how many runs are in which state, and the best run of each group with its value."""
+    parts = [f"{comparison.title}: {comparison.summary}"]
+    for group in comparison.groups:
+        best = group.best(group.runs[0])
+        if group.ranking_metric and best:
+            topic = f" of {group.title}" if len(comparison.groups) > 1 else ""
+            parts.append(f"best{topic} {group.runs[0].run_id}, {group.ranking_metric.name} {figure(best.value)}")
+    return "; ".join(parts)

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from common.errors import UserError
 from pipelines.compare import main
+from pipelines.comparison.wandb_panels import sections
+from pipelines.comparison.wandb_report import blocks, make_report
 from pipelines.tracking.wandb_files import unsent_files
 from tests.command_line import run_pipeline
-from tests.pipelines.test_compare import refused, write_run, write_sweep
+from tests.pipelines.comparison.run_folders import compared, refused, write_run, write_sweep
 from tests.wandb_server import WandbServer
 
 _KEY = "0123456789" * 4
@@ -173,10 +176,14 @@ class ReportServer(WandbServer):
     """Takes reports as well.
 
     Attributes:
-        view: the report that was saved, as the client sent it.
+        views: the report and the workspaces that were saved, as the client sent them, by name.
     """
 
-    view: dict[str, Any]
+    views: dict[str, dict[str, Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views = {}
 
     def _query(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         match name:
@@ -189,8 +196,8 @@ class ReportServer(WandbServer):
                 project |= {"createdAt": "2026-01-01T00:00:00", "__typename": "Project", "user": None}
                 end = {"hasNextPage": False, "endCursor": None, "__typename": "PageInfo"}
                 return {"models": {"pageInfo": end, "edges": [{"node": project}]}}
-            case "upsertView":
-                self.view = variables
+            case "upsertView" | "UpsertView2":
+                self.views[variables["displayName"]] = variables
                 project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
                 return {
                     "upsertView": {"view": {**variables, "id": "VmlldzoxMjM=", "project": project}, "inserted": True}
@@ -198,28 +205,90 @@ class ReportServer(WandbServer):
         return super()._query(name, variables)
 
 
-def test_a_report_shows_the_same_runs(here: Path) -> None:
+def test_a_report_and_a_workspace_show_the_same_runs(here: Path) -> None:
     for i in range(3):
-        write_run(here / "logs" / "softmax" / f"first-{i:04}", [i / 10], lr=10.0**-i)
+        write_run(here / "logs" / "softmax" / f"first-{i:04}", [i / 20, i / 10], lr=1000.0**-i, pictures=["templates"])
+    table = here / "logs" / "softmax" / "first-0001" / "wandb" / "run-1" / "files" / "media" / "table"
+    (table / "predictions").mkdir(parents=True)
+    (table / "predictions" / "val_19_0f1e2d3c4b5a69788796.table.json").write_text("{}")
     write_sweep(here / "logs")
     server = ReportServer()
     account = {"WANDB_API_KEY": _KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
     made = run_pipeline("compare", ["first", "--wandb"], here, **account)
     assert made.code == 0, made.err
-    address = f"{server.url}/us/lightning-231n/reports/Comparison:-first-try--VmlldzoxMjM="
-    assert made.out.splitlines()[-1] == f"W&B report  {address}"
+    report, workspace = made.out.splitlines()[-2:]
+    assert report == f"W&B report  {server.url}/us/lightning-231n/reports/Comparison:-first-try--VmlldzoxMjM="
+    assert workspace.startswith(f"W&B workspace of softmax on Digits  {server.url}/us/lightning-231n?nw=")
     server.die()
-    assert (server.view["displayName"], server.view["type"]) == ("Comparison: first try", "runs")
-    (grid,) = (block for block in json.loads(server.view["spec"])["blocks"] if block["type"] == "panel-grid")
+    view = server.views["Comparison: first try"]
+    assert view["type"] == "runs"
+    (grid,) = (block for block in json.loads(view["spec"])["blocks"] if block["type"] == "panel-grid")
     (runs,) = grid["metadata"]["runSets"]
     (filter_,) = runs["filters"]["filters"]
     assert (filter_["key"], filter_["op"]) == ({"section": "run", "name": "name"}, "IN")  # W&B's name of a run's id
     assert filter_["value"] == ["first-0002", "first-0001", "first-0000"]
-    assert runs["sort"]["keys"] == [{"key": {"section": "summary", "name": "val/accuracy"}, "ascending": False}]
+    by_metric = [{"key": {"section": "summary", "name": "val/accuracy"}, "ascending": False}]
+    assert runs["sort"]["keys"] == by_metric
     assert runs["runFeed"]["columnOrder"] == ["run:state", "summary:val/accuracy", "config:optimizer.lr.value"]
     panels = grid["metadata"]["panelBankSectionConfig"]["panels"]
-    assert [panel["config"].get("metrics") for panel in panels] == [["val/accuracy"], ["train/loss"], None, None]
+    kinds = ["Run History Line Plot"] * 2 + ["Media Browser", "Weave", "Parallel Coordinates Plot"]
+    kinds += ["Parameter Importance", "Run Comparer"]
+    assert [panel["viewType"] for panel in panels] == kinds
+    assert [panel["config"]["metrics"] for panel in panels[:2]] == [["val/accuracy"], ["train/loss"]]
     assert panels[0]["config"]["xAxis"] == "trainer/global_step"  # as pipelines.tracking.wandb_run defines it
+    assert panels[2]["config"]["mediaKeys"] == ["templates"] and "predictions/val" in json.dumps(panels[3])
+    assert panels[4]["config"]["columns"] == [
+        {"accessor": "config:optimizer.lr.value", "displayName": "lr", "log": True},
+        {"accessor": "summary:val/accuracy"},
+    ]
+
+    view = server.views["softmax on Digits"]
+    assert view["type"] == "project-view"
+    saved = json.loads(view["spec"])["section"]
+    (runs,) = saved["runSets"]
+    assert [(each["key"]["name"], each["value"]) for each in runs["filters"]["filters"]] == [
+        ("tags", ["softmax"]), ("tags", ["Digits"]),
+    ]  # fmt: skip
+    assert runs["sort"]["keys"] == by_metric and saved["settings"]["xAxis"] == "trainer/global_step"
+    assert [(part["name"], len(part["panels"])) for part in saved["panelBankConfig"]["sections"]] == [
+        ("Curves", 2), ("Pictures", 2), ("Settings", 3),
+    ]  # fmt: skip
+
+
+def test_a_report_of_several_topics_has_a_part_for_each_in_its_own_project(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_ENTITY", "us")
+    write_run(here / "logs" / "gan" / "a", [30.0, 20.0], monitor="val/fid", mode="min", pictures=["losses", "samples"])
+    write_run(here / "logs" / "knn" / "b", [0.5], data="Shapes")
+    config = here / "logs" / "knn" / "b" / "config.yaml"
+    config.write_text(config.read_text() + "wandb: {project: mine}\n")
+    gan, knn = compared(here / "logs").groups
+    assert [section.title for section in sections(gan)] == ["Pictures", "Curves", "Settings"]
+    assert [section.title for section in sections(knn)] == ["Curves", "Settings"]
+    assert type(sections(knn)[0].panels[0]).__name__ == "BarPlot"  # one value
+    parts = blocks(compared(here / "logs"))
+    assert [type(part).__name__ for part in parts] == ["TableOfContents", *["H1", "P", "PanelGrid"] * 2]
+    assert [part.text for part in parts if type(part).__name__ == "H1"] == ["gan on Digits", "knn on Shapes"]
+    runsets = [part.runsets[0] for part in parts if type(part).__name__ == "PanelGrid"]
+    assert [(runset.entity, runset.project) for runset in runsets] == [("us", "lightning-231n"), ("us", "mine")]
+
+
+def test_a_server_without_reports_is_named_in_a_sentence(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(here / "logs" / "softmax" / "a")
+    monkeypatch.setenv("WANDB_ENTITY", "us")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+
+    def save(report: object) -> None:
+        raise RuntimeError('Unknown operation named "".')  # of a server by others
+
+    monkeypatch.setattr("wandb_workspaces.reports.v2.Report.save", save)
+    with pytest.raises(UserError) as raised:
+        make_report(compared(here / "logs"))
+    assert str(raised.value) == (
+        "The W&B server 127.0.0.1:9 can't save a report, as W&B's own service can; the page shows the same runs "
+        "without it."
+    )
 
 
 def test_a_server_that_refuses_the_report_is_explained_in_a_sentence(here: Path) -> None:

@@ -1,6 +1,5 @@
 """`python -m pipelines.compare --watch`: the runs it reads again, the page that reloads itself, and how it ends."""
 
-import fcntl
 import io
 import json
 import os
@@ -8,8 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +17,14 @@ from rich.console import Console
 from common.errors import UserError
 from pipelines.compare import main
 from pipelines.comparison import run_cache, runs
-from pipelines.comparison.page import render, write_page
 from pipelines.comparison.ranking import Comparison
 from pipelines.comparison.runs import Run
 from pipelines.comparison.status_line import StatusLine
 from pipelines.comparison.watching import watch
 from pipelines.search.locks import LauncherLock
 from pipelines.tracking.curves import Curve
-from tests.chromium import Browser, open_browser
 from tests.command_line import PROJECT
-from tests.pipelines.test_compare import compared, order, refused, write_run, write_sweep
-
-
-class RunningRun:
-    """A run whose process is alive: this one holds the lock on its status."""
-
-    def __init__(self, folder: Path, *accuracy: float, **settings: Any) -> None:
-        self.folder = write_run(folder, accuracy, "running", **settings)
-        self._status = (folder / "status.json").open()
-        fcntl.flock(self._status, fcntl.LOCK_EX)
-        self._epoch = len(accuracy)
-
-    def log(self, accuracy: float) -> None:
-        with (self.folder / "metrics.csv").open("a") as file:
-            file.write(f"{10 * self._epoch + 9},{accuracy},{self._epoch},\n")
-        self._epoch += 1
-
-    def end(self, state: str = "finished") -> None:
-        status = json.loads((self.folder / "status.json").read_text())
-        (self.folder / "status.json").write_text(json.dumps({**status, "state": state}))
-        self.kill()
-
-    def kill(self) -> None:
-        self._status.close()
+from tests.pipelines.comparison.run_folders import RunningRun, order, refused, write_run, write_sweep
 
 
 def watched(targets: list[Path], out: Path, *steps: Callable[[], object], sort: str | None = None) -> Comparison | None:
@@ -61,7 +34,7 @@ def watched(targets: list[Path], out: Path, *steps: Callable[[], object], sort: 
     def sleep(seconds: float) -> None:
         next(remaining)()
 
-    return watch([str(target) for target in targets], out, sort, 5.0, sleep)
+    return watch([str(target) for target in targets], out, sort, 5.0, sleep=sleep)
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -69,6 +42,12 @@ def data_of(page: Path) -> dict[str, Any]:
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
     data: dict[str, Any] = json.loads(text)
     return data
+
+
+def group_of(page: Path) -> dict[str, Any]:
+    """The data of the only group."""
+    (group,) = data_of(page)["groups"]
+    return dict(group)
 
 
 def interrupt() -> None:
@@ -96,7 +75,7 @@ def test_the_page_follows_the_runs_and_only_changed_ones_are_read_again(
 
     def first() -> None:
         assert sorted(read) == ["done", "new"]
-        assert data_of(page)["reload"] == 5 and [run["best"] for run in data_of(page)["runs"]] == [0.8, 0.5]
+        assert data_of(page)["reload"] == 5 and [run["best"] for run in group_of(page)["runs"]] == [0.8, 0.5]
         inodes.append(page.stat().st_ino)
 
     def unchanged() -> None:
@@ -105,17 +84,18 @@ def test_the_page_follows_the_runs_and_only_changed_ones_are_read_again(
 
     def grown() -> None:
         assert read[2:] == ["new"]
-        assert [(run["id"], run["best"]) for run in data_of(page)["runs"]] == [("new", 0.9), ("done", 0.8)]
+        assert [(run["id"], run["best"]) for run in group_of(page)["runs"]] == [("new", 0.9), ("done", 0.8)]
         write_run(logs / "late", [0.1])
 
     def joined() -> None:
-        assert read[3:] == ["late"] and len(data_of(page)["runs"]) == 3
+        assert read[3:] == ["late"] and len(group_of(page)["runs"]) == 3
         run.log(0.95)
         run.end()
 
     comparison = watched([logs], page, first, unchanged, grown, joined)
     assert comparison is not None and order(comparison) == ["new", "done", "late"]
-    best = comparison.best(comparison.runs[0])
+    (group,) = comparison.groups
+    best = group.best(group.runs[0])
     assert best is not None and best.value == 0.95  # what a run logs last counts
     assert "running" not in comparison.states and read[4:] == ["new"]
     said = [line[10:] if line[2:3] == ":" else line for line in capsys.readouterr().out.splitlines()]
@@ -188,17 +168,17 @@ def test_the_metric_to_sort_by_may_be_logged_later(tmp_path: Path) -> None:
     run, page = RunningRun(tmp_path / "softmax" / "a"), tmp_path / "page.html"
 
     def log() -> None:
-        assert data_of(page)["metric"] == "val/accuracy"
+        assert group_of(page)["metric"] == "val/accuracy"
         (run.folder / "metrics.csv").write_text("step,train/loss\n4,0.5\n")
 
     def other_metric() -> None:
-        assert data_of(page)["metrics"] == ["train/loss"]
+        assert group_of(page)["metrics"] == ["train/loss"]
         (run.folder / "metrics.csv").write_text("step,train/loss,val/loss\n4,0.5,\n9,,0.7\n")
         run.kill()
 
     comparison = watched([tmp_path / "softmax"], page, log, other_metric, sort="val/loss")
-    assert comparison is not None and comparison.ranking_metric is not None
-    assert comparison.ranking_metric.name == "val/loss"
+    assert comparison is not None and comparison.groups[0].ranking_metric is not None
+    assert comparison.groups[0].ranking_metric.name == "val/loss"
     with pytest.raises(UserError, match="No run has the metric 'val/los'; did you mean val/loss"):
         watched([tmp_path / "softmax"], page, sort="val/los")
 
@@ -226,7 +206,7 @@ def test_where_nothing_is_running_the_page_is_final_immediately(
     write_run(tmp_path / "softmax" / "a")
     main([str(tmp_path / "softmax"), "--out", str(tmp_path / "page.html"), "--watch"])
     assert data_of(tmp_path / "page.html")["reload"] is None
-    assert "1 run: 1 finished; ranked by val/accuracy" in capsys.readouterr().out
+    assert "softmax on Digits, 1 run: 1 finished; ranked by val/accuracy" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_a_final_page_and_the_table(tmp_path: Path) -> None:
@@ -247,7 +227,7 @@ def test_ctrl_c_leaves_a_final_page_and_the_table(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     run.kill()
     assert (process.returncode, err) == (0, "")
-    assert "softmax: 1 run: 1 running; ranked by val/accuracy" in out and "0.2500" in out
+    assert "softmax: softmax on Digits, 1 run: 1 running; ranked by val/accuracy" in out and "0.2500" in out
     assert data_of(tmp_path / "comparison.html")["reload"] is None
 
 
@@ -268,120 +248,3 @@ def test_the_status_is_one_line_on_a_terminal_and_a_line_for_each_change_elsewhe
         "1 run: 1 running",
         "2 runs: 1 running, 1 finished",
     ]
-
-
-# --------------------------------------------------------------------------------------------------------------- page
-
-
-def test_the_page_marks_the_best_run_and_the_state_of_each(tmp_path: Path) -> None:
-    run = RunningRun(tmp_path / "a", 0.9)
-    write_run(tmp_path / "b", [0.5], "stopped", "the sweep: other trials did better")
-    page = render(compared(tmp_path), reload=5)
-    run.kill()
-    rows = re.findall(r"<tr data-run=.*?</tr>", page)
-    assert '<span class="state running">running</span> <span class="state top">best</span>' in rows[0]
-    assert '<span class="state stopped">stopped</span>' in rows[1] and "did better" in rows[1]
-    assert page.count('class="state top"') == 1
-    assert "reloads itself every 5 s" in page and "reloads itself" not in render(compared(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as running:
-        yield running
-
-
-@contextmanager
-def _trials(logs: Path) -> Iterator[list[RunningRun]]:
-    """Twelve running trials with a learning rate each, the first with the best accuracy."""
-    trials = [RunningRun(logs / "softmax" / f"live-{i:04}", 0.5, 0.9 - i / 100, lr=10 ** (-i / 4)) for i in range(12)]
-    write_sweep(logs, "live")
-    yield trials
-    for run in trials:
-        run.kill()
-
-
-_ROW = "[...document.querySelectorAll('.runs tbody tr')].find((row) => row.textContent.includes('{}'))"
-_BESTS = "[...document.querySelectorAll('.runs tbody tr:not([hidden]) td.best')].map((cell) => cell.textContent)"
-
-
-@pytest.mark.slow
-def test_a_watched_page_reloads_and_looks_as_before_until_it_is_final(browser: Browser, tmp_path: Path) -> None:
-    logs, page = tmp_path / "logs", tmp_path / "page.html"
-    with _trials(logs) as trials:
-        sweep = logs / "sweeps" / "live"
-        write_page(compared(sweep), page, reload=600)
-        browser.open(page)
-        browser.scroll_to("#curves")
-        browser.until("document.querySelectorAll('#curves path.js-line').length === 12")
-        browser.scroll_to("#parallel")
-        browser.until("document.querySelectorAll('#parallel path.line').length === 12")
-        # Sort by lr, filter, hide one run, pin another, choose a metric, zoom, select a range, scroll.
-        browser.run("document.querySelector('.runs th[data-short=lr] button').click()")
-        browser.run(f"{_ROW.format('live-0011')}.querySelector('input').click()")
-        browser.run(f"{_ROW.format('live-0003')}.click()")
-        browser.run("document.getElementById('filter').value = 'lr<0.9'")
-        browser.run("filterRows()")
-        browser.run("curveMetric.value = 'train/loss'; curveMetric.dispatchEvent(new Event('change'))")
-        browser.scroll_to("#curves")
-        browser.until("document.querySelector('#curves .ytitle')?.textContent === 'train/loss'")
-        browser.run("Plotly.relayout(curveArea, {'xaxis.range': [2, 12], 'yaxis.range': [1, 3]}).then(() => 0)")
-        _drag_last_axis(browser)
-        browser.run("document.getElementById('filter').focus({preventScroll: true})")
-        browser.run("document.getElementById('filter').setSelectionRange(1, 2)")
-        shown = browser.run(_BESTS)
-        assert shown == ["0.7900", "0.8000", "0.8100", "0.8200", "0.8300", "0.8400"]  # by lr
-        before = browser.run("document.querySelector('#curves').getBoundingClientRect().top")
-
-        trials[5].log(0.99)
-        write_run(logs / "softmax" / "live-0012", [0.8], lr=1e-4)  # a row more above what is read
-        write_page(compared(sweep), page, reload=0.1)
-        browser.run("document.body.dataset.old = ''")
-        browser.run("page.reload()")
-        browser.until("document.body.dataset.ready !== undefined && document.body.dataset.old === undefined")
-        write_page(compared(sweep), page)  # final
-        browser.until("data.reload === null && document.body.dataset.ready !== undefined")
-
-        assert browser.run(f"{_ROW.format('live-0005')}.querySelector('td.best').textContent") == "0.9900"
-        assert browser.run("document.querySelector('.runs th[data-short=lr]').ariaSort") == "ascending"
-        assert browser.run("document.getElementById('filter').value") == "lr<0.9"
-        hidden = "rows.filter((row) => row.classList.contains('off')).map(idOf)"
-        assert browser.run(hidden) == ["live-0011"]
-        assert browser.run("data.runs[page.pinned].id") == "live-0003"
-        assert browser.run("[...document.querySelectorAll('tr.pinned td.id')].map((c) => c.textContent)") == [
-            "live-0003"
-        ]
-        assert browser.run(_BESTS) == ["0.8000", *shown]  # the range is one of values, on an axis that is longer now
-        assert browser.run("curveMetric.value") == "train/loss"
-        assert browser.run("document.activeElement.id") == "filter"
-        assert browser.run("[document.activeElement.selectionStart, document.activeElement.selectionEnd]") == [1, 2]
-        after = browser.run("document.querySelector('#curves').getBoundingClientRect().top")
-        assert abs(after - before) < 2 and browser.run("scrollY") > 100
-        browser.until("document.querySelector('#curves .ytitle')?.textContent === 'train/loss'")
-        assert browser.run("curveArea.layout.xaxis.range") == [2, 12]
-        assert browser.run("curveArea.layout.yaxis.range") == [1, 3]
-        assert browser.run("page.reload === undefined && history.state === null")  # from now on a page like any other
-        assert browser.errors == []
-        assert [url for url in browser.requests if not url.startswith(("data:", "file:", "blob:"))] == []
-
-
-def _drag_last_axis(browser: Browser) -> None:
-    """Selects the worse half of the accuracies in the parallel coordinates."""
-    grip = "[...document.querySelectorAll('#parallel .grip')].at(-1)"
-    browser.scroll_to("#parallel")
-    browser.until(f"{grip} !== undefined")
-    box = browser.run(f"(() => {{ const b = {grip}.getBoundingClientRect(); return [b.x + b.width / 2, b.bottom] }})()")
-    for kind, above in (("mousePressed", 5), ("mouseMoved", 200), ("mouseReleased", 200)):
-        browser.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1] - above, button="left", clickCount=1)
-    browser.scroll_to("#curves")
-
-
-@pytest.mark.slow
-def test_a_page_does_not_reload_while_a_picture_is_enlarged(browser: Browser, tmp_path: Path) -> None:
-    write_run(tmp_path / "softmax" / "a", [0.5], pictures=["templates"])
-    write_page(compared(tmp_path / "softmax"), tmp_path / "page.html", reload=600)
-    browser.open(tmp_path / "page.html")
-    browser.run("document.querySelector('.picture').click()")
-    assert browser.run("page.isBusy()") is True
-    browser.run("enlarged.close()")
-    browser.until("page.isBusy() === false")

@@ -1,15 +1,18 @@
-"""The table of the comparison's page: a row for each run, best first, in plain HTML that needs no script.
+"""The table of a group: a row for each run, best first, in plain HTML that needs no script.
 
-page.js sorts and filters the rows by the `data-value` of their cells.
+table.js and filter.js sort and filter the rows by the `data-value` of their cells.
 """
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from pipelines.comparison.ranking import Comparison
+from pipelines.comparison.group import Group
 from pipelines.comparison.runs import Run
 from pipelines.comparison.terminal_table import step_and_epoch, test_figure
 from pipelines.console.formatting import duration, figure, setting
@@ -32,24 +35,23 @@ class _Column:
     cells: list[tuple[str, str]]
 
 
-def _columns(comparison: Comparison) -> Iterable[_Column]:
-    runs, ranking = comparison.runs, comparison.ranking_metric
-    with_topics = len({run.topic for run in runs}) > 1
-    yield _Column("run", "run", "id", [(_run_cell(run, with_topics), run.run_id) for run in runs])
-    top = runs[0] if comparison.best(runs[0]) else None
+def _columns(group: Group, folder: Path) -> Iterable[_Column]:
+    runs, ranking = group.runs, group.ranking_metric
+    yield _Column("run", "run", "id", [(_run_cell(run, folder), run.run_id) for run in runs])
+    top = runs[0] if group.best(runs[0]) else None
     yield _Column("state", "state", "how", [(_state_cell(run, run is top), run.status.state) for run in runs])
     if ranking:
-        bests, lasts = [comparison.best(run) for run in runs], [comparison.last(run) for run in runs]
+        bests, lasts = [group.best(run) for run in runs], [group.last(run) for run in runs]
         best_values = [best.value if best else None for best in bests]
         yield _metric_column(f"best {ranking.name}", f"best {ranking.name}", "figure best", best_values)
         steps = [(step_and_epoch(best).replace("step ", ""), str(best.step) if best else "") for best in bests]
         yield _Column("at step", "the step and epoch of the best value", "figure", steps)
         last_values = [last.value if last else None for last in lasts]
         yield _metric_column("last", f"last {ranking.name}", "figure", last_values)
-    for metric in comparison.tests:
+    for metric in group.tests:
         cells = [(escape(test_figure(run, metric)), _last_value(run, metric)) for run in runs]
         yield _Column(metric, metric, "figure", cells)
-    for key, name in comparison.short_names.items():
+    for key, name in group.short_names.items():
         values = [run.settings.get(key) for run in runs]
         numbers = all(value is None or _is_number(value) for value in values)
         cells = [(escape(setting(value)), _sort_value(value)) for value in values]
@@ -76,9 +78,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _run_cell(run: Run, with_topic: bool) -> str:
-    topic = f'<span class="topic">{escape(run.topic)}</span>' if with_topic else ""
-    return f'{topic}<span title="{escape(run.status.command)}">{escape(run.run_id)}</span>'
+def _run_cell(run: Run, folder: Path) -> str:
+    """The run's id, and a link to its folder that works wherever both lie, as long as they move together."""
+    address = quote(Path(os.path.relpath(run.folder.resolve(), folder.resolve())).as_posix())
+    link = (
+        f'<a class="folder" href="{address}/" title="open its folder" aria-label="folder of {escape(run.run_id)}"></a>'
+    )
+    return f'<span title="{escape(run.status.command)}">{escape(run.run_id)}</span>{link}'
 
 
 def _state_cell(run: Run, is_top: bool) -> str:
@@ -88,15 +94,15 @@ def _state_cell(run: Run, is_top: bool) -> str:
     return f'{state}<span class="remark" title="{remark}">{remark}</span>' if remark else state
 
 
-def table_html(comparison: Comparison) -> str:
-    """Returns the content of the page's table element."""
-    columns = list(_columns(comparison))
+def table_html(group: Group, folder: Path) -> str:
+    """Returns the content of a group's table element; links are relative to a folder."""
+    columns = list(_columns(group, folder))
     heads = []
     for column in columns:
-        words = escape(column.name).replace("/", "/<wbr>").replace("_", "_<wbr>")
+        words = escape(column.name).replace("/", "/<wbr>")  # the only place where a name may break
         css_class = column.css_class.split()[0]
         is_ranking = column.css_class == "figure best"
-        ranking = comparison.ranking_metric
+        ranking = group.ranking_metric
         order = "descending" if ranking and ranking.goal == "maximize" else "ascending"
         heads.append(
             f'<th scope="col" class="{css_class}" data-name="{escape(column.full_name)}" '
@@ -104,7 +110,7 @@ def table_html(comparison: Comparison) -> str:
             f'title="{escape(column.full_name)}">{words}</button></th>'
         )
     rows = []
-    for index, run in enumerate(comparison.runs):
+    for index, run in enumerate(group.runs):
         cells = ""
         for column in columns:
             content, value = column.cells[index]

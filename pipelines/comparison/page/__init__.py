@@ -1,0 +1,1 @@
+"""Comparison of runs: reads their folders, ranks them, and shows them in the terminal, on a page and on W&B."""
