@@ -4,10 +4,12 @@ from callbacks.accuracy_by_k import AccuracyByK
 from callbacks.class_visualization import ClassVisualization
 from callbacks.confident_mistakes import ConfidentMistakes
 from callbacks.confusion_matrix import ConfusionMatrix
+from callbacks.discriminator_accuracy import DiscriminatorAccuracy
 from callbacks.embedding_map import EmbeddingMap
 from callbacks.feature_maps import FeatureMaps
 from callbacks.fooling_images import FoolingImages
 from callbacks.generated_captions import GeneratedCaptions
+from callbacks.generated_density import GeneratedDensity
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.nearest_training_images import NearestTrainingImages
 from callbacks.neighbors import Neighbors
@@ -26,10 +28,12 @@ __all__ = [
     "ClassVisualization",
     "ConfidentMistakes",
     "ConfusionMatrix",
+    "DiscriminatorAccuracy",
     "EmbeddingMap",
     "FeatureMaps",
     "FoolingImages",
     "GeneratedCaptions",
+    "GeneratedDensity",
     "LatentWalk",
     "MistakesByClass",
     "NearestTrainingImages",

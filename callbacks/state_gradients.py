@@ -144,6 +144,11 @@ class StateGradients(Callback):
                 "remove callbacks.StateGradients from trainer.callbacks."
             )
 
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics that training logs; only an LSTM has cells c."""
+        return ("state_gradients/h_ratio", "state_gradients/c_ratio")
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._batch is None:
             self._batch = batch[0][: self.num_captions].clone(), batch[1][: self.num_captions].clone()

@@ -3,6 +3,7 @@
 from datamodules.captions.caption_data_module import CaptionDataModule
 from datamodules.captions.coco import COCOCaptions
 from datamodules.captions.shape_captions import ShapeCaptions
+from datamodules.gaussian_mixture import GaussianMixture
 from datamodules.images.cifar10 import CIFAR10
 from datamodules.images.digits import Digits
 from datamodules.images.image_data_module import ImageDataModule
@@ -16,6 +17,7 @@ __all__ = [
     "CaptionDataModule",
     "Digits",
     "FashionMNIST",
+    "GaussianMixture",
     "ImageDataModule",
     "ShapeCaptions",
     "Shapes",

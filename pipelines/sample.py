@@ -68,6 +68,10 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
             f"{as_typed(checkpoint)} is of {type(model).__name__}, which does not generate images; use a run of gan, "
             "lsgan or dcgan."
         )
+    if tuple(data.input_shape) == (1, 1, 1):
+        raise UserError(
+            f"{as_typed(checkpoint)} generates numbers, not images; their density is in pictures/density of the run."
+        )
     restore(model, data, checkpoint)
     images = model.sample(number, torch.Generator().manual_seed(seed))
     if is_picture(out):

@@ -26,7 +26,7 @@ Samples come from an exponential moving average of the generator's weights (`wei
 
 Source: I. Goodfellow et al., arXiv 1406.2661, equation (1), theorem 1 and algorithm 1.
 
-    python -m pipelines.train fit --config dcgan        # or gan, lsgan
+    python -m pipelines.train fit --config dcgan        # or gan, lsgan, gan_1d
     python -m pipelines.sample logs/dcgan/RUN -n 64 --out samples.png
 
 With several devices, each makes fakes for its part of the batch and gradients are averaged, as if one device had

@@ -37,8 +37,8 @@ def failing(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) ->
 
 
 def test_the_list_agrees_with_the_datamodules() -> None:
-    bases = {"ImageDataModule", "CaptionDataModule"}
-    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - bases
+    no_images = {"ImageDataModule", "CaptionDataModule", "GaussianMixture"}  # two bases, and numbers
+    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - no_images
     for data_set in DATA_SETS.values():
         made = getattr(datamodules, data_set.class_name)()
         assert data_set.captions == isinstance(made, datamodules.CaptionDataModule)
