@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from zlib import crc32
 
 import lightning as L
 import torch
@@ -168,6 +169,14 @@ class CaptionDataModule(L.LightningDataModule, ABC):
                     len(captions), held_out, self.val_fraction, self.subset, self.split_seed
                 )
         return self._rows[split]
+
+    def identity(self) -> dict[str, int | str]:
+        """Returns the numbers of training and validation images, and a checksum of both splits and the vocabulary."""
+        checksum = crc32("\n".join(self.vocabulary).encode())
+        for name in ("train", "val"):
+            checksum = crc32(self.rows(name).numpy().tobytes(), checksum)
+        sizes = {f"{name}_images": len(self.rows(name)) for name in ("train", "val")}
+        return {**sizes, "checksum": f"{checksum:08x}"}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the vocabulary, for the checkpoint."""

@@ -27,6 +27,10 @@ class BestCheckpoint(ModelCheckpoint):
 
     `LastCheckpoint` writes `last.ckpt`, so `save_last` has no effect.
 
+    Attributes:
+        best_figures: Step and epoch of `best.ckpt`, and the validation metrics of its weights, such as {"step": 400,
+            "epoch": 3, "val/accuracy": 0.69}; empty as long as there is none.
+
     Raises:
         ValueError: If two checkpoints would have the same name, `mode` contradicts the metric, or a checkpoint would be
             written between validations but ranked by a validation metric.
@@ -35,6 +39,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.save_last = None
+        self.best_figures: dict[str, float] = {}
         self._validated_step = -1  # step of the last validation
         if self.save_top_k not in (0, 1):
             if self.filename in (None, _BEST):
@@ -77,8 +82,8 @@ class BestCheckpoint(ModelCheckpoint):
         return type(self).__qualname__
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the scores and files of the best checkpoints."""
-        return {**super().state_dict(), "mode": self.mode}
+        """Returns the scores and files of the best checkpoints, and the figures of the best."""
+        return {**super().state_dict(), "mode": self.mode, "best_figures": self.best_figures}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Renames the state that version 0.1 stored under the name of Lightning's class."""
@@ -108,6 +113,7 @@ class BestCheckpoint(ModelCheckpoint):
         if kept:
             self.best_model_path, self.best_model_score = str(kept[0]), ranked[kept[0]]
             self.kth_best_model_path, self.kth_value = str(kept[-1]), ranked[kept[-1]]
+            self.best_figures = dict(state_dict.get("best_figures", {}))
 
     def format_checkpoint_name(self, *args: Any, **kwargs: Any) -> str:
         """Returns the path for a name with metrics, without a folder `val` for `val/accuracy`."""
@@ -135,10 +141,17 @@ class BestCheckpoint(ModelCheckpoint):
         super()._save_topk_checkpoint(trainer, monitor_candidates)
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        if filepath == self.best_model_path:  # before it is written, since it has this state too
+            own = {name: value for name, value in trainer.callback_metrics.items() if self._is_of_best(name)}
+            self.best_figures = {"step": trainer.global_step, "epoch": trainer.current_epoch}
+            self.best_figures |= {name: float(value) for name, value in own.items()}
         super()._save_checkpoint(trainer, filepath)
         best = Path(filepath).with_name(f"{_BEST}{self.FILE_EXTENSION}")
         if filepath == self.best_model_path and Path(filepath) != best:
             _link(Path(filepath), best)
+
+    def _is_of_best(self, metric: str) -> bool:
+        return metric == self.monitor or metric.startswith("val/")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Writes `exception.ckpt` if `save_on_exception` is set, instead of replacing `best.ckpt`."""

@@ -12,7 +12,7 @@ from common.yaml_text import load_yaml, read_yaml_file
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.status import State, Status, read_status
 from pipelines.tracking.curves import Curve, Goal, read_curves
-from pipelines.tracking.flat_settings import flat_settings
+from pipelines.tracking.flat_settings import flat_settings, flatten_classes
 
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")  # 1e-3, which YAML 1.1 reads as text
 RUN_FILES = ("config.yaml", "metrics.csv", "status.json")
@@ -119,27 +119,19 @@ def _read_settings(file: Path, problems: list[str]) -> dict[str, Any]:
         return {}
     settings: dict[str, Any] = {}
     for key, value in flat.items():
-        settings |= _flatten_classes(key, value)
+        if key.startswith(("trainer.logger", "wandb.")):
+            continue  # where a run is tracked
+        settings |= {name: _number(value) for name, value in flatten_classes(key, value).items()}
     return settings
 
 
-def _flatten_classes(key: str, value: Any) -> dict[str, Any]:
-    """Flattens a list of classes, such as the callbacks, to their names and a key for each of their settings."""
-    classes = isinstance(value, list) and all(isinstance(item, dict) and "class_path" in item for item in value)
-    if classes and (value or key == "trainer.callbacks"):
-        # The project's own callbacks draw and measure; others, such as EarlyStopping, change what is trained.
-        value = [item for item in value if not str(item["class_path"]).startswith("callbacks.")]
-        names = [str(item["class_path"]).rsplit(".", 1)[-1] for item in value]
-        settings: dict[str, Any] = {key: ", ".join(names)} if names else {}
-        for name, item in zip(names, value, strict=True):
-            arguments = item.get("init_args")
-            settings |= flat_settings(arguments, f"{key}.{name}.") if isinstance(arguments, dict) else {}
-        return settings
+def _number(value: Any) -> Any:
+    """Returns a value with text such as 1e-3 as the number that it means."""
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return {key: float(value)}
+        return float(value)
     if isinstance(value, int) and value.bit_length() >= sys.float_info.max_exp:
-        return {key: str(value)}  # no float is as large
-    return {key: value}
+        return str(value)  # no float is as large
+    return value
 
 
 def _read_curves(file: Path, problems: list[str]) -> dict[str, Curve]:

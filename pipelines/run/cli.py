@@ -43,12 +43,16 @@ from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
 from pipelines.console.argument_errors import explain
 from pipelines.console.errors import find_user_error, refused_by_library
 from pipelines.console.lightning_messages import quiet
+from pipelines.loggers.run_loggers import run_loggers
+from pipelines.loggers.run_name import run_name
+from pipelines.loggers.tracked_settings import measured_settings, tracked_settings
+from pipelines.loggers.wandb_summary import WandbSummary
 from pipelines.run.config_file import Parser, SaveConfig, load_config
 from pipelines.run.lifetime import FirstStep, RunLifetime
 from pipelines.run.precision import PrecisionCheck, choose_precision
 from pipelines.run.predict_options import PredictOptions, add_predict_options
 from pipelines.run.resume import LastCheckpoint, RandomState
-from pipelines.run.run_folder import RunFolder
+from pipelines.run.run_folder import RunFolder, as_typed
 from pipelines.run.run_messages import (
     print_already_finished,
     print_branched,
@@ -64,10 +68,8 @@ from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
 from pipelines.run.status import read_status
 from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.settings.linked_settings import LINKED, linked_setting
-from pipelines.tracking.flat_settings import flat_settings
-from pipelines.tracking.loggers import run_loggers
 from pipelines.tracking.metrics_csv import MetricsCSV
-from pipelines.tracking.wandb_options import WandbOptions
+from pipelines.tracking.wandb_options import RunLabels, WandbOptions
 from pipelines.tracking.wandb_run import watch
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
 from pipelines.trainer.refused_while_running import refused_while_running
@@ -305,6 +307,9 @@ class TopicCLI(LightningCLI):
         if self.subcommand == "fit":
             trainer.callbacks += [RecordedSettings(self.resolved), OptimizerSettings(self.changes)]
             trainer.callbacks.append(EarlyStoppingAsGiven())
+            monitored = self._get(self.config, "checkpoint")
+            best = str(as_typed(self.run_folder.best)) if self.run_folder else ""
+            trainer.callbacks.append(WandbSummary(monitored["monitor"], monitored["mode"], best))
         writes = bool(trainer.checkpoint_callbacks) and not self._fast_dev_run()
         if self.subcommand == "fit" and self.run_folder is not None and writes:
             self.lifetime.signals.checkpoint = self.run_folder.last
@@ -326,8 +331,10 @@ class TopicCLI(LightningCLI):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
                 logger.begin()
-            elif isinstance(logger, WandbLogger) and self.resumed is not None and trainer.is_global_zero:
-                logger.experiment.config.update(flat_settings(self._dumped_config()), allow_val_change=True)
+            elif isinstance(logger, WandbLogger) and trainer.is_global_zero:
+                changed = tracked_settings(self._dumped_config()) if self.resumed is not None else {}
+                settings = changed | measured_settings(trainer, self.datamodule)
+                logger.experiment.config.update(settings, allow_val_change=True)
 
     def _loggers(self) -> list[Logger]:
         if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
@@ -337,7 +344,9 @@ class TopicCLI(LightningCLI):
         configured = self._get(self.config_init, "trainer")["logger"]
         beside = self.subcommand == "test" and read_status(self.run_folder.path).state == "running"
         options = self._get(self.config_init, "wandb")
-        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, options, beside)
+        data = type(self.datamodule).__name__
+        labels = RunLabels(self.topic, run_name(self.topic, data, self.arguments), (self.topic, data))
+        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, options, labels, beside)
 
     def _tracked_config(self) -> dict[str, Any]:
         """Returns what W&B records: the settings of the run's training, which a test or a failed resume changes not."""
@@ -360,8 +369,9 @@ class TopicCLI(LightningCLI):
             if subcommand != "fit":
                 check_model_complete(stored, self._configured_run(self.run_folder), self._given())
             check_weights_fit(stored, self.model, Path(checkpoint))
-            if subcommand == "test":  # its metrics belong to the step of the checkpoint, not to step 0
+            if subcommand == "test":  # its metrics belong to the step and epoch of the checkpoint, not to step 0
                 self.trainer.fit_loop.epoch_loop._batches_that_stepped = stored["global_step"]
+                self.trainer.fit_loop.epoch_progress.current.completed = stored["epoch"]
         finished = already_finished(self.resumed, self.trainer) if self.resumed else None
         if finished is not None:
             print_already_finished(finished, self.trainer, Path(checkpoint))

@@ -86,8 +86,7 @@ def split(rows: Sequence[Row], summary: Mapping[str, Any]) -> tuple[Arrived, lis
 
     Args:
         rows: Rows of metrics.csv.
-        summary: Summary of the run on W&B, the last value of each metric; one with a summary of its own, such as its
-            maximum, has a dictionary.
+        summary: Summary of the run on W&B: the last value of each metric, but the best of the monitored one.
     """
     last = summary.get(STEP)
     last = max(last.values()) if isinstance(last, dict) and last else last
@@ -103,8 +102,12 @@ def split(rows: Sequence[Row], summary: Mapping[str, Any]) -> tuple[Arrived, lis
 
 
 def shows(summary: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:
-    """Returns whether the metrics of a row are those of a summary, apart from those with a summary of their own."""
-    known = {name: summary.get(name) for name in metrics}
+    """Returns whether the metrics of a row are those of a summary, apart from those with a summary of their own.
+
+    These are the monitored metric, `best/metric`, of which the summary has the best value, and dictionaries.
+    """
+    known = {name: summary.get(name) for name in metrics if name != summary.get("best/metric")}
+    metrics = {name: value for name, value in metrics.items() if name in known}
     return all(isinstance(known[name], dict) or _equal(known[name], value) for name, value in metrics.items())
 
 

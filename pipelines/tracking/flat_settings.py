@@ -22,3 +22,22 @@ def flat_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = hide_secrets(value, name)
     return flat
+
+
+def flatten_classes(key: str, value: Any) -> dict[str, Any]:
+    """Flattens a list of classes, such as the callbacks, to their names and a key for each of their settings.
+
+    The project's own callbacks are left out: they draw and measure. Others, such as EarlyStopping, change what is
+    trained. A value that is not a list of classes is returned under its key.
+    """
+    if not (
+        isinstance(value, list) and value and all(isinstance(item, dict) and "class_path" in item for item in value)
+    ):
+        return {key: value}
+    others = [item for item in value if not str(item["class_path"]).startswith("callbacks.")]
+    names = [str(item["class_path"]).rsplit(".", 1)[-1] for item in others]
+    settings: dict[str, Any] = {key: ", ".join(names)} if names else {}
+    for name, item in zip(names, others, strict=True):
+        arguments = item.get("init_args")
+        settings |= flat_settings(arguments, f"{key}.{name}.") if isinstance(arguments, dict) else {}
+    return settings

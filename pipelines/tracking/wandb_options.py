@@ -25,6 +25,21 @@ _WATCH: dict[str, Watch | None] = {
 
 
 @dataclass(frozen=True)
+class RunLabels:
+    """What a run is called on a dashboard.
+
+    Attributes:
+        group: Its topic.
+        name: Topic, data set and the settings that set it apart.
+        tags: Topic and data set.
+    """
+
+    group: str
+    name: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class WandbOptions:
     """Settings of a run on Weights & Biases; null is W&B's own setting.
 
@@ -78,21 +93,21 @@ class WandbOptions:
         """
         return self.watch or _of_variable("watch", _WATCH, None, "false, gradients, parameters or all")
 
-    def init_arguments(self, group: str, name: str | None, tags: list[str]) -> dict[str, Any]:
+    def init_arguments(self, labels: RunLabels, first: bool = True) -> dict[str, Any]:
         """Returns the keyword arguments of `wandb.init` that the keys and W&B's own settings give, without null.
 
         Args:
-            group: Group of a run that has none.
-            name: Name of a run that has none; None to keep the one that it has on W&B.
-            tags: Tags of every run.
+            labels: What the run is called where neither says otherwise.
+            first: Whether the run is tracked for the first time; later it keeps the name and tags that it has on W&B.
         """
         given = (wandb_setting("run_tags") or "").split(",") if self.tags is None else self.tags
+        tags = list(dict.fromkeys(filter(None, map(str.strip, [*labels.tags, *given]))))
         arguments = {
             "project": self.project or wandb_project(),
             "entity": self.entity,
-            "group": self.group or wandb_setting("run_group") or group,
-            "name": self.name or wandb_setting("run_name") or name,
-            "tags": list(dict.fromkeys(filter(None, map(str.strip, [*tags, *given])))) or None,
+            "group": self.group or wandb_setting("run_group") or labels.group,
+            "name": self.name or wandb_setting("run_name") or (labels.name if first else None),
+            "tags": tags if first or len(tags) > len(labels.tags) else None,
             "notes": self.notes,
             "job_type": self.job_type,
             "save_code": self.save_code,

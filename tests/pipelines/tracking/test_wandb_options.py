@@ -6,12 +6,13 @@ import pytest
 import yaml
 
 from common.errors import UserError
-from pipelines.tracking.wandb_options import OPTIONS, WandbOptions
+from pipelines.tracking.wandb_options import OPTIONS, RunLabels, WandbOptions
 from tests.command_line import PROJECT, run_pipeline
 from tests.helpers import only_run
 from tests.wandb_server import WandbServer
 
 KEY = "a" * 40
+LABELS = RunLabels("svm", "name", ("svm",))
 FIT = ["fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.callbacks", "null"]
 VARIABLES = {"PROJECT": "p", "ENTITY": "e", "RUN_GROUP": "g", "NAME": "n", "TAGS": "x, y", "LOG_MODEL": "end"}
 
@@ -27,23 +28,30 @@ def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_key_precedes_its_variable_and_that_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     options = WandbOptions()
-    assert options.init_arguments("svm", "name", ["svm"]) == {
+    assert options.init_arguments(LABELS) == {
         "project": "lightning-231n", "group": "svm", "name": "name", "tags": ["svm"],
     }  # fmt: skip
     assert (options.models_to_log, options.to_watch) == (False, None)
     for name, value in VARIABLES.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.setenv("WANDB_WATCH", "gradients")
-    assert options.init_arguments("svm", "name", ["svm"]) == {
+    assert options.init_arguments(LABELS) == {
         "project": "p", "group": "g", "name": "n", "tags": ["svm", "x", "y"],
     }  # fmt: skip  # the client itself reads the others
     assert (options.models_to_log, options.to_watch) == (True, "gradients")
     options = WandbOptions("q", "f", "h", "m", ["z", "svm"], "o", "j", False, False, "all")
-    assert options.init_arguments("svm", "name", ["svm"]) == {
+    assert options.init_arguments(LABELS) == {
         "project": "q", "entity": "f", "group": "h", "name": "m", "tags": ["svm", "z"], "notes": "o", "job_type": "j",
         "save_code": False,
     }  # fmt: skip
     assert (options.models_to_log, options.to_watch) == (False, "all")
+
+
+def test_a_run_keeps_the_name_and_tags_that_it_was_given_on_wandb() -> None:
+    later = WandbOptions().init_arguments(LABELS, first=False)
+    assert later == {"project": "lightning-231n", "group": "svm"}
+    later = WandbOptions(name="n", tags=["a"]).init_arguments(LABELS, first=False)
+    assert (later["name"], later["tags"]) == ("n", ["svm", "a"])
 
 
 def test_values_that_wandb_does_not_document_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pipelines.run.status import read_status
 from pipelines.tracking.flat_settings import flat_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_mode import wandb_mode
-from pipelines.tracking.wandb_options import WandbOptions
+from pipelines.tracking.wandb_options import RunLabels, WandbOptions
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from tests.command_line import run_pipeline
 from tests.helpers import figures, only_run, rows
@@ -71,7 +71,7 @@ def test_flat_settings_are_spelled_as_on_the_command_line() -> None:
 
 def test_the_run_has_its_settings_and_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    arguments = WandbOptions().init_arguments("svm", "run-1", [])
+    arguments = WandbOptions().init_arguments(RunLabels("svm", "run-1", ()))
     logger = start_wandb(tmp_path, "run-1", arguments, {"model.reg": 0.1, "model": "LinearSVM"}, "offline")
     try:
         assert logger is not None

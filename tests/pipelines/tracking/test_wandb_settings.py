@@ -12,7 +12,7 @@ from common.proxy import pass_on_all_proxy, proxy_of
 from pipelines.search.wandb_engine import run_on_wandb
 from pipelines.tracking.wandb_files import AGENT_DIR, unsent_files, wandb_dir
 from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode
-from pipelines.tracking.wandb_options import WandbOptions, wandb_project
+from pipelines.tracking.wandb_options import RunLabels, WandbOptions, wandb_project
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from pipelines.tracking.wandb_settings import base_url, wandb_setting
 from tests.command_line import run_module, run_pipeline
@@ -145,7 +145,7 @@ def tracked(here: Path, **environment: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"WANDB_MODE": "offline", **environment}.items():
             patch.setenv(name, value)
-        arguments = WandbOptions().init_arguments("svm", "a", [])
+        arguments = WandbOptions().init_arguments(RunLabels("svm", "a", ()))
         logger = start_wandb(here / "logs" / "svm" / "a", "a", arguments, {}, wandb_mode())
         try:
             assert logger is not None

@@ -11,11 +11,12 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.errors import UserError
-from pipelines.tracking.flat_settings import flat_settings
+from pipelines.loggers.tracked_settings import tracked_settings
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
+from pipelines.tracking.wandb_files import parts
 from pipelines.tracking.wandb_mode import wandb_mode
-from pipelines.tracking.wandb_options import WandbOptions
+from pipelines.tracking.wandb_options import RunLabels, WandbOptions
 from pipelines.tracking.wandb_resume import go_on
 from pipelines.tracking.wandb_run import start_wandb
 
@@ -26,6 +27,7 @@ def run_loggers(
     resume_step: int | None,
     config: Callable[[], dict[str, Any]],
     options: WandbOptions,
+    labels: RunLabels,
     beside: bool = False,
 ) -> list[Logger]:
     """Returns MetricsCSV, and the loggers of `trainer.logger`: W&B by default, none if false.
@@ -36,6 +38,7 @@ def run_loggers(
         resume_step: Step from which the run is resumed; None to keep all rows of metrics.csv.
         config: Returns the resolved configuration, which W&B records.
         options: The run's settings on W&B.
+        labels: What the run is called on a dashboard.
         beside: Whether the run is still training: W&B takes rows from one process of a run at a time.
 
     Raises:
@@ -51,9 +54,9 @@ def run_loggers(
     elif configured is not False and first and beside and wandb_mode(options.mode) != "disabled":
         print("W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr)
     elif configured is not False and first and not beside:
-        topic, run_id = folder.parent.name, wandb_run_id(folder.name)
-        arguments = options.init_arguments(group=topic, name=run_id, tags=[])
-        wandb_logger = start_wandb(folder, run_id, arguments, flat_settings(config()), wandb_mode(options.mode))
+        arguments = options.init_arguments(labels, first=not parts(folder))
+        settings, mode = tracked_settings(config()), wandb_mode(options.mode)
+        wandb_logger = start_wandb(folder, wandb_run_id(folder.name), arguments, settings, mode)
         if wandb_logger is not None:
             loggers.append(wandb_logger)
             if resume_step is not None:
