@@ -76,7 +76,9 @@ def averages(group: Group, keys: Sequence[str]) -> list[Average]:
 
 
 def keys_to_group_by(comparison: Comparison, text: str) -> list[tuple[str, ...] | None]:
-    """Finds the dotted keys of settings by name, for each group; None for a group that lacks one of them.
+    """Finds the dotted keys of settings by name, for each group; None for a group that is not to be averaged.
+
+    That is one in which a setting does not differ, unless it differs nowhere.
 
     Args:
         comparison: The comparison.
@@ -85,26 +87,29 @@ def keys_to_group_by(comparison: Comparison, text: str) -> list[tuple[str, ...] 
     Raises:
         UserError: If no run has such a setting.
     """
+    groups = comparison.groups
+    if text == ALL_SETTINGS:
+        return [tuple(key for key in group.settings if not is_seed(key)) for group in groups]
     names = [name.strip() for name in text.split(",") if name.strip()]
-    found: list[tuple[str, ...] | None] = []
-    for group in comparison.groups:
-        if text == ALL_SETTINGS:
-            found.append(tuple(key for key in group.settings if not is_seed(key)))
-            continue
-        keys = [_key(group, name) for name in names]
-        found.append(tuple(key for key in keys if key) if keys and all(keys) else None)
-    if any(keys is not None for keys in found):
-        return found
-    known = [name for group in comparison.groups for name in group.short_names.values()]
+    for keys_of in (_differing, _any):
+        found = [_keys(keys_of(group), names) for group in groups]
+        if any(found):
+            return found
+    known = [name for group in groups for name in group.short_names.values()]
     near = get_close_matches(text, [*known, *(key for run in comparison.runs for key in run.settings)], 1)
     hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(dict.fromkeys([ALL_SETTINGS, *known]))}."
     raise UserError(f"--group-by is {text!r}, but no run has such a setting; {hint}")
 
 
-def _key(group: Group, name: str) -> str | None:
-    """The dotted key of a setting by its name: one that differs if there is one, else one that any run has."""
-    for keys in (group.settings, group.unset, list(dict.fromkeys(key for run in group.runs for key in run.settings))):
-        by_name = {short: key for key, short in short_names(keys).items()} | {key: key for key in keys}
-        if name in by_name:
-            return by_name[name]
-    return None
+def _differing(group: Group) -> list[str]:
+    return [*group.settings, *group.unset]
+
+
+def _any(group: Group) -> list[str]:
+    return list(dict.fromkeys(key for run in group.runs for key in run.settings))
+
+
+def _keys(keys: Sequence[str], names: Sequence[str]) -> tuple[str, ...] | None:
+    """The keys with these names, short or dotted; None if one is missing or there are no names."""
+    by_name = {short: key for key, short in short_names(keys).items()} | {key: key for key in keys}
+    return tuple(by_name[name] for name in names) if names and all(name in by_name for name in names) else None

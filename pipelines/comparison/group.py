@@ -12,6 +12,8 @@ from pipelines.console.formatting import count
 from pipelines.run.status import State
 from pipelines.tracking.curves import Goal, Point
 
+_MAX_NAMED = 8  # settings in a sentence
+
 
 @dataclass(frozen=True)
 class RankingMetric:
@@ -78,6 +80,15 @@ class Group:
     def short_names(self) -> dict[str, str]:
         """Short names of the differing settings: the shortest unique ending of each dotted key."""
         return short_names(self.settings)
+
+    @property
+    def unset_note(self) -> str:
+        """A sentence about settings that differ although no command sets them; empty without such settings."""
+        if not self.unset:
+            return ""
+        names = ", ".join(self.unset[:_MAX_NAMED])
+        names += f" and {len(self.unset) - _MAX_NAMED} more" if len(self.unset) > _MAX_NAMED else ""
+        return f"No command sets {names}, which {'differs' if len(self.unset) == 1 else 'differ'} all the same."
 
     @property
     def metrics(self) -> list[str]:

@@ -77,6 +77,8 @@ def print_table(
         console.print(_fitting_table(group, shown, console))
         if len(shown) < len(group.runs):
             console.print(f"and {count(len(group.runs) - len(shown), 'more run')}, all on the page", style="dim")
+        if group.unset:
+            console.print(Text(group.unset_note, "dim"), soft_wrap=not wraps)
         for line in _remarks(group.runs):
             console.print(line, soft_wrap=not wraps)
 

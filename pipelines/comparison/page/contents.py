@@ -22,7 +22,7 @@ def _card(group: Group, number: int) -> str:
     ranking = group.ranking_metric
     metric = f"{escape(ranking.name)} {ranking.arrow}" if ranking else "no metric yet"
     unfinished = [f"{n:,} {state}" for state, n in group.states.items() if state != "finished"]
-    facts = ", ".join([count(len(group.runs), "run"), *unfinished])
+    facts = ", ".join([*([count(len(group.runs), "run")] if len(group.states) != len(unfinished) else []), *unfinished])
     return (
         f'<a class="card" href="#group-{number}"><span class="topic">{escape(group.topic)}</span>'
         f'<span class="data">{escape(group.data)}</span>'

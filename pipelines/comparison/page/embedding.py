@@ -35,11 +35,18 @@ def newest_pictures(runs: tuple[Run, ...]) -> dict[str, dict[str, Picture]]:
     """Returns the newest picture of each run by series and run id; the series that most runs have come first."""
     num_runs = Counter(name for run in runs for name in run.pictures)
     names = sorted(num_runs, key=lambda name: (-num_runs[name], name))
-    return {name: {run.run_id: _embedded(run, name) for run in runs if name in run.pictures} for name in names}
+    return {name: {run.run_id: _embedded(run.pictures[name]) for run in runs if name in run.pictures} for name in names}
 
 
-def _embedded(run: Run, name: str) -> Picture:
-    file = run.pictures[name]
+def pictures_over_steps(run: Run, name: str, most: int) -> list[Picture]:
+    """Returns at most `most` (≥ 2) pictures of a series, evenly spaced from the first to the newest."""
+    files = sorted(run.pictures[name].parent.glob("*.png"))
+    if len(files) > most:
+        files = [files[round(i * (len(files) - 1) / (most - 1))] for i in range(most)]
+    return [_embedded(file) for file in files]
+
+
+def _embedded(file: Path) -> Picture:
     try:
         return _encoded(file, file.stat().st_mtime_ns)
     except OSError:  # removed meanwhile

@@ -65,7 +65,7 @@ def group_html(group: Group, number: int, several: bool, folder: Path) -> str:
         heading=_heading(group) if several else "",
         pictures_first=pictures if first else "",
         table=table_html(group, folder),
-        unset=_unset(group),
+        unset=f'<p class="note unset">{escape(group.unset_note)}</p>' if group.unset else "",
         pictures="" if first else pictures,
     )
 
@@ -103,12 +103,3 @@ def _winner(group: Group) -> str:
         f'<p class="figure">{figure(best.value)}</p><p class="who">{escape(run.run_id)}</p>'
         f'<p class="settings">{settings}</p></div>'
     )
-
-
-def _unset(group: Group) -> str:
-    """A note about settings that differ although no command sets them; empty without such settings."""
-    if not group.unset:
-        return ""
-    names = ", ".join(group.unset[:8]) + (f" and {len(group.unset) - 8} more" if len(group.unset) > 8 else "")
-    verb = "differs" if len(group.unset) == 1 else "differ"
-    return f'<p class="note unset">No command sets {escape(names)}, which {verb} all the same.</p>'

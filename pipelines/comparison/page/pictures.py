@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from pipelines.comparison.group import Group
-from pipelines.comparison.page.embedding import MAX_RUNS, Picture, newest_pictures
+from pipelines.comparison.page.embedding import MAX_RUNS, Picture, newest_pictures, pictures_over_steps
 from pipelines.comparison.runs import Run
 from pipelines.console.formatting import count, figure
 
@@ -25,8 +25,8 @@ def _kind(series: str) -> str:
 def pictures_html(group: Group) -> str:
     """Returns the section of the pictures; empty without pictures.
 
-    With one run, the series stand beside one another. With several, each series has its own line, in which the
-    pictures of the best runs stand beside one another.
+    With one run, the series stand beside one another, and a series that shows what the model makes has a line of its
+    own from the first step to the last. With several, each series has a line with the pictures of the best runs.
     """
     with_pictures = tuple(run for run in group.runs if run.pictures)
     if not with_pictures:
@@ -38,12 +38,7 @@ def pictures_html(group: Group) -> str:
     of = f"; the {len(shown)} best of {count(len(with_pictures), 'run')} with pictures"
     of = "" if len(shown) == len(with_pictures) else f"{of} shown"
     if len(shown) == 1:
-        (run,) = shown
-        figures = [
-            _figure(pictures[run.run_id], name, run, escape(name), _is_wide(pictures))
-            for name, pictures in series.items()
-        ]
-        content = _lines(figures, len(figures))
+        content = _of_one_run(shown[0], series)
     else:
         content = ""
         for name, pictures in series.items():
@@ -55,6 +50,18 @@ def pictures_html(group: Group) -> str:
         '<section class="pictures"><div class="bar"><h3>Pictures</h3><p class="note">The newest of each series'
         f"{order}{of}. Click a picture to enlarge it.</p></div>{content}</section>"
     )
+
+
+def _of_one_run(run: Run, series: Mapping[str, Mapping[str, Picture]]) -> str:
+    content, others = "", []
+    for name, pictures in series.items():
+        steps = pictures_over_steps(run, name, _IN_A_LINE) if _kind(name) in _FIRST else []
+        if len(steps) > 1:
+            figures = [_figure(each, name, run, f"step {each.step:,}" if each.step else "", False) for each in steps]
+            content += f"<h4>{escape(name)}</h4>{_line(figures)}"
+        else:
+            others.append(_figure(pictures[run.run_id], name, run, escape(name), _is_wide(pictures)))
+    return content + (_line(others) if others else "")
 
 
 def _is_wide(pictures: Mapping[str, Picture]) -> bool:

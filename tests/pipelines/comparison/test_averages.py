@@ -51,7 +51,8 @@ def test_settings_are_found_by_name_key_and_all_at_once(tmp_path: Path) -> None:
     write_run(tmp_path / "knn" / "a")
     comparison = compared(tmp_path)
     assert [group.topic for group in comparison.groups] == ["knn", "svm"]
-    assert keys_to_group_by(comparison, "lr") == [("optimizer.lr",)] * 2  # of knn it is the same in all runs
+    assert keys_to_group_by(comparison, "lr") == [None, ("optimizer.lr",)]  # of knn it is the same in all runs
+    assert keys_to_group_by(comparison, "batch_size") == [("data.batch_size",)] * 2  # the same everywhere
     assert keys_to_group_by(comparison, "optimizer.lr, seed_everything")[1] == ("optimizer.lr", "seed_everything")
     assert keys_to_group_by(comparison, "settings") == [(), ("optimizer.lr",)]
 

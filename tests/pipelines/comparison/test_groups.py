@@ -63,6 +63,7 @@ def test_settings_that_differ_although_no_command_sets_them_are_named_apart(tmp_
         write_run(tmp_path / "svm" / name, [0.5], lr=lr, reg=reg, command=f"fit --config svm --optimizer.lr={lr}")
     group = ranked(tmp_path / "svm")
     assert (group.settings, group.unset) == (("optimizer.lr",), ("model.reg",))
+    assert group.unset_note == "No command sets model.reg, which differs all the same."
     assert varying(group.runs) == ["model.reg", "optimizer.lr"]
 
 

@@ -91,7 +91,7 @@ function addPanel(view, controls, metric) {
       : traces.length === 0 ? `None of the runs shown has ${select.value}.` : "");
     if (areSingle(traces, runs)) {
       const [rows, numbers] = asRows(view, traces, runs);
-      plot(view, area, rows, { ...rowsLayout(rows), height: 300, uirevision: select.value }, numbers);
+      plot(view, area, rows, { ...rowsLayout(rows), uirevision: select.value }, numbers);
       highlightCurve(area, view, view.pinned);
       return;
     }

@@ -6,6 +6,11 @@ const CONFIG = {
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
 
+/** Runs Plotly's script, which takes longer than all else, when the page is shown already. */
+function loadPlotly() {
+  if (typeof Plotly === "undefined") document.head.append(element("script", { textContent: document.getElementById("plotly").textContent }));
+}
+
 function layout(x, y) {
   const axis = {
     gridcolor: css("--line"), zeroline: false, linecolor: css("--line"), ticks: "", automargin: true,
@@ -70,6 +75,7 @@ function plot(view, area, traces, options, runs) {
   if (zoom && zoom.of === (options.uirevision ?? null)) {
     for (const [axis, range] of Object.entries(zoom.ranges)) options[axis] = { ...options[axis], range, autorange: false };
   }
+  loadPlotly();
   Plotly.react(area, traces, options, CONFIG);
   area.runs = runs;
   if (area.linked) return;

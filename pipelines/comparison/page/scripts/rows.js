@@ -24,5 +24,6 @@ function rowsLayout(rows) {
   const values = rows.flatMap(({ x }) => x);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const margin = (high - low || Math.abs(high) || 1) * 0.1;
-  return layout({ nticks: 5, range: [low - margin, high + 3 * margin] }, { type: "category", showgrid: rows.length > 1 });
+  const height = Math.min(300, 70 + 34 * rows.length);
+  return { height, ...layout({ nticks: 5, range: [low - margin, high + 3 * margin] }, { type: "category", showgrid: rows.length > 1 }) };
 }
