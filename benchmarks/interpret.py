@@ -31,7 +31,7 @@ _BATCH = 100  # images fooled at a time
 
 def load(run: str, root: str | None) -> tuple[Any, ImageDataModule]:
     folder, checkpoint = find_run(run)
-    model, data = untrained(folder)
+    model, data = untrained(folder, checkpoint)
     restore(model, data, checkpoint)
     if root is not None:
         data.root = type(data.root)(root)

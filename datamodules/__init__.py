@@ -4,6 +4,7 @@ from datamodules.captions.caption_data_module import CaptionDataModule
 from datamodules.captions.coco import COCOCaptions
 from datamodules.captions.shape_captions import ShapeCaptions
 from datamodules.gaussian_mixture import GaussianMixture
+from datamodules.image_folders.image_folder import ImageFolder
 from datamodules.images.cifar10 import CIFAR10
 from datamodules.images.digits import Digits
 from datamodules.images.image_data_module import ImageDataModule
@@ -19,6 +20,7 @@ __all__ = [
     "FashionMNIST",
     "GaussianMixture",
     "ImageDataModule",
+    "ImageFolder",
     "ShapeCaptions",
     "Shapes",
 ]

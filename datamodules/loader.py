@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.errors import UserError
 from common.messages.counting import count
 from common.ranges import check_range
+from datamodules.splits import balanced_order
 
 CHUNK = 50  # global batches sorted by length together: 1.1 % of the tokens of captions as long as COCO's are padding
 _STREAM = 0x9E3779B97F4A7C15  # odd 64-bit constant (golden ratio) that spreads neighboring steps over all seeds
@@ -111,6 +112,8 @@ class BatchLoader:
             same either way.
         lengths: Lengths of the samples, (N,) int64; training batches then hold samples of about equal length.
         same_batches: Whether every training epoch has the batches of the first, for `Trainer(overfit_batches=...)`.
+        classes: Class of each sample, (N,) int64; a training epoch then draws every class equally often, N samples in
+            all: those of a rare class several times, and a part of those of a frequent one.
 
     Raises:
         ValueError: If num_samples or batch_size is < 1, num_workers is < 0, there are fewer samples than ranks, or
@@ -130,6 +133,7 @@ class BatchLoader:
         num_workers: int = 0,
         lengths: Tensor | None = None,
         same_batches: bool = False,
+        classes: Tensor | None = None,
     ) -> None:
         if num_samples < 1:
             raise UserError("The data set has no samples; give it at least one.")
@@ -154,6 +158,7 @@ class BatchLoader:
         self.world_size = world_size
         self.num_workers = num_workers
         self.same_batches = same_batches
+        self.classes = classes
         self.epoch = 0
         self.step = 0  # the next step
         self._started = False  # whether an iteration from (epoch, step) has started, so that the next is a new epoch
@@ -233,6 +238,7 @@ class BatchLoader:
         """The global batches of a training epoch: `len(self)` of (G,) int64, then the remainder of the shuffle."""
         generator = torch.Generator().manual_seed(self._stream(0 if self.same_batches else epoch, -1))
         order = torch.randperm(self.num_samples, generator=generator)
+        order = order if self.classes is None else balanced_order(order, self.classes)
         global_size = self.batch_size * self.world_size
         if self.lengths is None:
             return order.split(global_size)

@@ -44,6 +44,31 @@ def stratified_folds(labels: Tensor, num_folds: int, seed: int) -> Tensor:
     return (before[labels] + _rank_within_class(labels, seed)) % num_folds
 
 
+def balanced_order(order: Tensor, labels: Tensor) -> Tensor:
+    """Replaces a shuffle of N samples by N draws in which all classes are equally frequent, to within one.
+
+    Classes take turns, the j-th turn of a class draws the j-th of its samples in the order of the shuffle, and after
+    the last one the first again: the samples of a class are drawn equally often, to within one.
+
+    Args:
+        order: The N samples in random order, (N,) int64.
+        labels: Class of each sample, (N,) int64.
+
+    Returns:
+        Indices of the samples drawn, (N,) int64, in an order as random as the shuffle.
+    """
+    in_order = labels[order]
+    present = in_order.unique()
+    by_class = [order[in_order == label] for label in present]
+    draws = torch.arange(len(order))
+    turn, whose = draws // len(present), draws % len(present)
+    drawn = torch.empty_like(order)
+    for position, members in enumerate(by_class):
+        mine = whose == position
+        drawn[mine] = members[turn[mine] % len(members)]
+    return drawn[order]
+
+
 @dataclass(frozen=True)
 class StratifiedSplit:
     """Splits N samples into training and validation samples, both stratified by class.

@@ -4,6 +4,7 @@ python -m pipelines.data list
 python -m pipelines.data download cifar10 mnist
 python -m pipelines.data verify cifar10
 python -m pipelines.data preview cifar10 --flip --crop_padding 4 --cutout 8 --out preview.png
+python -m pipelines.data verify photos/                                      # a folder of your own images
 
 The exit status of `verify` is 1 if files are missing, damaged, or have the official counts but other checksums. Other
 counts are only reported: a part of a data set in the right format can be trained on.
@@ -32,6 +33,8 @@ def download(name: str, root: Path) -> None:
     Raises:
         ValueError: If no mirror has the right files, or they can't be written.
     """
+    if name not in DATA_SETS:
+        raise UserError(f"{name} is a folder or file of your own, with nothing to download; verify reads it.")
     if not DATA_SETS[name].files:
         print(f"{name}: built in, nothing to download.")
         return
@@ -71,12 +74,20 @@ def _parser() -> OptionParser:
         ("download", "download the missing files of data sets"),
         ("verify", "read all files of data sets, count the images, compare checksums"),
     ):
-        add(name, text).add_argument("names", nargs="+", metavar="NAME", help=", ".join(DATA_SETS))
+        add(name, text).add_argument(
+            "names",
+            nargs="+",
+            metavar="NAME",
+            help=f"{', '.join(DATA_SETS)}, or a folder or CSV file of your own images",
+        )
     show = add("preview", "draw training images before and after augmentation")
-    show.add_argument("names", nargs=1, metavar="NAME", help=", ".join(DATA_SETS))
+    show.add_argument(
+        "names", nargs=1, metavar="NAME", help=f"{', '.join(DATA_SETS)}, or a folder or CSV file of your own images"
+    )
     show.add_argument(
         "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="PNG file to write (default: preview.png)"
     )
+    show.add_argument("--size", type=int, metavar="PIXELS", help="side of your own images once resized (default: 64)")
     show.add_argument("--n", type=int, default=40, help="number of images (default: 40)")
     show.add_argument("--seed", type=int, default=0, help="seed of the augmentation (default: 0)")
     show.add_argument(
@@ -103,6 +114,7 @@ def _run(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     if given.command == "list":
         print(table(given.root))
+        print("Your own images: --data ImageFolder --data.folder FOLDER; verify and preview take FOLDER or a CSV file.")
         return 0
     names = [find_name(name) for name in given.names]
     failed = False
@@ -117,7 +129,9 @@ def _run(arguments: Sequence[str]) -> int:
                 failed = True
         else:
             is_picture(given.out)  # refuses a name of another kind
-            settings = {key: getattr(given, key) for key in ("crop_padding", "flip", "rotation", "cutout")}
+            if given.size is not None and name in DATA_SETS:
+                raise UserError(f"--size is for your own images; those of {name} have their size.")
+            settings = {key: getattr(given, key) for key in ("size", "crop_padding", "flip", "rotation", "cutout")}
             if given.albumentations is not None:
                 settings["albumentations"] = _albumentations(given.albumentations)
             check_out_file(given.out)

@@ -100,7 +100,7 @@ def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path) -> Non
     from pipelines.exporting import export_formats  # imports torch: seconds
     from pipelines.run.load_model import restore
 
-    model, data = export_formats.untrained(run)
+    model, data = export_formats.untrained(run, checkpoint)
     restore(model, data, checkpoint)
     metadata = _metadata(run, model, data)
     print(f"export   {type(model).__name__} on {type(data).__name__}, {as_typed(checkpoint)}")
@@ -114,7 +114,7 @@ def _export(run: RunFolder, checkpoint: Path, form: str, temporary: Path) -> Non
     }[form]
     try:
         with _quiet():
-            error, tolerance = compare(write(model, data, metadata, temporary, run), model, data)
+            error, tolerance = compare(write(model, data, metadata, temporary, run, checkpoint), model, data)
     except OSError:
         raise
     except Exception as failure:  # exporters and readers raise errors of many classes

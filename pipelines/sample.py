@@ -62,7 +62,7 @@ def sample(path: str, number: int, out: Path, seed: int) -> None:
     from callbacks.samples import tiles
     from pipelines.run.load_model import restore, untrained
 
-    model, data = untrained(run)
+    model, data = untrained(run, checkpoint)
     if not isinstance(model, ImageSampler):
         raise UserError(
             f"{as_typed(checkpoint)} is of {type(model).__name__}, which does not generate images; use a run of gan, "

@@ -79,7 +79,7 @@ class GivenImages:
         """
         lines = []
         if self.left_out:
-            lines.append(f"left out of the folders: {_counted(self.left_out)}")
+            lines.append(f"left out of the folders: {kinds_left_out(self.left_out)}")
         if self.unreadable:
             rest = len(self.unreadable) - _NAMED
             lines.append(f"{len(self.unreadable):,} of {len(self.files):,} images can't be read and were left out:")
@@ -109,9 +109,9 @@ def find_images(paths: Sequence[str]) -> GivenImages:
     for path in map(user_path, paths):
         if path.is_dir():
             left_out: Counter[str] = Counter()
-            images = sorted(_search(path, left_out))
+            images = sorted(image_files_below(path, left_out))
             if not images:
-                besides = f" It has {_counted(left_out)}." if left_out else ""
+                besides = f" It has {kinds_left_out(left_out)}." if left_out else ""
                 raise UserError(
                     f"{path} holds no image files; give a folder with PNG, JPEG or other images in it.{besides}"
                 )
@@ -128,8 +128,8 @@ def find_images(paths: Sequence[str]) -> GivenImages:
     return given
 
 
-def _search(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """Returns the image files of a folder and its subfolders, and counts the other files by kind."""
+def image_files_below(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """Returns the image files of a folder and its subfolders, and counts the other files by kind in `left_out`."""
 
     def unopened(error: OSError) -> None:
         left_out["folders that can't be opened"] += 1
@@ -167,7 +167,7 @@ def _suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def _counted(left_out: Counter[str]) -> str:
+def kinds_left_out(left_out: Counter[str]) -> str:
     """Lists kinds of files with their numbers, and what would make images of them readable."""
     text = ", ".join(count_kind(number, kind) for kind, number in sorted(left_out.items()))
     kinds = set(left_out)

@@ -54,8 +54,14 @@ def decodable_formats() -> tuple[str, ...]:
     return (*formats, "HEIF")
 
 
-def open_image(file: Path, mode: str) -> Image.Image:
+def open_image(file: Path, mode: str, side: int | None = None) -> Image.Image:
     """Decodes a file to Pillow's `mode`, L or RGB, as the module's docstring says.
+
+    Args:
+        file: Image file.
+        mode: Pillow's mode of the result.
+        side: Shortest side in pixels that is enough: a JPEG of at least twice that is decoded at ½, ¼ or ⅛ of its size,
+            which its frequency coefficients give at once (Pillow's draft mode). None decodes at full size.
 
     Raises:
         ValueError: If the file can't be decoded: empty, truncated, of another format, or so large (about 180
@@ -66,6 +72,8 @@ def open_image(file: Path, mode: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(file, formats=decodable_formats()) as image:
+                if side is not None:
+                    image.draft(None, (side, side))  # type: ignore[arg-type]  # keeps the color model
                 image.load()
                 return _opaque(_eight_bits(_upright(image))).convert(mode)
     except Exception as error:  # decoders report damage in exceptions of many types

@@ -15,7 +15,7 @@ Shapes: N images in the store, B in the batch, C channels, H×W pixels.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -77,19 +77,52 @@ class WindowStore:
         # A view, not a copy: (N, 1 or 2, 2p+1, 2p+1, C, H, W).
         self.windows = stored.unfold(3, height, 1).unfold(4, width, 1).permute(0, 1, 3, 4, 2, 5, 6)
 
-    def gather(self, batch: Batch) -> Tensor:
-        """Returns the batch's images, each with its own random offset and flip: (B, C, H, W) uint8."""
+    def gather(self, batch: Batch, positions: Tensor | None = None) -> Tensor:
+        """Returns the batch's images, each with its own random offset and flip: (B, C, H, W) uint8.
+
+        Args:
+            batch: The batch.
+            positions: Positions of its images in the store, (B,); None takes their indices.
+        """
         device = self.windows.device
+        positions = batch.indices if positions is None else positions
         if not (self.padding or self.flip):
-            return self.padded(batch.indices.to(device, non_blocking=True))  # one copy per image, not one per row
+            return self.padded(positions.to(device, non_blocking=True))  # one copy per image, not one per row
         mirrored = draw_mirrored(batch, self.flip) if self.flip else torch.zeros(len(batch.indices), dtype=torch.int64)
         offsets = [batch.randint(2 * self.padding + 1) for _ in range(2)] if self.padding else [mirrored * 0] * 2
-        keys = [key.to(device, non_blocking=True) for key in (batch.indices, mirrored, *offsets)]
+        keys = [key.to(device, non_blocking=True) for key in (positions, mirrored, *offsets)]
         return self.windows[tuple(keys)]
 
     def padded(self, indices: Tensor) -> Tensor:
         """Returns padded, unmirrored images, (B, C, H+2p, W+2p) uint8, for a pipeline that crops them."""
         return self.stored[:, 0].index_select(0, indices)  # several times as fast as indexing by a tensor
+
+
+@dataclass
+class DecodedWindows:
+    """The windows of images that are decoded for each batch: the same batches as those of a `WindowStore` of them.
+
+    Args:
+        decode: Function from indices (B,) to images (B, C, H, W) uint8.
+        padding: As that of `WindowStore`.
+        flip: As that of `WindowStore`.
+        border: As that of `WindowStore`.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    padding: int
+    flip: Flip
+    border: Border
+
+    def gather(self, batch: Batch) -> Tensor:
+        """Returns the batch's images, each with its own random offset and flip: (B, C, H, W) uint8."""
+        store = WindowStore(self.decode(batch.indices), self.padding, self.flip, self.border)
+        return store.gather(batch, torch.arange(len(batch.indices)))
+
+    def padded(self, indices: Tensor) -> Tensor:
+        """Returns padded, unmirrored images, (B, C, H+2p, W+2p) uint8, for a pipeline that crops them."""
+        images = self.decode(indices)
+        return padded(images, self.padding, self.border) if self.padding else images
 
 
 def cutout(images: Tensor, side: int, fill: Tensor, batch: Batch) -> Tensor:
@@ -208,7 +241,7 @@ class AugmentedImages:
         fill: Color of the blanked square, (C,).
     """
 
-    store: WindowStore
+    store: WindowStore | DecodedWindows
     labels: Tensor
     image_shape: tuple[int, int, int]
     pipeline: Albumentations | None

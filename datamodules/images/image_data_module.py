@@ -29,7 +29,7 @@ from datamodules.device_placement import on_training_device
 from datamodules.files.given_images import GivenImages, find_images
 from datamodules.images.augmentation import Border, Flip
 from datamodules.images.features import FeatureBatches, FeatureName, Features, cached_features
-from datamodules.images.image_files import read_given_images
+from datamodules.images.image_files import Resize, read_given_images
 from datamodules.images.preprocessing import Method, Preprocessing, fitted_of
 from datamodules.images.training_augmentation import TrainingAugmentation
 from datamodules.images.two_views import TwoViews
@@ -51,7 +51,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         fold: Index of the fold to validate on, in [0, num_folds − 1].
         subset: Number of training images to use after the split, stratified by class, ≥ 1; None uses all.
         preprocessing: Preprocessing, fitted to the training split: scale, pixels (uint8), mean_image, standardize (per
-            channel), pca or whiten.
+            channel), imagenet (with ImageNet's mean and deviation), pca or whiten.
         num_components: Number of components that pca and whiten keep, ≥ 1; None keeps all.
         crop_padding: Pixels of padding around training images before a random crop, ≥ 0; 0 turns the crop off.
         crop_border: Content of the padding: zeros, or reflect for the image's own reflection.
@@ -74,6 +74,8 @@ class ImageDataModule(L.LightningDataModule, ABC):
 
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]  # (C, H, W)
+    resize: Resize = "stretch"  # how the images of `predict` get this shape
+    balanced: bool = False  # whether training draws every class equally often
 
     def __init__(
         self,
@@ -214,9 +216,9 @@ class ImageDataModule(L.LightningDataModule, ABC):
         flip = self.augmentation.flip
         if "train" in self._features:
             features, labels = self._on_device((self._features["train"], self.splits["train"][1]))
-            return self._loader(FeatureBatches(features, labels, flip), len(labels), training=True)
+            return self._loader(FeatureBatches(features, labels, flip), len(labels), True, self.num_workers)
         images, labels = self._on_device(self.splits["train"], copies=2 if flip else 1)
-        return self._loader(self.augmentation.batches(images, labels), len(labels), training=True)
+        return self._loader(self.augmentation.batches(images, labels), len(labels), True, self.num_workers)
 
     def val_dataloader(self) -> BatchLoader | list[Any]:
         """Batches of the validation split in order; an empty list if nothing is held out."""
@@ -240,7 +242,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         self.given_images = find_images(self.images or [])
         return self._loader(
             lambda batch: (
-                read_given_images(self.given_images, batch.indices, self.image_shape, self.invert),
+                read_given_images(self.given_images, batch.indices, self.image_shape, self.invert, self.resize),
                 batch.indices,
             ),
             len(self.given_images.files),
@@ -280,7 +282,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         images, labels = self._on_device(self._inputs(split))
         return self._loader(lambda batch: (images[batch.span], labels[batch.span]), len(labels))
 
-    def _loader(self, fetch: Any, num_samples: int, training: bool = False) -> BatchLoader:
+    def _loader(self, fetch: Any, num_samples: int, training: bool = False, num_workers: int = 0) -> BatchLoader:
         return BatchLoader(
             fetch,
             num_samples,
@@ -289,8 +291,9 @@ class ImageDataModule(L.LightningDataModule, ABC):
             seed=int(os.environ.get("PL_GLOBAL_SEED", "0")),  # set by Lightning's seed_everything
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
-            num_workers=self.num_workers if training else 0,
+            num_workers=num_workers,
             same_batches=bool(getattr(self.trainer, "overfit_batches", 0)),
+            classes=self.splits["train"][1].cpu() if training and self.balanced else None,
         )
 
     def _on_device(self, split: tuple[Tensor, Tensor], copies: int = 1) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,11 @@
 """Reads image files and resizes them to the size that a model takes.
 
-An image is resized as a whole, whatever its aspect ratio, since a crop would cut off what its caption is about. How a
-file is decoded to grayscale or RGB: `datamodules/files/image_decoding.py`. A file that can't be read is skipped and
-counted, or stops the run with one sentence.
+    stretch  resized as a whole, whatever its aspect ratio: a crop would cut off what a caption is about
+    crop     the largest centered window of the aspect ratio H:W, resized
+    pad      resized to fit into H×W, centered on black
+
+How a file is decoded to grayscale or RGB: `datamodules/files/image_decoding.py`. A file that can't be read is skipped
+and counted, or stops the run with one sentence.
 
 Shapes: M images of a split, B of a batch, K of them that can be read, C channels, H×W pixels, S pixels of a side.
 """
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,34 +28,65 @@ from datamodules.files.image_decoding import open_image
 from datamodules.images.augmentation import Albumentations
 from datamodules.loader import Batch
 
+Resize = Literal["stretch", "crop", "pad"]
 
-def read_images(files: Sequence[Path], shape: tuple[int, int, int], invert: bool = False) -> Tensor:
+
+def read_images(
+    files: Sequence[Path], shape: tuple[int, int, int], invert: bool = False, resize: Resize = "stretch"
+) -> Tensor:
     """Decodes files of any size and color model and resizes them to `shape` (C, H, W): (B, C, H, W) uint8.
 
     Args:
         files: Image files.
         shape: Shape (C, H, W) of the results.
         invert: Whether to invert the images, such as dark ink on white paper.
+        resize: How an image of another aspect ratio becomes one of H×W pixels.
 
     Raises:
         ValueError: If a file can't be read as an image.
     """
-    return _channels_first(np.stack([_resized(file, shape, invert) for file in files]))
+    return _channels_first(np.stack([read_resized(file, shape, invert, resize) for file in files]))
 
 
-def read_given_images(given: GivenImages, indices: Tensor, shape: tuple[int, int, int], invert: bool = False) -> Tensor:
+def read_given_images(
+    given: GivenImages,
+    indices: Tensor,
+    shape: tuple[int, int, int],
+    invert: bool = False,
+    resize: Resize = "stretch",
+) -> Tensor:
     """Decodes files by their indices (B,), black where a file can't be read: (B, C, H, W) uint8; as `read_images`."""
     channels, height, width = shape
-    decode = partial(_resized, shape=shape, invert=invert)
+    decode = partial(read_resized, shape=shape, invert=invert, resize=resize)
     return _channels_first(given.read(indices.tolist(), decode, (height, width, channels)))
 
 
-def _resized(file: Path, shape: tuple[int, int, int], invert: bool) -> np.ndarray:
-    """Decodes one file and resizes it to `shape` (C, H, W): (H, W, C) uint8."""
+def read_resized(
+    file: Path, shape: tuple[int, int, int], invert: bool = False, resize: Resize = "stretch", draft: bool = False
+) -> np.ndarray:
+    """Decodes one file and resizes it to `shape` (C, H, W): (H, W, C) uint8.
+
+    Args:
+        file: Image file.
+        shape: Shape (C, H, W) of the image, channels last in the result.
+        invert: Whether to invert the image.
+        resize: How an image of another aspect ratio becomes one of H×W pixels.
+        draft: Whether to decode a large JPEG at a fraction of its size that is still large enough, several times as
+            fast; pixels then differ slightly from those of the whole image.
+
+    Raises:
+        ValueError: If the file can't be read as an image.
+    """
     channels, height, width = shape
-    image = open_image(file, "L" if channels == 1 else "RGB")
+    image = open_image(file, "L" if channels == 1 else "RGB", max(height, width) if draft else None)
     image = ImageOps.invert(image) if invert else image
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, channels)
+    if resize == "pad":
+        image = ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC)
+    elif resize == "crop":
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    else:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(height, width, channels)
 
 
 def _channels_first(images: np.ndarray) -> Tensor:

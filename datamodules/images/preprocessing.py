@@ -6,6 +6,7 @@ Every method is an affine map of an image x in [0, 1], so weights on its outputs
     pixels        x' = 255 x                       nothing fitted, and uint8 stays uint8
     mean_image    x' = x − m                       m: mean of each pixel and channel
     standardize   x' = (x − m) / s                 m, s: mean and standard deviation of each channel
+    imagenet      x' = (x − m) / s                 m, s: those of ImageNet, for networks pretrained on it; not fitted
     pca           x' = Uᵀ(x − m)                   U: the K principal directions, m: mean image
     whiten        x' = Λ^(−½) Uᵀ(x − m)            Λ: variance along each direction, plus ε = 1e-5
 
@@ -22,7 +23,10 @@ from torch import Tensor
 
 from common.errors import UserError
 
-Method = Literal["scale", "pixels", "mean_image", "standardize", "pca", "whiten"]
+Method = Literal["scale", "pixels", "mean_image", "standardize", "imagenet", "pca", "whiten"]
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue, as torchvision and timm give them
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _EPSILON = 1e-5  # variance (of pixels in [0, 1]) below which a direction counts as noise
 _NO_VARIATION = 1e-9  # rounding error of a standard deviation of 0; one pixel one level off in all of CIFAR-10 has 5e-7
@@ -63,8 +67,15 @@ class Preprocessing:
         """Fits the method to training images, (N, C, H, W) uint8.
 
         Raises:
-            ValueError: If the images do not vary, or there are more components than images or pixels.
+            ValueError: If the images do not vary, there are more components than images or pixels, or imagenet is used
+                for images without colors.
         """
+        if self.method == "imagenet":
+            if images.shape[1] != 3:
+                raise UserError("preprocessing imagenet is for RGB images; use standardize for images in grayscale.")
+            mean, std = (torch.tensor(of_channels).reshape(3, 1, 1) for of_channels in (_IMAGENET_MEAN, _IMAGENET_STD))
+            self.fitted = {"scale": 1 / (255 * std), "shift": -mean / std}
+            return
         if self.method == "scale":
             self.fitted = {"scale": torch.tensor(2 / 255), "shift": torch.tensor(-1.0)}
             return

@@ -5,6 +5,7 @@ Shapes: N training images, B images in a batch, C channels, H×W pixels.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -12,7 +13,14 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.ranges import check_range
-from datamodules.images.augmentation import Albumentations, AugmentedImages, Border, Flip, WindowStore
+from datamodules.images.augmentation import (
+    Albumentations,
+    AugmentedImages,
+    Border,
+    DecodedWindows,
+    Flip,
+    WindowStore,
+)
 from datamodules.images.preprocessing import Method
 from datamodules.images.two_views import PairsOfViews, TwoViews
 from datamodules.loader import Batch
@@ -72,7 +80,11 @@ class TrainingAugmentation:
             raise UserError(
                 f"two_views is set with {', '.join(unfit)}; leave that out: views have their own augmentation."
             )
-        if self.two_views and self.two_views.size and preprocessing not in ("scale", "pixels", "standardize"):
+        if (
+            self.two_views
+            and self.two_views.size
+            and preprocessing not in ("scale", "pixels", "standardize", "imagenet")
+        ):
             raise UserError(
                 f"two_views.size is {self.two_views.size} with preprocessing {preprocessing}, which is fitted to each "
                 "pixel of the image; set preprocessing to standardize or scale, or leave the size out."
@@ -100,8 +112,31 @@ class TrainingAugmentation:
         """
         if self.two_views:
             return PairsOfViews(images, labels, self.two_views)
-        fill = images.float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         store = WindowStore(images, self.crop_padding, self.flip, self.crop_border)
+        return self._augmented(store, labels, lambda: images)
+
+    def decoded_batches(
+        self, images: Any, labels: Tensor, sample: Callable[[], Tensor]
+    ) -> Callable[[Batch], tuple[Tensor, Tensor]]:
+        """Returns the function that fetches the same batches of images that are decoded when they are indexed.
+
+        Args:
+            images: Training images, with the `index_select` of a tensor (N, C, H, W) uint8.
+            labels: Class of each image, (N,) int64.
+            sample: Returns images whose mean fills the squares of cutout, (M, C, H, W) uint8.
+
+        Raises:
+            ValueError: If the albumentations pipeline fails on the first image or changes its size.
+        """
+        if self.two_views:
+            return PairsOfViews(images, labels, self.two_views)
+        decode = partial(images.index_select, 0)
+        return self._augmented(DecodedWindows(decode, self.crop_padding, self.flip, self.crop_border), labels, sample)
+
+    def _augmented(
+        self, store: WindowStore | DecodedWindows, labels: Tensor, sample: Callable[[], Tensor]
+    ) -> AugmentedImages:
+        fill = sample().float().mean((0, 2, 3)).round() if self.cutout else torch.empty(0)
         fetch = AugmentedImages(store, labels, self.image_shape, self.pipeline, self.rotation, self.cutout, fill)
         if self.pipeline:
             fetch(Batch(torch.arange(1), 0, 1, 0))  # so that a pipeline that fails does so before training starts

@@ -36,6 +36,7 @@ class Classifier(BufferedMetrics, ABC):
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         # float64: a float32 sum over a data set would depend on how its batches are divided among processes.
         self.eval_loss = MeanMetric(nan_strategy=nan).set_dtype(torch.float64)  # a NaN is not left out
+        self._class_weights: Tensor | None = None  # (K,), of the training loss, if the data has any
 
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -59,11 +60,29 @@ class Classifier(BufferedMetrics, ABC):
         """Returns the loss to expect before training, when all logits are near 0, or None if it is unknown."""
         return None
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        weights = getattr(getattr(self.trainer, "datamodule", None), "class_weights", None)
+        self._class_weights = None if weights is None else weights.to(self.device)
+
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Returns the mean over a batch of each image's loss times the weight of its class.
+
+        Args:
+            logits: Logits (B, K).
+            targets: Labels (B,), or targets (B, K), whose weight is that of their classes in proportion.
+            weights: Weight of each class, (K,).
+        """
+        losses = torch.vmap(lambda scores, target: self.loss(scores[None], target[None]))(logits, targets)  # (B,)
+        of_images = weights[targets] if targets.ndim == 1 else targets.to(weights) @ weights
+        return (losses * of_images).mean()
+
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         images, labels = batch
         images, targets = self.training_targets(images, labels)
         logits = self(images)
-        loss = self.loss(logits, targets)
+        weights = self._class_weights
+        loss = self.loss(logits, targets) if weights is None else self.weighted_loss(logits, targets, weights)
         correct = (logits.detach().argmax(1) == labels).sum()
         self.count_training_batch(len(labels), loss=loss.detach() * len(labels), accuracy=correct)
         return loss

@@ -97,10 +97,11 @@ def step_reached(run: RunFolder, checkpoint: Path) -> int | None:
     return step if isinstance(step, int) else None
 
 
-def kept_vocabulary(checkpoint: Checkpoint) -> list[str] | None:
-    """Returns the vocabulary of a captioner's data in a checkpoint; None if it has none."""
-    states = (value for value in checkpoint.values() if isinstance(value, dict))
-    return next((state["vocabulary"] for state in states if isinstance(state.get("vocabulary"), list)), None)
+def kept_by_data(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """Returns the `vocabulary` or `class_names` that a checkpoint has of its data, by that name."""
+    states = [value for value in checkpoint.values() if isinstance(value, dict)]
+    names = ("vocabulary", "class_names")
+    return {name: state[name] for name in names for state in states if isinstance(state.get(name), list)}
 
 
 def check_weights_fit(checkpoint: Checkpoint, module: LightningModule, path: Path) -> None:

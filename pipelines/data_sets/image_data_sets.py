@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.data_file_names import cifar10_folder, find_mnist_file
 from common.errors import UserError
+from common.user_paths import user_path
 
 if TYPE_CHECKING:
     from datamodules import ImageDataModule
@@ -56,7 +57,7 @@ DATA_SETS = {
 
 
 def find_name(name: str) -> str:
-    """Returns the name of a data set, given its name or class name in any case.
+    """Returns the name of a data set, given its name or class name in any case; the path of own images as it is.
 
     Raises:
         ValueError: If there is no such data set; the message suggests the nearest name.
@@ -66,9 +67,11 @@ def find_name(name: str) -> str:
     names |= {known.replace("_", ""): known for known in DATA_SETS}
     if plain in names:
         return names[plain]
+    if user_path(name).exists():
+        return name
     near = get_close_matches(plain, names, 1)
-    hint = f"did you mean {names[near[0]]}?" if near else f"it must be one of {', '.join(DATA_SETS)}."
-    raise UserError(f"There is no data set {name!r}; {hint}")
+    known = f"it must be one of {', '.join(DATA_SETS)}, or a folder or CSV file of your own images."
+    raise UserError(f"There is no data set {name!r}; {f'did you mean {names[near[0]]}?' if near else known}")
 
 
 def state(name: str, root: Path) -> str:
@@ -108,8 +111,11 @@ def table(root: Path) -> str:
 
 
 def make(name: str, root: Path, **settings: Any) -> "ImageDataModule":
-    """Constructs the data module of an image data set."""
+    """Constructs the data module of an image data set, or of the folder or CSV file of own images."""
     import datamodules
 
+    if name not in DATA_SETS:
+        own = {"folder": name} if user_path(name).is_dir() else {"labels": name}
+        return datamodules.ImageFolder(root=str(root), **(own | settings))
     data: ImageDataModule = getattr(datamodules, DATA_SETS[name].class_name)(root=str(root), **settings)
     return data

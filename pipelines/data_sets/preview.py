@@ -32,7 +32,7 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
     """
     if not 1 <= count <= _MAX_IMAGES:
         raise UserError(f"n is {count}; it must be in [1, {_MAX_IMAGES}].")
-    if DATA_SETS[name].captions:
+    if name in DATA_SETS and DATA_SETS[name].captions:
         classified = ", ".join(known for known, data_set in DATA_SETS.items() if not data_set.captions)
         raise UserError(f"preview draws images with classes, and {name} has captions; use one of {classified}.")
     import numpy as np
@@ -46,15 +46,17 @@ def preview(name: str, root: Path, count: int, seed: int, augmentation: dict[str
     fetch = data.train_dataloader().fetch
     images, labels = data.splits["train"]
     rank = [int((labels[:i] == label).sum()) for i, label in enumerate(labels)]  # within the image's class
-    order = torch.tensor(sorted(range(count), key=lambda i: (rank[i], int(labels[i]))))
+    order = torch.tensor(sorted(range(len(labels)), key=lambda i: (rank[i], int(labels[i]))))
     titles = [data.class_names[label] for label in labels[order]]
+    count = len(order)
     picture = image_grid(
         images[order] / 255, titles, _COLUMNS, f"{type(data).__name__}: {formatting.count(count, 'training image')}"
     )
-    if not augmentation:
+    if not augmentation.keys() - {"size"}:
         return picture
     augmented, _ = fetch(Batch(order, seed, count, 0))
-    title = f"The same images after {', '.join(_described(key, value) for key, value in augmentation.items())}"
+    settings = (_described(key, value) for key, value in augmentation.items() if key != "size")
+    title = f"The same images after {', '.join(settings)}"
     width = 14 * min(count, _COLUMNS)  # characters that fit above the images
     title = title if len(title) <= width else title[: width - 1] + "…"
     return np.concatenate([picture, image_grid(augmented / 255, titles, _COLUMNS, title)])

@@ -10,6 +10,7 @@ from common.data_file_names import cifar10_folder, find_mnist_file
 from common.errors import UserError
 from pipelines.data_sets import caption_data_sets
 from pipelines.data_sets.image_data_sets import CIFAR10_BATCHES, DATA_SETS, MNIST_UNPACKED, make
+from pipelines.data_sets.own_images import verify_own_images
 
 
 def verify(name: str, root: Path) -> None:
@@ -18,6 +19,9 @@ def verify(name: str, root: Path) -> None:
     Raises:
         ValueError: If files are missing or damaged; files of the official size with other bytes count as damaged.
     """
+    if name not in DATA_SETS:
+        print("\n".join(verify_own_images(make(name, root))), flush=True)
+        return
     if DATA_SETS[name].captions:
         lines, damaged = caption_data_sets.verify(name, root, DATA_SETS[name].sizes)
         print("\n".join(lines), flush=True)

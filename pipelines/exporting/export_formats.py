@@ -26,13 +26,13 @@ Predict = Callable[[Tensor], Tensor]  # uint8 (B, C, H, W) to logits (B, K)
 _TRACED_BATCH = 2  # a batch of 1 would be traced as a constant
 
 
-def untrained(run: RunFolder) -> tuple[Any, Any]:
-    """Returns the untrained classifier and data module of a run.
+def untrained(run: RunFolder, checkpoint: Path) -> tuple[Any, Any]:
+    """Returns the untrained classifier and data module of a run, with the class names of its checkpoint.
 
     Raises:
         ValueError: If the run does not classify images.
     """
-    model, data = load_model.untrained(run)
+    model, data = load_model.untrained(run, checkpoint)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise UserError(
             f"{type(model).__name__} on {type(data).__name__} can't be exported; use a run that classifies images."
@@ -79,7 +79,9 @@ def as_module(model: Any, data: Any) -> LightningModule:
     return Deployed().eval()
 
 
-def write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
+def write_onnx(
+    model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder, checkpoint: Path
+) -> Predict:
     """Writes an ONNX graph with a dynamic batch size, read back by ONNX Runtime."""
     import onnxruntime  # type: ignore[import-untyped]  # an optional package
 
@@ -100,7 +102,9 @@ def write_onnx(model: Any, data: Any, metadata: dict[str, str], file: Path, run:
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def write_torchscript(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
+def write_torchscript(
+    model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder, checkpoint: Path
+) -> Predict:
     """Writes a TorchScript graph, traced at a batch of 2."""
     # Lightning's method hides its properties from torch, which would read each and fail without a trainer.
     example = torch.zeros(_TRACED_BATCH, *data.image_shape, dtype=torch.uint8)
@@ -126,7 +130,9 @@ def _with_sorted_header(content: bytes) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded + content[start:]
 
 
-def write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder) -> Predict:
+def write_safetensors(
+    model: Any, data: Any, metadata: dict[str, str], file: Path, run: RunFolder, checkpoint: Path
+) -> Predict:
     """Writes the state_dict and the fitted preprocessing as tensors."""
     from safetensors.torch import load_file, save
 
@@ -135,7 +141,7 @@ def write_safetensors(model: Any, data: Any, metadata: dict[str, str], file: Pat
     # save_file would make it unreadable for other users
     file.write_bytes(_with_sorted_header(save(tensors, metadata)))
     stored = load_file(file)
-    loaded, loaded_data = untrained(run)
+    loaded, loaded_data = untrained(run, checkpoint)
     preprocessing = {name: stored.pop(name) for name in fitted}
     loaded.load_state_dict(stored)
     loaded_data.preprocessing.fitted = {name.partition(".")[2]: tensor for name, tensor in preprocessing.items()}

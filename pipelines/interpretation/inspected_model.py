@@ -62,7 +62,7 @@ def inspect_run(path: str, invert: bool = False) -> InspectedModel:
             to the pixels.
     """
     run, checkpoint = find_run(path)
-    model, data = untrained(run)
+    model, data = untrained(run, checkpoint)
     if not isinstance(model, Classifier) or not isinstance(data, ImageDataModule):
         raise UserError(
             f"{checkpoint} is of {type(model).__name__} on {type(data).__name__}, which is not an image classifier; "
@@ -86,7 +86,7 @@ def inspect_run(path: str, invert: bool = False) -> InspectedModel:
         f"{type(model).__name__} on {type(data).__name__}",
         tuple(data.class_names),
         data.image_shape,
-        lambda files: read_images(files, data.image_shape, invert).float() / 255,
+        lambda files: read_images(files, data.image_shape, invert, data.resize).float() / 255,
         data.brightness,
     )
 

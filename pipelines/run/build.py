@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.checkpoints.checkpoint_io import kept_vocabulary, read_checkpoint
+from pipelines.checkpoints.checkpoint_io import kept_by_data, read_checkpoint
 from pipelines.console.lightning_messages import quiet
 from pipelines.run import cli
 
@@ -14,7 +14,7 @@ class Untrained(cli.TopicCLI):
     Args:
         arguments: Command line after the program's name, with resolved paths.
         topic: Name of the topic.
-        checkpoint: Checkpoint whose vocabulary a captioner takes instead of that of its data, which may be gone.
+        checkpoint: Checkpoint whose vocabulary or class names replace those of the data, which may be gone.
     """
 
     def __init__(self, arguments: list[str], topic: str, checkpoint: Path | None = None) -> None:
@@ -22,7 +22,7 @@ class Untrained(cli.TopicCLI):
         super().__init__(arguments, topic)
 
     def before_instantiate_classes(self) -> None:
-        self.vocabulary = kept_vocabulary(read_checkpoint(self._checkpoint)) if self._checkpoint else None
+        self.kept = kept_by_data(read_checkpoint(self._checkpoint)) if self._checkpoint else {}
         settings = self.config[self.subcommand]
         settings["trainer.logger"], settings["trainer.callbacks"] = False, None  # they may write files
 

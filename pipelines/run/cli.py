@@ -22,7 +22,7 @@ from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.checkpoint_io import (
     AtomicCheckpointIO,
     check_weights_fit,
-    kept_vocabulary,
+    kept_by_data,
     read_checkpoint,
     step_reached,
 )
@@ -102,7 +102,7 @@ class TopicCLI(LightningCLI):
         self.subcommand: str | None = None
         self.arguments = arguments
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
-        self.vocabulary: list[str] | None = None  # of the checkpoint that captions images, whose data may be gone
+        self.kept: dict[str, list[str]] = {}  # vocabulary or class names in a checkpoint, whose data may be gone
         self.resolved = ""  # configuration of a `fit` as YAML
         self.changes: Changes | None = None  # settings that differ from those of that checkpoint, if it tells
         self.trainer: Any = None
@@ -147,8 +147,9 @@ class TopicCLI(LightningCLI):
         model, given = settings["model.class_path"], settings.get(f"model.init_args.{name}")
         if data is None:
             raise UserError("There is no data set; set --data to a class, such as CIFAR10.")
-        if name == "vocabulary" and self.vocabulary is not None and hasattr(type(data), name):
-            data.vocabulary = self.vocabulary
+        for kept, names in self.kept.items():
+            if hasattr(type(data), kept):
+                setattr(data, kept, names)
         return linked_setting(name, data, model, given)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -211,7 +212,7 @@ class TopicCLI(LightningCLI):
             if self.run_folder is not None:
                 self.lifetime.start(self.run_folder)
         if self.subcommand == "predict":
-            self.vocabulary = kept_vocabulary(read_checkpoint(checkpoint)) if checkpoint else None
+            self.kept = kept_by_data(read_checkpoint(checkpoint)) if checkpoint else {}
             kept = [*([checkpoint] if checkpoint else []), *(existing.files_to_keep() if existing else [])]
             self.predict_options = PredictOptions(settings, kept)
 

@@ -11,7 +11,7 @@ from pipelines.run.run_folder import RunFolder
 
 
 def untrained(run: RunFolder, checkpoint: Path | None = None) -> tuple[Any, Any]:
-    """Returns model and data module as `fit` created them, untrained; a captioner with the checkpoint's vocabulary."""
+    """Returns model and data module as `fit` created them, untrained; with the checkpoint's vocabulary or classes."""
     built = build(["test", "--config", str(run.config)], run.topic, checkpoint)
     return built.model, built.datamodule
 

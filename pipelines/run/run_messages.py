@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -23,6 +23,15 @@ from pipelines.run.stop_signals import Stopped
 from pipelines.tracking.wandb_files import unsent_files
 
 _P = ParamSpec("_P")
+
+
+@runtime_checkable
+class HasSummary(Protocol):
+    """Data that a run describes when it starts."""
+
+    def summary(self) -> list[str]:
+        """Returns lines with the numbers of samples and classes."""
+        ...
 
 
 def _of_a_run(message: Callable[_P, None]) -> Callable[_P, None]:
@@ -56,6 +65,8 @@ def print_started(
         f"{trainer.world_size} × {trainer.strategy.root_device.type}, seed {seed}"
         + (f"; {as_typed(run_folder.path)}" if run_folder else "")
     )
+    if isinstance(data, HasSummary) and subcommand != "predict":  # which needs none of the data
+        print("\n".join(data.summary()))
 
 
 @_of_a_run

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datamodules.splits import StratifiedSplit, split_by_image, stratified_folds, stratified_sample
+from datamodules.splits import StratifiedSplit, balanced_order, split_by_image, stratified_folds, stratified_sample
 
 
 def random_labels(seed: int) -> Tensor:
@@ -119,3 +119,27 @@ def test_images_are_split_into_disjoint_sorted_parts_and_a_subset_leaves_the_val
 def test_impossible_image_splits_are_refused(arguments: tuple[int, None, float, int | None, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split_by_image(*arguments)
+
+
+def test_balanced_draws_take_every_class_equally_often_and_its_samples_in_turn() -> None:
+    labels = torch.tensor([0] * 60 + [3] * 20 + [1] * 4)
+    order = torch.randperm(84, generator=torch.Generator().manual_seed(0))
+    drawn = balanced_order(order, labels)
+    assert torch.bincount(labels[drawn]).tolist() == [28, 28, 0, 28]
+    times = torch.bincount(drawn, minlength=84)
+    for label, most in ((0, 1), (3, 2), (1, 7)):
+        of_class = times[labels == label]
+        assert of_class.max() == most
+        assert of_class.max() - of_class.min() <= 1
+
+
+def test_balanced_draws_are_in_random_order_and_follow_the_shuffle() -> None:
+    labels = torch.arange(1000) % 10 // 9  # nine tenths and one tenth
+    first, second = (
+        balanced_order(torch.randperm(1000, generator=torch.Generator().manual_seed(seed)), labels) for seed in (0, 1)
+    )
+    assert not torch.equal(first, second)
+    in_halves = labels[first].reshape(2, 500).float().mean(1)
+    assert (in_halves - 0.5).abs().max() < 0.1
+    alternating = (labels[first][1:] != labels[first][:-1]).float().mean()
+    assert 0.4 < alternating < 0.6

@@ -37,8 +37,9 @@ def failing(capsys: pytest.CaptureFixture[str], status: int, *arguments: str) ->
 
 
 def test_the_list_agrees_with_the_datamodules() -> None:
-    no_images = {"ImageDataModule", "CaptionDataModule", "GaussianMixture"}  # two bases, and numbers
-    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - no_images
+    # two bases, numbers, and the user's own images
+    left_out = {"ImageDataModule", "CaptionDataModule", "GaussianMixture", "ImageFolder"}
+    assert {data_set.class_name for data_set in DATA_SETS.values()} == set(datamodules.__all__) - left_out
     for data_set in DATA_SETS.values():
         made = getattr(datamodules, data_set.class_name)()
         assert data_set.captions == isinstance(made, datamodules.CaptionDataModule)
@@ -67,7 +68,8 @@ def test_list_shows_the_state_of_the_files(tmp_path: Path, capsys: pytest.Captur
     write_mnist(tmp_path, "FashionMNIST")
     (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
     main(["list", "--root", str(tmp_path)])
-    header, *lines = capsys.readouterr().out.splitlines()
+    header, *lines, own = capsys.readouterr().out.splitlines()
+    assert own.startswith("Your own images: --data ImageFolder --data.folder FOLDER;")
     assert header.split()[:6] == ["name", "train", "test", "shape", "classes", "download"]
     assert [line.split() for line in lines] == [
         ["cifar10", "50,000", "10,000", "3×32×32", "10", "170", "MB", "5", "of", "6", "files"],
@@ -135,7 +137,7 @@ def test_as_a_command() -> None:
 
     listed, unknown, nothing = run("list"), run("download", "mnits"), run()
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert listed.stdout.count("\n") == 9
+    assert listed.stdout.count("\n") == 10  # its header, and a line on own images
     assert (unknown.returncode, unknown.stderr) == (2, "error: There is no data set 'mnits'; did you mean mnist?\n")
     assert nothing.returncode == 2
     assert "COMMAND" in nothing.stderr

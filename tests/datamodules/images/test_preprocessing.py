@@ -200,7 +200,7 @@ def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: i
 @pytest.mark.parametrize(
     ("method", "num_components", "message"),
     [
-        ("zca", None, "preprocessing is 'zca'; it must be one of scale, pixels, mean_image, standardize, pca, whiten."),
+        ("zca", None, "preprocessing is 'zca'; it must be one of scale, pixels, mean_image, standardize, imagenet, pca, whiten."),
         ("scale", 5, "num_components is 5 with preprocessing scale; it must be at least 1 with pca or whiten"),
         ("pca", 0, "num_components is 0 with preprocessing pca; it must be at least 1"),
         ("whiten", -3, "num_components is -3 with preprocessing whiten; it must be at least 1"),
@@ -209,3 +209,16 @@ def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: i
 def test_wrong_settings_are_named(method: Any, num_components: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Preprocessing(method, num_components)
+
+
+def test_imagenet_is_torchvisions_normalization_with_its_constants() -> None:
+    from torchvision.transforms import Normalize
+
+    images = torch.randint(256, (5, 3, 6, 4), dtype=torch.uint8)
+    preprocessing = Preprocessing("imagenet")
+    preprocessing.fit(images)
+    expected = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])(images / 255)
+    torch.testing.assert_close(preprocessing(images), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(preprocessing.inverse(expected), images / 255, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"^preprocessing imagenet is for RGB images; use standardize"):
+        Preprocessing("imagenet").fit(images[:, :1])

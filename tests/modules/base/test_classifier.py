@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Digits
-from modules import Classifier, LinearSVM, SoftmaxRegression
+from modules import Classifier, LinearSVM, SoftmaxRegression, TimmClassifier
 from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
@@ -260,3 +260,42 @@ def test_a_loss_that_is_nan_in_one_batch_is_not_left_out() -> None:
     model.validation_step((torch.zeros(4, 2), torch.zeros(4).long()), 0)
     model.validation_step((torch.full((4, 2), torch.nan), torch.zeros(4).long()), 1)
     assert model.eval_loss.compute().isnan()
+
+
+class WeightedDigits(Digits):
+    """Digits whose classes have weights 0 to 9."""
+
+    class_weights = torch.arange(10.0)
+
+
+@pytest.mark.parametrize("model", [SoftmaxRegression, LinearSVM])
+def test_the_training_loss_is_weighted_by_class(tmp_path: Path, model: type[SoftmaxRegression | LinearSVM]) -> None:
+    data = WeightedDigits(batch_size=50)
+    data.setup("fit")
+    network = model(data.input_shape, data.num_classes)
+    trainer_of(tmp_path, max_steps=1).fit(network, data)
+    images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    logits = network(images)
+    alone = [network.loss(logits[i : i + 1], labels[i : i + 1]) for i in range(50)]
+    expected = sum(float(labels[i]) * float(loss) for i, loss in enumerate(alone)) / 50
+    assert float(network.training_step((images, labels), 0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_of_one_change_nothing_and_mixed_targets_are_weighted_in_proportion() -> None:
+    model = SoftmaxRegression((1, 4, 4), CLASSES, reg=0.0)
+    logits, labels = torch.randn(6, CLASSES), torch.tensor([0, 1, 2, 3, 0, 1])
+    assert float(model.weighted_loss(logits, labels, torch.ones(CLASSES))) == pytest.approx(
+        float(model.loss(logits, labels))
+    )
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    hard = torch.nn.functional.one_hot(labels, CLASSES).float()
+    assert float(model.weighted_loss(logits, hard, weights)) == pytest.approx(
+        float(model.weighted_loss(logits, labels, weights))
+    )
+
+
+def test_class_weights_reach_a_timm_network_with_mixup(tmp_path: Path) -> None:
+    data = WeightedDigits(batch_size=20)
+    network = TimmClassifier((1, 8, 8), 10, "test_resnet", mixup=0.2)
+    trainer_of(tmp_path, max_steps=2).fit(network, data)
+    assert network._class_weights is not None
