@@ -200,7 +200,11 @@ def test_more_components_than_images_or_pixels_are_refused(count: int, wanted: i
 @pytest.mark.parametrize(
     ("method", "num_components", "message"),
     [
-        ("zca", None, "preprocessing is 'zca'; it must be one of scale, pixels, mean_image, standardize, imagenet, pca, whiten."),
+        (
+            "zca",
+            None,
+            "preprocessing is 'zca'; it must be one of scale, pixels, mean_image, standardize, imagenet, pca, whiten.",
+        ),
         ("scale", 5, "num_components is 5 with preprocessing scale; it must be at least 1 with pca or whiten"),
         ("pca", 0, "num_components is 0 with preprocessing pca; it must be at least 1"),
         ("whiten", -3, "num_components is -3 with preprocessing whiten; it must be at least 1"),
