@@ -10,10 +10,13 @@ from callbacks.feature_maps import FeatureMaps
 from callbacks.fooling_images import FoolingImages
 from callbacks.generated_captions import GeneratedCaptions
 from callbacks.generated_density import GeneratedDensity
+from callbacks.histograms import Histograms
 from callbacks.mistakes_by_class import MistakesByClass
 from callbacks.nearest_training_images import NearestTrainingImages
 from callbacks.neighbors import Neighbors
 from callbacks.positive_pairs import PositivePairs
+from callbacks.precision_recall_curve import PrecisionRecallCurve
+from callbacks.prediction_table import PredictionTable
 from callbacks.saliency_maps import SaliencyMaps
 from callbacks.sample_quality import SampleQuality
 from callbacks.samples import LatentWalk, SampleGrid
@@ -34,11 +37,14 @@ __all__ = [
     "FoolingImages",
     "GeneratedCaptions",
     "GeneratedDensity",
+    "Histograms",
     "LatentWalk",
     "MistakesByClass",
     "NearestTrainingImages",
     "Neighbors",
     "PositivePairs",
+    "PrecisionRecallCurve",
+    "PredictionTable",
     "SaliencyMaps",
     "SampleGrid",
     "SampleQuality",

@@ -1,23 +1,20 @@
 """Draws the most confident mistakes of a classifier: highest probability for a wrong class."""
 
 from itertools import chain
-from typing import Any
 
 import torch
-import torch.distributed as dist
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.logit_reader import LogitReader, gather
 from callbacks.pictures import image_grid, show
 from common.ranges import check_range
 
 Mistake = tuple[float, int, int, Tensor]  # probability, predicted class, true class, preprocessed image
 
 
-class ConfidentMistakes(Callback):
+class ConfidentMistakes(LogitReader):
     """Draws the most confident mistakes at the end of `fit` (validation images) and of `test`.
-
-    It reads the logits (B, K) that the model's validation and test steps return.
 
     Args:
         count: Number of mistakes, ≥ 1.
@@ -31,25 +28,11 @@ class ConfidentMistakes(Callback):
         self.count = count
         self.mistakes: list[Mistake] = []
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def reset(self) -> None:
         self.mistakes = []
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.mistakes = []
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._keep(outputs, *batch)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._keep(outputs, *batch)
-
-    @torch.no_grad()
-    def _keep(self, logits: Tensor, images: Tensor, labels: Tensor) -> None:
-        """Adds this batch's mistakes and keeps the most confident ones: logits (B, K), images (B, ...), labels (B,)."""
+    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
+        """Adds this batch's mistakes and keeps the most confident ones."""
         probabilities, predicted = logits.float().softmax(1).max(1)
         confidence = torch.where(predicted == labels, -1.0, probabilities)
         best, indices = confidence.topk(min(self.count, len(labels)))
@@ -57,18 +40,9 @@ class ConfidentMistakes(Callback):
         mistakes = [mistake for mistake in zip(*columns, strict=True) if mistake[0] >= 0]
         self.mistakes = sorted(self.mistakes + mistakes, key=lambda mistake: -mistake[0])[: self.count]
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, "val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, "test")
-
-    def _show(self, trainer: Trainer, split: str) -> None:
-        mistakes = self.mistakes
-        if trainer.world_size > 1:
-            gathered: list[list[Mistake]] = [[] for _ in range(trainer.world_size)]
-            dist.all_gather_object(gathered, mistakes)
-            mistakes = sorted(chain.from_iterable(gathered), key=lambda mistake: -mistake[0])[: self.count]
+    def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        gathered = chain.from_iterable(gather(trainer, self.mistakes))
+        mistakes = sorted(gathered, key=lambda mistake: -mistake[0])[: self.count]
         data = getattr(trainer, "datamodule", None)
         if not mistakes or data is None:
             return

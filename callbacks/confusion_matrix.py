@@ -1,4 +1,4 @@
-"""Draws the confusion matrix of the last validation and of the test."""
+"""Draws the confusion matrix of the last validation and of the test, also as a chart of W&B."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -7,6 +7,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.media import Chart, log_chart
 from callbacks.pictures import DPI, Text, figure_to_array, show, write_texts
 from common.messages.counting import count
 
@@ -34,6 +35,22 @@ class ConfusionMatrix(Callback):
         data = getattr(trainer, "datamodule", None)
         names = getattr(data, "class_names", [str(i) for i in range(len(matrix))])
         show(trainer, f"confusion/{split}", draw_confusion_matrix(matrix, names, split), caption=split)
+        log_chart(trainer, f"charts/confusion/{split}", confusion_chart(matrix, names, split))
+
+
+def confusion_chart(matrix: np.ndarray, names: Sequence[str], split: str) -> Chart:
+    """Returns W&B's chart of counts (K, K)."""
+    columns = ("Actual", "Predicted", "nPredictions")
+    rows = [
+        (str(names[true]), str(names[predicted]), int(number)) for (true, predicted), number in np.ndenumerate(matrix)
+    ]
+    return Chart(
+        "wandb/confusion_matrix/v1",
+        columns,
+        rows,
+        dict(zip(columns, columns, strict=True)),
+        {"title": f"{split} images"},
+    )
 
 
 def draw_confusion_matrix(matrix: np.ndarray, names: Sequence[str], split: str) -> np.ndarray:

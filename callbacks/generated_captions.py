@@ -11,10 +11,12 @@ from torch import Tensor
 
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.first_batch import FirstBatch
-from callbacks.pictures import show
+from callbacks.media import log_table
+from callbacks.pictures import as_pixels, show
 from common.errors import UserError
 from common.ranges import check_range
 from common.vocabulary import START
+from modules.caption_metrics.rouge import ROUGE
 from modules.interpretation.feature_extraction import evaluating
 
 
@@ -42,8 +44,9 @@ class HasAttentionMaps(Protocol):
 class GeneratedCaptions(FirstBatch):
     """Shows the first validation images with generated captions and a reference, every `every_n_epochs` and at the end.
 
-    A caption that equals a reference is green. At the end of `fit`, and of `test` for the first test images, attention
-    maps of some captions follow, if the model has attention.
+    A caption that equals a reference is green. A table has all references and the ROUGE-L of each caption (CIDEr would
+    depend on which images are shown). At the end of `fit`, and of `test` for the first test images, attention maps of
+    some captions follow, if the model has attention.
 
     Args:
         num_images: Number of images, ≥ 1.
@@ -99,8 +102,18 @@ class GeneratedCaptions(FirstBatch):
             return
         assert isinstance(pl_module, CaptionGenerator)
         captions = pl_module.caption(self._inputs)
-        sheet = caption_sheet(self._images(trainer, split), captions, self._references, title)
+        images = self._images(trainer, split)
+        sheet = caption_sheet(images, captions, self._references, title)
         show(trainer, f"captions/{split}", sheet, caption=title)
+        rouge = ROUGE()
+        rouge.update(captions, self._references)
+        rows = [
+            (image, caption, "\n".join(references), score)
+            for image, caption, references, score in zip(
+                as_pixels(images), captions, self._references, rouge.scores[0].tolist(), strict=True
+            )
+        ]
+        log_table(trainer, f"tables/captions/{split}", ("image", "caption", "references", "rouge_l"), rows)
 
     @torch.no_grad()
     def _show_attention(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:

@@ -7,13 +7,13 @@ Source: https://cs231n.github.io/assignments2024/assignment1/ (features.ipynb)
 Shapes: B images in a batch, K classes, M mistakes shown.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.logit_reader import LogitReader, gather
 from callbacks.pictures import image_grid, show
 from common.ranges import check_range
 
@@ -34,12 +34,11 @@ class HasEvaluationImages(Protocol):
         """Returns images of `val` or `test` by index, (M, C, H, W) with pixels in [0, 1]."""
 
 
-class MistakesByClass(Callback):
+class MistakesByClass(LogitReader):
     """Draws a row for each class with the most confident mistakes predicted as that class.
 
-    Drawn at the end of `fit` (validation images) and of `test`, from the logits (B, K) that the model's validation and
-    test steps return. The pixels come from the data module, so it works for models on features too; data modules
-    without `evaluation_images` have no picture.
+    Drawn at the end of `fit` (validation images) and of `test`. The pixels come from the data module, so it works for
+    models on features too; data modules without `evaluation_images` have no picture.
 
     Args:
         count: Number of mistakes for each class, ≥ 1.
@@ -53,29 +52,13 @@ class MistakesByClass(Callback):
         self.count = count
         self.mistakes: dict[int, list[Mistake]] = {}  # by predicted class, most confident first
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def reset(self) -> None:
         self.mistakes = {}
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.mistakes = {}
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(trainer, outputs, batch[1], batch_idx)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        self._keep(trainer, outputs, batch[1], batch_idx)
-
-    @torch.no_grad()
-    def _keep(self, trainer: Trainer, logits: Tensor, labels: Tensor, batch_idx: int) -> None:
-        """Adds this batch's mistakes and keeps the most confident of each class: logits (B, K), labels (B,)."""
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, HasEvaluationImages):
+    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
+        """Adds this batch's mistakes and keeps the most confident of each class."""
+        if not isinstance(getattr(trainer, "datamodule", None), HasEvaluationImages):
             return
-        first = (batch_idx * trainer.world_size + trainer.global_rank) * data.batch_size
         probabilities, predicted = logits.float().softmax(1).max(1)
         wrong = (predicted != labels).nonzero().flatten()
         columns = (probabilities[wrong], first + wrong, labels[wrong], predicted[wrong])
@@ -83,17 +66,8 @@ class MistakesByClass(Callback):
             self.mistakes.setdefault(mistaken, []).append((probability, index, true))
         self.mistakes = {label: _most_confident(mistakes, self.count) for label, mistakes in self.mistakes.items()}
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, "val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer, "test")
-
-    def _show(self, trainer: Trainer, split: str) -> None:
-        gathered: list[dict[int, list[Mistake]]] = [self.mistakes]
-        if trainer.world_size > 1:
-            gathered = [{} for _ in range(trainer.world_size)]
-            dist.all_gather_object(gathered, self.mistakes)
+    def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        gathered: list[dict[int, list[Mistake]]] = gather(trainer, self.mistakes)
         data = getattr(trainer, "datamodule", None)
         if not any(gathered) or not isinstance(data, HasEvaluationImages):
             return

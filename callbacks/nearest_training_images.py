@@ -1,4 +1,4 @@
-"""Draws samples beside their nearest training images, to see whether a generator memorizes its training set.
+"""Shows samples beside their nearest training images, to see whether a generator memorizes its training set.
 
 A generator that memorizes generates images at distance near 0 from a training image. What counts as near depends on the
 data, so the distances are compared with those of real images that were not trained on:
@@ -20,8 +20,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.pictures import image_grid, show
-from callbacks.samples import ImageGenerator, check_generates
+from callbacks.media import log_table
+from callbacks.pictures import as_pixels, image_grid, show
+from callbacks.samples import ImageGenerator, check_generates, tiles
 from common.errors import UserError
 from common.ranges import check_range
 from modules.neighbors.nearest_neighbors import NearestNeighbors
@@ -36,6 +37,8 @@ class HasSplits(Protocol):
 
 class NearestTrainingImages(Callback):
     """Draws samples and their nearest training images at the end of `fit`, with distances and the ratio above.
+
+    They are logged as a table too, with a row for each sample.
 
     Args:
         rows: Number of samples shown, ≥ 1.
@@ -78,10 +81,16 @@ class NearestTrainingImages(Callback):
         if len(unseen):
             self.ratio = float(distances[:, 0].median() / memory.search(unseen, 1)[0].median().clamp(min=1e-12))
             title += f"; distance {self.ratio:.2f} × that of new images"
-        shown = torch.cat([samples[: self.rows, None], training[indices[: self.rows]]], 1).flatten(0, 1)
+        pairs = torch.cat([samples[: self.rows, None], training[indices[: self.rows]]], 1).float() / 255
         titles = [
             text
             for row in distances[: self.rows].tolist()
             for text in ("sample", *(f"{distance:.0f}" for distance in row))
         ]
-        show(trainer, "nearest_training_images", image_grid(shown.float() / 255, titles, 1 + count, title))
+        show(trainer, "nearest_training_images", image_grid(pairs.flatten(0, 1), titles, 1 + count, title))
+        rows = [
+            (as_pixels(pair[:1])[0], tiles(pair[1:], count, zoom=1), row[0], ", ".join(f"{d:.0f}" for d in row))
+            for pair, row in zip(pairs, distances[: self.rows].tolist(), strict=True)
+        ]
+        columns = ("sample", "nearest training images", "smallest distance", "distances")
+        log_table(trainer, "tables/samples", columns, rows)

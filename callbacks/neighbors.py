@@ -1,4 +1,4 @@
-"""Draws queries of a nearest-neighbor classifier beside their nearest neighbors.
+"""Draws queries of a nearest-neighbor classifier beside their nearest neighbors, and logs them as a table.
 
 Source: https://cs231n.github.io/classification/#nearest-neighbor-classifier
 """
@@ -10,7 +10,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.first_batch import FirstBatch
-from callbacks.pictures import image_grid, show
+from callbacks.media import log_table
+from callbacks.pictures import as_pixels, image_grid, show
+from callbacks.samples import tiles
 from common.errors import UserError
 from common.ranges import check_range
 from modules.interpretation.feature_extraction import evaluating
@@ -31,7 +33,7 @@ class Neighbors(FirstBatch):
     """Draws queries beside their neighbors at the end of `fit` (validation images) and of `test`.
 
     The queries are the first images of the first batch. The title of a neighbor is its class and its distance, green if
-    the class is the query's and red if not.
+    the class is the query's and red if not. The table has a row for each query.
 
     Args:
         queries: Number of queries, ≥ 1.
@@ -81,12 +83,21 @@ class Neighbors(FirstBatch):
             images = preprocessing.inverse(images)
         if images.ndim != 4:
             return  # features are not pictures
-        titles, colors = [], []
+        titles, colors, rows = [], [], []
         names = data.class_names
-        for true, classes, row in zip(
-            labels.tolist(), pl_module.labels[indices].tolist(), distances.tolist(), strict=True
+        for query, true, classes, row in zip(
+            images.unflatten(0, (-1, 1 + count)),
+            labels.tolist(),
+            pl_module.labels[indices].tolist(),
+            distances.tolist(),
+            strict=True,
         ):
             titles += [names[true], *(f"{names[c]}\n{d:.4g}" for c, d in zip(classes, row, strict=True))]
             colors += ["black", *("green" if c == true else "red" for c in classes)]
+            near = ", ".join(str(names[c]) for c in classes)
+            far = ", ".join(f"{d:.4g}" for d in row)
+            rows.append((as_pixels(query[:1])[0], str(names[true]), tiles(query[1:], count, zoom=1), near, far))
         picture = image_grid(images, titles, 1 + count, f"{split}: images, left, and their nearest neighbors", colors)
         show(trainer, f"neighbors/{split}", picture, caption=split)
+        columns = ("query", "true class", "neighbors", "classes of neighbors", "distances")
+        log_table(trainer, f"tables/neighbors/{split}", columns, rows)

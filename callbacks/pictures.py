@@ -1,6 +1,6 @@
 """Pictures of a run: saved as PNG in its folder and logged to every logger that accepts images.
 
-Callbacks draw matplotlib figures or uint8 arrays and pass them to `show`, which knows the loggers.
+Callbacks draw matplotlib figures or uint8 arrays and pass them to `show`; `media.py` knows the loggers.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from callbacks.media import log_image, step_of
 from common.atomic_files import atomic_write
 
 if TYPE_CHECKING:
@@ -37,16 +37,10 @@ def show(trainer: Trainer, name: str, picture: np.ndarray, caption: str | None =
     folder = trainer.log_dir or trainer.default_root_dir  # log_dir is broadcast, so call it on all ranks
     if not trainer.is_global_zero:
         return
-    step = trainer.global_step or trainer.fit_loop.epoch_loop._batches_that_stepped  # a test of a checkpoint has this
-    file = Path(folder) / "pictures" / name / f"{step:08d}.png"
+    file = Path(folder) / "pictures" / name / f"{step_of(trainer):08d}.png"
     with atomic_write(file) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            # No step: the run's x axis is trainer/global_step, and an older explicit step would be dropped.
-            logger.log_image(name, [picture], caption=[caption or ""])
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, picture, step, dataformats="HWC")
+    log_image(trainer, name, picture, caption or "")
 
 
 def figure_to_array(figure: "Figure") -> np.ndarray:
@@ -145,6 +139,12 @@ def _resized(images: Tensor, side: int) -> np.ndarray:
         return arrays.repeat(round(factor), 1).repeat(round(factor), 2)
     size = (max(1, round(arrays.shape[2] * factor)), max(1, round(arrays.shape[1] * factor)))
     return np.stack([np.asarray(Image.fromarray(array).resize(size, Image.Resampling.LANCZOS)) for array in arrays])
+
+
+def as_pixels(images: Tensor) -> np.ndarray:
+    """Converts images (N, C, H, W) in [0, 1], C is 1 or 3, to (N, H, W, 3) uint8, for the cells of tables."""
+    pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().byte().expand(-1, 3, -1, -1)
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def stretch(images: Tensor) -> Tensor:

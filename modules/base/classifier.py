@@ -7,6 +7,7 @@ Shapes: B images in a batch, K classes.
 
 from abc import ABC, abstractmethod
 from math import nan
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,12 +23,16 @@ ImageBatch = tuple[Tensor, Tensor]  # preprocessed images (B, ...), labels (B,) 
 class Classifier(BufferedMetrics, ABC):
     """Classifies images into `num_classes` classes; logs loss and accuracy as `train/…`, `val/…` and `test/…`.
 
+    The accuracy of each class is `val/accuracy/CLASS` and `test/accuracy/CLASS`.
+
     Args:
         num_classes: Number of classes K, ≥ 2.
 
     Raises:
         ValueError: If there are fewer than 2 classes.
     """
+
+    metrics_by_class: ClassVar[tuple[str, ...]] = ("val/accuracy",)  # logged for each class too, as NAME/CLASS
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -103,14 +108,18 @@ class Classifier(BufferedMetrics, ABC):
     def on_validation_epoch_end(self) -> None:
         loss, matrix = self._evaluation_result()
         self.log_dict({"val/loss": loss, "val/accuracy": matrix.trace() / matrix.sum()}, prog_bar=True)
+        self.log_dict(self._accuracy_by_class("val", matrix))
 
     def on_test_epoch_end(self) -> None:
         loss, matrix = self._evaluation_result()
-        by_class = matrix.diag() / matrix.sum(1)
         self.log_dict({"test/loss": loss, "test/accuracy": matrix.trace() / matrix.sum(), "test/images": matrix.sum()})
-        self.log_dict(
-            {f"test/accuracy/{name}": value for name, value in zip(self._class_names(), by_class, strict=True)}
-        )
+        self.log_dict(self._accuracy_by_class("test", matrix))
+
+    def _accuracy_by_class(self, split: str, matrix: Tensor) -> dict[str, Tensor]:
+        """Returns the accuracy of each class that has images, by metric name, of a confusion matrix (K, K)."""
+        images, correct = matrix.sum(1), matrix.diag()
+        by_class = zip(self._class_names(), correct / images, images.tolist(), strict=True)
+        return {f"{split}/accuracy/{name}": accuracy for name, accuracy, number in by_class if number}
 
     def _evaluation_result(self) -> tuple[Tensor, Tensor]:
         """Mean loss and confusion matrix (K, K), rows the true classes, over all processes, and resets both."""

@@ -1,6 +1,6 @@
 """The metrics that checkpoints, early stopping and schedules monitor, checked before training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipelines.tracking.metric_goals import known_mode
 _KNOWN_PACKAGES = ("modules", "callbacks", "pipelines", "lightning")
 
 
-def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
+def check_monitors(model: LightningModule, trainer: Any, schedule: Any, class_names: Sequence[str] = ()) -> None:
     """Checks that the run logs each monitored metric, and that each mode is that of its metric.
 
     Only the project's classes declare the metrics that they log; with a class of the user's, any name is accepted.
@@ -23,16 +23,18 @@ def check_monitors(model: LightningModule, trainer: Any, schedule: Any) -> None:
         model: Model of the run.
         trainer: Its trainer, with all callbacks.
         schedule: Settings of its schedule; None for none.
+        class_names: Classes of the data, whose accuracies may be monitored.
 
     Raises:
         ValueError: If a metric will not be logged, or its mode is the opposite of what the metric needs.
     """
     classes = [type(part).__module__.partition(".")[0] for part in (model, *trainer.callbacks)]
     known = {name for part in (model, *trainer.callbacks) for name in getattr(part, "metric_names", ())}
+    by_class = {f"{metric}/{name}" for metric in getattr(model, "metrics_by_class", ()) for name in class_names}
     complete = set(classes) <= set(_KNOWN_PACKAGES)
     for setting, monitor, mode in _monitors(trainer, schedule):
-        if complete and monitor not in known:
-            near = get_close_matches(monitor, known, 1)
+        if complete and monitor not in known | by_class:
+            near = get_close_matches(monitor, [*known, *by_class], 1)
             hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(known))}."
             raise UserError(f"{setting} monitors {monitor!r}, which {type(model).__name__} does not log here; {hint}")
         right = known_mode(monitor)

@@ -45,6 +45,8 @@ def why_alone(loop: PackedEpochLoop) -> str | None:
         return "it accumulates gradients"
     if (trainer.val_check_batch or 0) < trainer.num_training_batches and trainer.enable_validation:
         return "it validates within an epoch"
+    if any(getattr(callback, "watches_layers", False) for callback in trainer.callbacks):
+        return "a callback reads the outputs of its layers in a step"
     if any(config.reduce_on_plateau and config.interval == "step" for config in trainer.lr_scheduler_configs):
         return "its schedule reads a metric at every step"
     return None

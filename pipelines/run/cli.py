@@ -378,7 +378,8 @@ class TopicCLI(LightningCLI):
             print_already_finished(finished, self.trainer, Path(checkpoint))
             return
         if subcommand == "fit" and not self._fast_dev_run():
-            check_monitors(self.model, self.trainer, self._get(self.config, "lr_scheduler"))
+            class_names = getattr(self.datamodule, "class_names", ())
+            check_monitors(self.model, self.trainer, self._get(self.config, "lr_scheduler"), class_names)
         seed = self._get(self.config, "seed_everything")
         print_started(subcommand, self.model, self.datamodule, self.trainer, seed, self.run_folder)
         print_precision(self.precision_changed)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 AGENT_DIR = "LIGHTNING_231N_WANDB_DIR"  # the user's WANDB_DIR, where a W&B agent's own replaces it
+_OWN_DATA_DIR = "LIGHTNING_231N_WANDB_DATA_DIR"  # the WANDB_DATA_DIR of the latest run, if the user has set none
 
 
 def wandb_dir() -> Path | None:
@@ -35,6 +36,19 @@ def parts(folder: Path) -> list[Path]:
 def is_offline(file: Path) -> bool:
     """Returns whether a `.wandb` file is of a start that was tracked offline."""
     return file.parent.name.startswith("offline-")
+
+
+def stage_beside(files: Path) -> None:
+    """Makes W&B stage artifacts beside a run's other files, unless WANDB_DATA_DIR is set.
+
+    The images of tables are in artifacts, whose files are staged until they are sent. W&B's own place for them is one
+    folder in the home folder for all runs, which nobody empties, and which a cluster's nodes may not be able to write.
+
+    Args:
+        files: Folder in which W&B keeps this run's files.
+    """
+    if os.environ.get("WANDB_DATA_DIR") in (None, "", os.environ.get(_OWN_DATA_DIR)):
+        os.environ["WANDB_DATA_DIR"] = os.environ[_OWN_DATA_DIR] = str(files.resolve() / "data")
 
 
 def unsent_files(folder: Path) -> list[Path]:

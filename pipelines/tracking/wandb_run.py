@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.proxy import pass_on_all_proxy
 from pipelines.tracking.arrived import Arrived
 from pipelines.tracking.secrets import without_passwords
-from pipelines.tracking.wandb_files import link_files, wandb_dir
+from pipelines.tracking.wandb_files import link_files, stage_beside, wandb_dir
 from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name
 from pipelines.tracking.wandb_options import Watch
 from pipelines.tracking.wandb_settings import wandb_setting
@@ -98,6 +98,7 @@ def start_wandb(
         _print(f"W&B can't track this run ({_reason(error)}): its metrics are in metrics.csv alone.")
         return None
     link_files(folder, Path(run.settings.sync_dir))
+    stage_beside(Path(run.settings.sync_dir))
     if run.url:
         _print(f"W&B: {run.url}")
     run.define_metric("trainer/global_step")

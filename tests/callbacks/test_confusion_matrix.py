@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 import callbacks.confusion_matrix
 from callbacks import ConfusionMatrix
-from callbacks.confusion_matrix import draw_confusion_matrix
+from callbacks.confusion_matrix import confusion_chart, draw_confusion_matrix
 from callbacks.pictures import Text
 from datamodules import Digits
 from modules import SoftmaxRegression
@@ -106,6 +106,14 @@ def test_shown_after_fit_and_after_test(tmp_path: Path, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(drawn[split], confusion_matrix(labels, predicted, labels=range(10)))
     assert (tmp_path / "pictures" / "confusion" / "val" / "00000004.png").is_file()
     assert len(list((tmp_path / "pictures" / "confusion" / "test").glob("*.png"))) == 1
+
+
+def test_the_chart_has_every_count_under_the_names_that_its_preset_reads() -> None:
+    chart = confusion_chart(MATRIX, ["cat", "dog", 3], "val")  # type: ignore[list-item]
+    assert chart.preset == "wandb/confusion_matrix/v1"
+    assert chart.fields == {name: name for name in ("Actual", "Predicted", "nPredictions")}
+    assert chart.rows[:3] == [("cat", "cat", 6), ("cat", "dog", 2), ("cat", "3", 0)]
+    assert (len(chart.rows), chart.rows[5], chart.texts) == (9, ("dog", "3", 3), {"title": "val images"})
 
 
 def test_models_that_count_no_classes_are_left_alone(tmp_path: Path) -> None:

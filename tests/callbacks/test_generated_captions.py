@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+import callbacks.generated_captions
 from callbacks import GeneratedCaptions
 from callbacks.caption_pictures import attention_sheet, caption_sheet, stacked
 from callbacks.generated_captions import captions_with_attention
 from datamodules import ShapeCaptions
 from modules import CaptionLSTM, SoftmaxRegression
+from modules.caption_metrics.rouge import ROUGE
+from tests.callbacks.shown import Shown
+from tests.helpers import trainer_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning")
 
@@ -100,6 +104,27 @@ def test_a_run_leaves_a_sheet_of_captions_each_epoch_and_one_of_attention(tmp_pa
     trainer.test(model, data, verbose=False)
     assert len(files(tmp_path / "pictures" / "captions" / "test")) == 1
     assert len(files(tmp_path / "pictures" / "attention" / "test")) == 1
+
+
+def test_a_table_has_each_caption_with_all_references_and_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Shown(monkeypatch, callbacks.generated_captions, "log_table").calls
+    data = ShapeCaptions(num_train=20, num_test=10, batch_size=12)
+    model = CaptionLSTM(data.input_shape, data.vocabulary, 8, channels=(4, 4, 4), max_length=4)
+    trainer_of(tmp_path, GeneratedCaptions(3, 0)).test(model, data, verbose=False)
+    [(_, name, columns, rows)] = tables
+    assert (name, columns) == ("tables/captions/test", ("image", "caption", "references", "rouge_l"))
+    inputs, _, references = next(iter(data.test_dataloader()))
+    captions = model.caption(data.preprocess(inputs[:3]))
+    for index, (image, caption, given, score) in enumerate(rows):
+        pixels = data.evaluation_images("test", torch.tensor([index]))[0].mul(255).round().byte()
+        np.testing.assert_array_equal(image, pixels.permute(1, 2, 0))
+        assert (caption, given) == (captions[index], "\n".join(references[index]))
+        alone = ROUGE()
+        alone.update([caption], [references[index]])
+        assert score == pytest.approx(float(alone.compute()))
+    assert len(rows) == 3
 
 
 def test_a_model_without_attention_shows_captions_alone(tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ def test_queries_stand_beside_their_neighbors(
 ) -> None:
     grids = Shown(monkeypatch, callbacks.neighbors).calls
     curves = Shown(monkeypatch, callbacks.accuracy_by_k, "draw_accuracy_by_k").calls
+    tables = Shown(monkeypatch, callbacks.neighbors, "log_table").calls
     data = Digits(preprocessing=preprocessing, batch_size=50)
     model = KNearestNeighbors(data.input_shape, 10, k=3, k_max=6)
     trainer = trainer_of(tmp_path, Neighbors(queries=12, count=4), AccuracyByK(), max_epochs=1, limit_train_batches=1)
     trainer.fit(model, data)
     trainer.test(model, data, verbose=False)
     memory, classes = data.splits["train"]
-    for split, grid in zip(("val", "test"), grids, strict=True):
+    for split, grid, table in zip(("val", "test"), grids, tables, strict=True):
         images, titles, columns, title, colors = grid
         queries, labels = data.splits[split][0][:12], data.splits[split][1][:12]
         assert columns == 5
@@ -47,6 +48,13 @@ def test_queries_stand_beside_their_neighbors(
             assert others == [
                 f"{data.class_names[c]}\n{scale * d**0.5:.4g}" for c, d in zip(near, distances.tolist(), strict=False)
             ]
+            assert table[1] == f"tables/neighbors/{split}" and table[2][0] == "query"
+            image, true, strip, names, far = table[3][row]
+            pixels = torch.cat([query[None], memory[indices[:4]]]).permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
+            np.testing.assert_array_equal(image, pixels[0])
+            np.testing.assert_array_equal(strip.reshape(8, -1, 3)[:, 10:18], pixels[2])  # 8 pixels and a gap of 2 each
+            assert (true, names) == (first, ", ".join(data.class_names[c] for c in near))
+            assert far == ", ".join(other.split("\n")[1] for other in others)
             expected = ["green" if c == labels[row] else "red" for c in near]
             assert colors[5 * row : 5 * row + 5] == ["black", *expected]
     assert {color for *_, colors in grids for color in colors} == {"black", "green", "red"}

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import callbacks.nearest_training_images
 from callbacks import LatentWalk, NearestTrainingImages, SampleGrid
 from callbacks.samples import animate, slerp, tiles
 from datamodules import Digits
 from modules import GAN, SoftmaxRegression
+from tests.callbacks.shown import Shown
 
 
 class Painter(GAN):
@@ -120,7 +122,10 @@ def test_a_walk_has_both_ends_and_images_between(tmp_path: Path) -> None:
     assert shown[:, 2].tolist() == (torch.special.ndtr(middle) * 255).round().tolist()
 
 
-def test_a_model_that_repeats_training_images_has_ratio_0_and_one_that_repeats_unseen_ones_1(tmp_path: Path) -> None:
+def test_a_model_that_repeats_training_images_has_ratio_0_and_one_that_repeats_unseen_ones_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Shown(monkeypatch, callbacks.nearest_training_images, "log_table").calls
     ratios = []
     for split in ("train", "val"):
         callback, model = NearestTrainingImages(rows=2, neighbors=3, num_samples=100), painter()
@@ -132,6 +137,12 @@ def test_a_model_that_repeats_training_images_has_ratio_0_and_one_that_repeats_u
         (file,) = (tmp_path / split / "pictures" / "nearest_training_images").iterdir()
         assert Image.open(file).size[0] == pytest.approx(4 * 1.35 * 120, abs=2)
     assert ratios == [0, 1]
+    (_, name, columns, repeated), (*_, unseen) = tables
+    assert (name, columns[2]) == ("tables/samples", "smallest distance") and len(repeated) == len(unseen) == 2
+    for sample, nearest, distance, distances in repeated:
+        np.testing.assert_array_equal(sample, nearest[:, :8])  # the first of three images of 8 pixels
+        assert distance == 0 and distances.startswith("0, ") and nearest.shape == (8, 28, 3)
+    assert all(row[2] > 0 for row in unseen)
 
 
 @pytest.mark.parametrize(

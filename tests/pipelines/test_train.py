@@ -202,7 +202,7 @@ def test_fit_writes_a_complete_run_and_prints_a_summary(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
     pictures = {file.split("/")[1] for file in files if file.startswith("pictures/")}
-    assert pictures == {"templates", "confusion", "mistakes"}
+    assert pictures == {"templates", "confusion", "curves", "mistakes"}
     assert not [file for file in files if ".tmp" in file]
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["data"]["class_path"].endswith("Digits")

@@ -14,6 +14,10 @@ from tests.wandb_server.runs import Run, Runs
 from tests.wandb_server.sweeps import Sweep, Sweeps
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the client uploads the images of a table all at once
+
+
 class WandbServer:
     """Keeps what the client sends.
 
@@ -27,7 +31,7 @@ class WandbServer:
     def __init__(self) -> None:
         self.streaming, self.away = threading.Event(), threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._runs, self._sweeps, self.artifacts = Runs(), Sweeps(), Artifacts(self.url)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()  # dies within that time

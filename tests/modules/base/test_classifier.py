@@ -112,6 +112,7 @@ def test_evaluation_figures_equal_scikit_learn_over_uneven_batches(tmp_path: Pat
     loss = log_loss(labels, logits.softmax(1).numpy(), labels=range(CLASSES))
     loss += 0.05 * model.linear.weight.square().sum().item()
     trainer = trainer_of(tmp_path)
+    by_class = confusion_matrix(labels, predicted, normalize="true").diagonal()
     for split, figures in (
         ("val", trainer.validate(model, batches, verbose=False)[0]),
         ("test", trainer.test(model, batches, verbose=False)[0]),
@@ -119,9 +120,19 @@ def test_evaluation_figures_equal_scikit_learn_over_uneven_batches(tmp_path: Pat
         assert figures[f"{split}/loss"] == pytest.approx(loss, rel=1e-6)
         assert figures[f"{split}/accuracy"] == pytest.approx(accuracy_score(labels, predicted), rel=1e-12)
         np.testing.assert_array_equal(model.confusion_matrix, confusion_matrix(labels, predicted))
+        assert [figures[f"{split}/accuracy/{i}"] for i in range(CLASSES)] == pytest.approx(list(by_class), rel=1e-6)
     assert figures["test/images"] == 23
-    by_class = confusion_matrix(labels, predicted, normalize="true").diagonal()
-    assert [figures[f"test/accuracy/{i}"] for i in range(CLASSES)] == pytest.approx(list(by_class), rel=1e-6)
+
+
+def test_a_class_without_images_has_no_accuracy(tmp_path: Path) -> None:
+    images, labels = torch.randn(6, 3), torch.tensor([0, 0, 2, 2, 2, 0])
+    model = SoftmaxRegression((3,), CLASSES)
+    loader = DataLoader(TensorDataset(images, labels), 6)
+    figures = trainer_of(tmp_path).validate(model, loader, verbose=False)[0]
+    by_class = {name: value for name, value in figures.items() if name.startswith("val/accuracy/")}
+    predicted = model(images).argmax(1)
+    expected = {f"val/accuracy/{c}": float((predicted[labels == c] == c).float().mean()) for c in (0, 2)}
+    assert by_class == pytest.approx(expected)
 
 
 def test_test_counts_each_of_the_official_test_images_once(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_what_is_logged_and_what_may_be_is_accepted(tmp_path: Path) -> None:
     check(tmp_path, GAN((1, 28, 28)), SampleQuality(), best("val/fid", "min"))
 
 
+def test_the_accuracy_of_a_class_of_the_data_is_accepted(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, best("val/accuracy/cat"), enable_checkpointing=True)
+    check_monitors(SOFTMAX, trainer, None, ("cat", "dog"))
+    with pytest.raises(ValueError, match="'val/accuracy/cat', which SoftmaxRegression does not log here; did you mean"):
+        check_monitors(SOFTMAX, trainer, None, ("bird", "car"))
+
+
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_metric_of_every_topic_is_logged(config: Path) -> None:
     settings = yaml.safe_load(config.read_text())
@@ -85,7 +92,8 @@ def test_a_run_logs_exactly_the_names_that_it_is_said_to_log(callbacks: str, tmp
     finished = run_pipeline("train", arguments, tmp_path)
     assert finished.code == 0, finished.err
     logged = {name for row in numbers(only_run(tmp_path)) for name in row} - {"step", "epoch"}
-    expected = set(SOFTMAX.metric_names) | (set(TrainingHealth().metric_names) if callbacks != "null" else set())
+    expected = {f"val/accuracy/{digit}" for digit in range(10)}
+    expected |= set(SOFTMAX.metric_names) | (set(TrainingHealth().metric_names) if callbacks != "null" else set())
     assert logged == expected - {"health/images_per_s"}  # which `numbers` leaves out
 
 

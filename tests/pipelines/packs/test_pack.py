@@ -1,5 +1,7 @@
 """What happens to single runs of a pack: mistakes, stops, different models, models that can't be stacked, resuming."""
 
+import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -265,6 +267,7 @@ def test_modules_and_callbacks_of_the_user_do_what_they_do_alone(
     ("setting", "reason"),
     [
         ("--trainer.accumulate_grad_batches 2", "it accumulates gradients"),
+        ("--trainer.callbacks Histograms", "a callback reads the outputs of its layers in a step"),
         ("--trainer.val_check_interval 0.5", "it validates within an epoch"),
         ("--optimizer LBFGS", "its optimizer computes the loss several times in a step"),
     ],
@@ -306,6 +309,22 @@ def test_each_run_has_its_own_wandb_run() -> None:
             time.sleep(0.05)
         assert file.stat().st_size > 1000
     assert wandb_mode() == "disabled"  # the environment of this process is what it was
+
+
+def test_each_run_sends_its_table_to_its_own_wandb_run() -> None:
+    fit = FIT.replace("callbacks []", "callbacks PredictionTable")
+    lines = [f"{fit} --trainer.max_epochs 1 --optimizer.lr {lr}" for lr in ("1e-3", "1e-2")]
+    members, notes = train_pack(lines, ["a", "b"], WANDB_MODE="offline")
+    assert [member.exit_code for member in members] == [0, 0], Path("a.log").read_text()
+    assert not notes
+    losses = []
+    for name in "ab":
+        (files,) = (run_folder(name) / "wandb").glob(f"offline-run-*-{name}")
+        (table,) = files.glob("files/media/table/tables/predictions/val_*.table.json")
+        losses.append([row[-1] for row in json.loads(table.read_text())["data"]])
+        assert list((files / "data" / "artifacts" / "staging").iterdir())
+    assert min(map(len, losses)) > 32 and losses[0] != losses[1]
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
 def test_runs_that_do_not_fit_into_memory_follow_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,78 @@
+"""Base of the callbacks that read the logits of every image of a validation or test."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from common.errors import UserError
+
+
+class LogitReader(Callback):
+    """Passes the logits that the model's validation and test steps return to `keep`, which subclasses define.
+
+    `finish` follows at the end of `fit` (for the last validation) and of `test`.
+    """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forgets all batches, before a validation or test."""
+
+    @abstractmethod
+    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
+        """Keeps what `finish` needs of a batch: logits (B, K), images (B, ...), labels (B,).
+
+        Args:
+            trainer: Trainer of the run.
+            logits: Logits (B, K).
+            images: Preprocessed images (B, ...).
+            labels: True classes (B,).
+            first: Index of the batch's first image in the split, if the data module's loader is the project's.
+        """
+
+    @abstractmethod
+    def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        """Shows what was kept of the split `val` or `test`; called on all ranks."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reset()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.reset()
+
+    @torch.no_grad()
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            raise UserError(
+                f"The validation and test steps of {type(pl_module).__name__} return no logits (B, K); return them, or "
+                f"remove callbacks.{type(self).__name__} from trainer.callbacks."
+            )
+        images, labels = batch
+        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", len(labels))
+        first = (batch_idx * trainer.world_size + trainer.global_rank) * batch_size
+        self.keep(trainer, outputs, images, labels, first)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.finish(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.finish(trainer, pl_module, "test")
+
+
+def gather(trainer: Trainer, value: Any) -> list[Any]:
+    """Returns the values of all ranks; call it on all ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(gathered, value)
+    return gathered
