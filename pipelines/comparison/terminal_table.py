@@ -35,12 +35,12 @@ class _Layout:
     left_out: frozenset[str] = frozenset()
 
 
-_LAYOUTS = (  # the first that fits is used; the last may have to break words
+_LAYOUTS = (  # the first that fits on one line a run is used, else the last but one, which has lines of settings
     _Layout(True),
     _Layout(True, frozenset({"at"})),
     _Layout(False, frozenset({"at"})),
     _Layout(False, frozenset({"at", "last", "took"})),
-    _Layout(False, frozenset({"at", "last", "took", "state", "rank"})),
+    _Layout(False, frozenset({"at", "last", "took", "state", "rank"})),  # only where words would break otherwise
 )
 
 
@@ -90,14 +90,12 @@ def _heading(group: Group) -> Text:
 
 
 def _fitting_table(group: Group, runs: Sequence[Run], console: Console) -> Table:
-    """The table in the first layout that fits without breaking a word; one with columns of settings on one line."""
+    """The table in the first layout that fits on one line a run, or else in one that breaks no word."""
     wide = Console(width=_UNLIMITED_WIDTH, file=console.file)
-    for layout in _LAYOUTS:
-        table = _table(group, runs, layout)
-        measured = wide.measure(table)
-        if (measured.maximum if layout.setting_columns else measured.minimum) <= console.width:
-            break
-    return table
+    tables = [_table(group, runs, layout) for layout in _LAYOUTS]
+    one_line = (table for table in tables if wide.measure(table).maximum <= console.width)
+    whole_words = (table for table in tables[-2:] if wide.measure(table).minimum <= console.width)
+    return next(one_line, None) or next(whole_words, tables[-1])
 
 
 def _table(group: Group, runs: Sequence[Run], layout: _Layout) -> Table:
@@ -147,7 +145,7 @@ def _table(group: Group, runs: Sequence[Run], layout: _Layout) -> Table:
 def _settings(group: Group, run: Run) -> Text:
     """All settings of a run that differ, in one text that may break between them."""
     values = {name: setting(run.settings.get(key)) for key, name in group.short_names.items()}
-    return Text(", ".join(f"{name} {value}" for name, value in values.items() if value != "–"))
+    return Text(" ".join(f"{name}={value}" for name, value in values.items() if value != "–"))
 
 
 def step_and_epoch(point: Point | None) -> str:

@@ -1,8 +1,7 @@
-"""Embeds the newest pictures of the best runs in the page, scaled down, as data URIs."""
+"""Embeds pictures of runs in the page, scaled down, as data URIs."""
 
 import base64
 import io
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from pipelines.comparison.runs import Run
 
 MAX_RUNS = 12
 _WIDTH = 560  # pixels, about twice the displayed width: sharp on high-resolution screens and when enlarged
+_LARGE_WIDTH = 960  # of pictures that are displayed twice as wide, such as captions, whose words are to be read
 _QUALITY = 72  # of WebP, in [0, 100]
 
 
@@ -31,31 +31,29 @@ class Picture:
     step: int | None
 
 
-def newest_pictures(runs: tuple[Run, ...]) -> dict[str, dict[str, Picture]]:
-    """Returns the newest picture of each run by series and run id; the series that most runs have come first."""
-    num_runs = Counter(name for run in runs for name in run.pictures)
-    names = sorted(num_runs, key=lambda name: (-num_runs[name], name))
-    return {name: {run.run_id: _embedded(run.pictures[name]) for run in runs if name in run.pictures} for name in names}
+def newest_picture(run: Run, name: str, large: bool = False) -> Picture:
+    """Returns the newest picture of one of a run's series."""
+    return _embedded(run.pictures[name], large)
 
 
-def pictures_over_steps(run: Run, name: str, most: int) -> list[Picture]:
+def pictures_over_steps(run: Run, name: str, most: int, large: bool = False) -> list[Picture]:
     """Returns at most `most` (≥ 2) pictures of a series, evenly spaced from the first to the newest."""
-    files = sorted(run.pictures[name].parent.glob("*.png"))
+    files = sorted(run.pictures[name].parent.glob("*.png")) or [run.pictures[name]]
     if len(files) > most:
         files = [files[round(i * (len(files) - 1) / (most - 1))] for i in range(most)]
-    return [_embedded(file) for file in files]
+    return [_embedded(file, large) for file in files]
 
 
-def _embedded(file: Path) -> Picture:
+def _embedded(file: Path, large: bool) -> Picture:
     try:
-        return _encoded(file, file.stat().st_mtime_ns)
+        return _encoded(file, file.stat().st_mtime_ns, _LARGE_WIDTH if large else _WIDTH)
     except OSError:  # removed meanwhile
         return Picture(None, 0, 0, None)
 
 
 @lru_cache(256)  # a page that is watched shows most pictures again
-def _encoded(file: Path, written: int) -> Picture:
-    """Reads and scales a picture that was written at a time in nanoseconds."""
+def _encoded(file: Path, written: int, width: int) -> Picture:
+    """Reads a picture that was written at a time in nanoseconds, and scales it to a width if it is wider."""
     from PIL import Image, UnidentifiedImageError
 
     step = int(file.stem) if file.stem.isdigit() else None
@@ -64,7 +62,7 @@ def _encoded(file: Path, written: int) -> Picture:
             picture = image.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
         return Picture(None, 0, 0, step)
-    picture.thumbnail((_WIDTH, 4 * _WIDTH), Image.Resampling.LANCZOS)
+    picture.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     picture.save(encoded, "WEBP", quality=_QUALITY, method=4)
     source = f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode()}"

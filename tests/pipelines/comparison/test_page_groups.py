@@ -44,7 +44,7 @@ def test_pictures_come_first_where_a_topic_is_made_of_them(tmp_path: Path) -> No
     assert sections[:2] == ["pictures", "ranking"]
     assert sections[6:8] == ["ranking", "curves"] and sections[11] == "pictures"  # nearest neighbors
     gan = render(compared(tmp_path / "logs" / "gan"))
-    assert gan.index("<h4>samples</h4>") < gan.index("<figcaption>losses</figcaption>")
+    assert gan.index("<h4>samples</h4>") < gan.index("<h4>losses</h4>")
     assert [f"step {step}</figcaption>" in gan for step in (9, 30)] == [True, True]  # over time, as it is the only run
 
 

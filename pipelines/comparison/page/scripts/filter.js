@@ -48,6 +48,7 @@ function filterRows(view) {
 
 function setUpFilter(view) {
   const filter = view.find(".filter");
+  filter.hidden = view.rows.length < 3;
   let timer = 0;
   filter.addEventListener("input", () => {
     clearTimeout(timer);

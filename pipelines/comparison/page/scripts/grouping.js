@@ -39,7 +39,7 @@ function setUpGrouping(view) {
     const names = new Map(group.settings.map(({ key, name }) => [key, name]));
     add(group.groupBy, group.groupBy.map((key) => names.get(key)).join(", ") || "settings but the seed");
   }
-  view.find(".grouping").hidden = view.runs.length < 2 || select.options.length < 2;
+  view.find(".grouping").hidden = view.runs.length < 3 || select.options.length < 2;
 
   const choose = (value) => {
     select.value = value;

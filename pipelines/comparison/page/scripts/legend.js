@@ -22,6 +22,7 @@ function setUpLegend(view) {
       : view.shown().map((run) => [run, view.colors[run], view.runs[run].id, settingsOf(view, view.runs[run]).slice(0, 4).join(" · ")]);
     const most = entries.length > MAX_HUES ? BEST_IN_LEGEND : MAX_HUES; // more have no color of their own
     const rest = entries.length - most;
+    legend.hidden = entries.length < 2 && !view.groupBy;
     legend.replaceChildren(...entries.slice(0, most).map((each) => entry(...each)));
     const bands = view.groupBy ? "The bands are ± one standard deviation." : "";
     const more = rest > 0 ? `and ${rest} more, colored from worst to best. ` : "";

@@ -76,6 +76,7 @@ function plot(view, area, traces, options, runs) {
     for (const [axis, range] of Object.entries(zoom.ranges)) options[axis] = { ...options[axis], range, autorange: false };
   }
   loadPlotly();
+  area.style.height = `${options.height}px`; // when the window's size changes, Plotly takes that of the area
   Plotly.react(area, traces, options, CONFIG);
   area.runs = runs;
   if (area.linked) return;
