@@ -75,6 +75,20 @@ def test_pca_equals_scikit_learns_up_to_signs(num_components: int | None) -> Non
     np.testing.assert_allclose(variances, reference.explained_variance_, rtol=1e-3)
 
 
+@pytest.mark.parametrize("num_components", [5, 20])
+def test_pca_and_whitening_equal_the_singular_value_decomposition(num_components: int) -> None:
+    """X = U S Vᵀ for centered images X: the principal directions are V, the variances S²/N."""
+    images, others = correlated_images(), correlated_images(30, seed=1)
+    flat = unit(images).reshape(400, -1)
+    _, singular, v = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    projected = (unit(others).reshape(30, -1) - flat.mean(0)) @ v[:num_components].T
+    whitened = projected / np.sqrt(singular[:num_components] ** 2 / 400 + 1e-5)
+    for method, expected in (("pca", projected), ("whiten", whitened)):
+        outputs = fitted(method, images, num_components)(others).numpy()  # type: ignore[arg-type]
+        signs = np.sign((outputs * expected).sum(0))
+        np.testing.assert_allclose(outputs * signs, expected, rtol=1e-3, atol=2e-3)
+
+
 def test_whitened_directions_with_any_variance_have_unit_variance_and_no_correlation() -> None:
     images = correlated_images()
     whitened = fitted("whiten", images)(images).double()
