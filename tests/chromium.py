@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -72,11 +73,20 @@ class Browser:
 
     def open(self, page: Path, scheme: str = "light") -> None:
         """Opens a page and waits until its scripts have run."""
+        self._navigate(page.resolve().as_uri(), scheme)
+        self.until("document.body && document.body.dataset.ready !== undefined")
+
+    def load(self, page: Path, scheme: str = "light", query: str = "") -> None:
+        """Opens a page that does not say when it is ready, with a search query, and waits until all of it is loaded."""
+        address = page.resolve().as_uri() + (f"?q={quote_plus(query)}" if query else "")
+        self._navigate(address, scheme)
+        self.until(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")
+
+    def _navigate(self, address: str, scheme: str) -> None:
         self.errors, self.requests = [], []
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
-        self.call("Page.navigate", url=page.resolve().as_uri())
-        self.until("document.body && document.body.dataset.ready !== undefined")
+        self.call("Page.navigate", url=address)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression, awaited if it is a promise."""
