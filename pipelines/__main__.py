@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "write a trained classifier as ONNX, TorchScript or safetensors",
     "reproduce": "run the commands behind the figures of RESULTS.md again",
     "data": "list, download, verify and preview data sets",
+    "new": "write a small topic of your own to start from",
 }
 
 

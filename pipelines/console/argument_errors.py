@@ -211,6 +211,13 @@ def _no_class(key: str, path: str, written: WrittenSettings) -> str:
             )
         else:
             if isinstance(getattr(found, name, None), type):
+                base = {"model": "LightningModule", "data": "LightningDataModule"}.get(key)
+                if base and not module.startswith(("modules", "datamodules")):
+                    example = {"model": "modules.Classifier", "data": "datamodules.ImageDataModule"}[key]
+                    return (
+                        f"{path}{_place(given)} is not a {base}; derive it from {base}, or from a class that is one, "
+                        f"such as {example}."
+                    )
                 return f"{path} is not a class for {key}{_place(given)}; {suggest(name, known)}"
             if module.partition(".")[0] not in ("modules", "datamodules", "callbacks", "torch", "lightning"):
                 known = [own for own, value in vars(found).items() if isinstance(value, type)]

@@ -125,7 +125,10 @@ def test_what_is_meant_depends_on_the_classes() -> None:
         ),
         ("--config softmax --data cifar10", "There is no class 'cifar10' for data; did you mean CIFAR10?"),
         ("--config softmax --model nowhere.Net", "There is no module 'nowhere' for model nowhere.Net; it must be"),
-        ("--config softmax --model json.JSONDecoder", "json.JSONDecoder is not a class for model; use one of"),
+        (
+            "--config softmax --model json.JSONDecoder",
+            "json.JSONDecoder is not a LightningModule; derive it from LightningModule, or",
+        ),
         ("--config softmax --model Classifier", "Classifier does not define loss; define it, or use a subclass that"),
         ("--config softmax --data.class_path ImageDataModule", "ImageDataModule does not define read; define it, or "),
         (
