@@ -36,6 +36,12 @@ PRIVATE: dict[str, tuple[str, Any]] = {
     "_clip_gradients": ("lightning", Precision),
     "_ddp_kwargs": ("lightning", DDPStrategy()),
     "_experiment": ("lightning", WandbLogger(offline=True)),
+    "_experiment_name": ("lightning", None),  # of MLFlowLogger, which needs mlflow
+    "_log_model": ("lightning", WandbLogger(offline=True)),
+    "_mlflow_client": ("lightning", None),
+    "_offline": ("lightning", WandbLogger(offline=True)),
+    "_run_id": ("lightning", None),
+    "_wandb_init": ("lightning", WandbLogger(offline=True)),
     "_get": ("lightning", LightningCLI),
     "_logger_connector": ("lightning", Trainer(logger=False, enable_checkpointing=False)),
     "_num_ready_batches_reached": ("lightning", _LOOP),

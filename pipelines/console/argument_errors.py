@@ -19,6 +19,7 @@ from pipelines.settings.classes import CLASS_KEYS, GROUPS, class_names, find_cla
 from pipelines.settings.type_words import in_words
 from pipelines.settings.unknown_options import explain_unknown_key, explain_unknown_option
 from pipelines.settings.written_settings import Written, WrittenSettings
+from pipelines.tracking.wandb_options import OPTIONS
 
 
 def explain(message: str, known: Iterable[str], arguments: Sequence[str] = ()) -> str:
@@ -60,6 +61,8 @@ def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     """Explains an invalid value of a key, which is a class with settings or a plain value."""
     if refused := _refused_text(written):
         return refused
+    if key == "trainer.logger" and (homeless := _logger_setting(written)):
+        return homeless
     if match := re.search(r"Problem with given class_path '([^']*)':\s*(.*)", text):
         return _explain_class(key, match[1], match[2], written)
     given = written.find(key)
@@ -82,6 +85,20 @@ def _explain_key(key: str, text: str, written: WrittenSettings) -> str:
     group, _, name = key.rpartition(".")
     hints = settings_of_class(GROUPS[group]) if group in GROUPS else {}
     return _wrong_value(key, hints.get(name, int if key == "seed_everything" else None), text, written)
+
+
+def _logger_setting(written: WrittenSettings) -> str | None:
+    """Returns a sentence for a setting of a logger where no logger is named; None if there is none."""
+    named = written.find("trainer.logger")
+    own = [setting for setting in written.settings if setting.key.startswith("trainer.logger.")]
+    if not own or (named is not None and named.value.lower() not in ("true", "false", "null", "")):
+        return None
+    name = own[-1].key.rpartition(".")[2]
+    instead = f"that of W&B, the default, is --wandb.{name}" if name in OPTIONS else "W&B, the default, has --wandb.KEY"
+    return (
+        f"--{own[-1].key}{_place(own[-1])} belongs to no logger; {instead}. For another one, name its class first, "
+        "such as --trainer.logger TensorBoardLogger."
+    )
 
 
 def _explain_class(key: str, path: str, problem: str, written: WrittenSettings) -> str:

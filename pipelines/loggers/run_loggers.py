@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from glob import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.errors import UserError
 from pipelines.loggers.tracked_settings import tracked_settings
+from pipelines.loggers.user_loggers import (
+    continue_mlflow,
+    init_arguments_of,
+    keep_training,
+    listed,
+    wandb_logger_of,
+)
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_files import parts
@@ -34,7 +42,8 @@ def run_loggers(
 
     Args:
         folder: Folder of the run, `<topic>/<run id>`.
-        configured: Value of `trainer.logger`: a logger, a list of them, true, false or None.
+        configured: Value of `trainer.logger`: a logger, a list of them, true, false or None. A WandbLogger in it is
+            replaced by the default one, with its settings; of a subclass, the logger itself has the run.
         resume_step: Step from which the run is resumed; None to keep all rows of metrics.csv.
         config: Returns the resolved configuration, which W&B records.
         options: The run's settings on W&B.
@@ -46,29 +55,51 @@ def run_loggers(
     """
     loggers: list[Logger] = [MetricsCSV(folder, resume_step)]
     first = getattr(rank_zero_only, "rank", 0) == 0
-    if configured not in (None, True, False):
-        own: list[Logger] = configured if isinstance(configured, list) else [configured]
-        for logger in own if first else []:
-            _check_own(logger, new=resume_step == 0)
-        loggers += own
-    elif configured is not False and first and beside and wandb_mode(options.mode) != "disabled":
-        print("W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr)
-    elif configured is not False and first and not beside:
-        arguments = options.init_arguments(labels, first=not parts(folder))
-        settings, mode = tracked_settings(config()), wandb_mode(options.mode)
-        wandb_logger = start_wandb(folder, wandb_run_id(folder.name), arguments, settings, mode)
-        if wandb_logger is not None:
-            loggers.append(wandb_logger)
-            if resume_step is not None:
-                wandb_logger.arrived = go_on(wandb_logger.experiment, folder, resume_step)
-    return loggers
+    own_wandb = wandb_logger_of(configured)
+    own = [logger for logger in listed(configured) if logger is not own_wandb]
+    settings = tracked_settings(config()) if first and configured is not False and not beside else {}
+    for logger in [*own, *([own_wandb] if own_wandb else [])] if first else []:
+        _check_own(logger, folder, new=resume_step == 0)
+    for logger in own:
+        keep_training(logger)
+        if first and settings:
+            _describe(logger, folder, settings, new=resume_step == 0)
+    loggers += own
+    if not first or (own and own_wandb is None) or configured is False:
+        return loggers
+    mode = wandb_mode(options.mode)
+    if beside:
+        if mode != "disabled":
+            print(
+                "W&B: not tracked, because the run is still training; its metrics are in metrics.csv.", file=sys.stderr
+            )
+        return loggers
+    arguments = options.init_arguments(labels, first=not parts(folder)) | init_arguments_of(own_wandb)
+    tracked = start_wandb(folder, wandb_run_id(folder.name), arguments, settings, mode)
+    if tracked is None:
+        return loggers
+    if resume_step is not None:
+        tracked.arrived = go_on(tracked.experiment, folder, resume_step)
+    if own_wandb is not None and type(own_wandb) is not WandbLogger:
+        own_wandb._experiment, own_wandb._log_model = tracked.experiment, False
+        return [*loggers, own_wandb]
+    return [*loggers, tracked]
 
 
-def _check_own(logger: Logger, new: bool) -> None:
+def _describe(logger: Logger, folder: Path, settings: dict[str, Any], new: bool) -> None:
+    """Gives a logger of the user's the settings of a new run; one of a run that goes on continues what it has."""
+    if new:
+        logger.log_hyperparams(settings)
+    else:
+        continue_mlflow(logger, folder)
+
+
+def _check_own(logger: Logger, folder: Path, new: bool) -> None:
     """Checks a logger that the command line configures: none may mix a run with an earlier one, or replace its files.
 
     Args:
         logger: The logger.
+        folder: Folder of the run.
         new: Whether the run starts at step 0.
 
     Raises:
@@ -80,8 +111,9 @@ def _check_own(logger: Logger, new: bool) -> None:
             "out: every run writes its own metrics.csv."
         )
     if isinstance(logger, WandbLogger) and new and logger.version is not None:
-        files = Path(logger.save_dir or ".") / "wandb"
-        if earlier := next(files.glob(f"*run-*-{escape(logger.version)}/"), None):
+        pattern = f"wandb/*run-*-{escape(logger.version)}/"
+        places = [Path(logger.save_dir or ".").glob(pattern), folder.parent.parent.glob(f"*/*/{pattern}")]
+        if earlier := next(chain(*places), None):
             raise UserError(
                 f"The id {logger.version!r} of the W&B logger is that of the run in {earlier}; set another "
                 "--trainer.logger.id for a new run, or continue that run with --ckpt_path."

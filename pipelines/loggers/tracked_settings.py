@@ -21,7 +21,7 @@ _LEFT_OUT = {
     # set by every run, or of no consequence for its results
     *("trainer.default_root_dir", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.logger"),
     *("trainer.num_sanity_val_steps", "checkpoint.dirpath", "checkpoint.filename", "checkpoint.enable_version_counter"),
-    *("last_checkpoint.dirpath", "weights_only"),
+    *("last_checkpoint.dirpath", "weights_only", "ckpt_path", "verbose"),
 }
 
 

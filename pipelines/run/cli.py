@@ -46,6 +46,7 @@ from pipelines.console.lightning_messages import quiet
 from pipelines.loggers.run_loggers import run_loggers
 from pipelines.loggers.run_name import run_name
 from pipelines.loggers.tracked_settings import measured_settings, tracked_settings
+from pipelines.loggers.user_loggers import check_packages, listed, not_created, placed, wandb_logger_of, with_logger
 from pipelines.loggers.wandb_summary import WandbSummary
 from pipelines.run.config_file import Parser, SaveConfig, load_config
 from pipelines.run.lifetime import FirstStep, RunLifetime
@@ -140,6 +141,9 @@ class TopicCLI(LightningCLI):
         parser.set_defaults({f"checkpoint.{name}": value for name, value in defaults.items()})
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_class_arguments(WandbOptions, "wandb")
+        for action in parser._actions:
+            if action.dest == "trainer.logger":
+                action.help = "Loggers in place of W&B, such as TensorBoardLogger; false for none."
 
     def _attribute_of_data(self, name: str, data: Any) -> Any:
         """Returns the value of a setting that the model takes from its data."""
@@ -182,6 +186,7 @@ class TopicCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         settings: Namespace = self.config[self.subcommand]
         check_trainer_settings(settings["trainer"])
+        check_packages(settings["trainer.logger"])
         config = self._get(self.config, "ckpt_path")
         checkpoint = Path(config) if config else None
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
@@ -268,10 +273,15 @@ class TopicCLI(LightningCLI):
             self.config = configured.clone()
             for key in sources:
                 self.config[f"{self.subcommand}.model.init_args.{key}"] = None
+        if listed(own := settings["trainer.logger"]):
+            self.config = self.config.clone()
+            self.config[f"{self.subcommand}.trainer.logger"] = (
+                placed(own, self.run_folder.path, self._labels) if self.run_folder and self._tracks else False
+            )
         try:
             super().instantiate_classes()
         except Exception as error:
-            reason = find_user_error(error) or refused_by_library(error, self.arguments)
+            reason = find_user_error(error) or not_created(error) or refused_by_library(error, self.arguments)
             if reason is None:
                 raise
             raise UserError(reason) from error  # jsonargparse hides it in a long report
@@ -337,17 +347,30 @@ class TopicCLI(LightningCLI):
                 settings = changed | measured_settings(trainer, self.datamodule)
                 logger.experiment.config.update(settings, allow_val_change=True)
 
+    @property
+    def _tracks(self) -> bool:
+        return self.subcommand in ("fit", "test") and not self._fast_dev_run()
+
     def _loggers(self) -> list[Logger]:
-        if self.subcommand not in ("fit", "test") or self.run_folder is None or self._fast_dev_run():
+        if not self._tracks or self.run_folder is None:
             return []
         # A new run in the folder of one without a checkpoint has no rows to keep.
         resume_step = self.resumed["global_step"] if self.resumed else 0 if self.subcommand == "fit" else None
         configured = self._get(self.config_init, "trainer")["logger"]
         beside = self.subcommand == "test" and read_status(self.run_folder.path).state == "running"
-        options = self._get(self.config_init, "wandb")
-        data = type(self.datamodule).__name__
-        labels = RunLabels(self.topic, run_name(self.topic, data, self.arguments), (self.topic, data))
-        return run_loggers(self.run_folder.path, configured, resume_step, self._tracked_config, options, labels, beside)
+        config, options = self._tracked_config, self.wandb_options
+        return run_loggers(self.run_folder.path, configured, resume_step, config, options, self._labels, beside)
+
+    @property
+    def wandb_options(self) -> WandbOptions:
+        """The run's settings on W&B: the keys `wandb.*`, and those of a WandbLogger of the user's."""
+        configured = self._get(self.config_init, "trainer")["logger"]
+        return with_logger(self._get(self.config_init, "wandb"), wandb_logger_of(configured))
+
+    @property
+    def _labels(self) -> RunLabels:
+        data = str(self._get(self.config, "data")["class_path"]).rpartition(".")[2]
+        return RunLabels(self.topic, run_name(self.topic, data, self.arguments), (self.topic, data))
 
     def _tracked_config(self) -> dict[str, Any]:
         """Returns what W&B records: the settings of the run's training, which a test or a failed resume changes not."""
@@ -388,7 +411,7 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
-            watched = self._get(self.config_init, "wandb").to_watch
+            watched = self.wandb_options.to_watch
             if subcommand == "fit" and watched:
                 watch(loggers, self.model, watched, self.trainer.log_every_n_steps)
         with refused_while_running(self.trainer), refused_if_damaged(Path(checkpoint) if checkpoint else None):

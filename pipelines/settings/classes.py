@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch import loggers as lightning_loggers
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import callbacks
@@ -38,6 +39,7 @@ def _homes(key: str) -> list[ModuleType]:
         "model": [modules],
         "data": [datamodules],
         "trainer.callbacks": [callbacks, lightning_callbacks],
+        "trainer.logger": [lightning_loggers],
         "optimizer": [torch.optim, import_module("modules.optimizers.muon"), import_module("modules.optimizers.lars")],
         "lr_scheduler": [torch.optim.lr_scheduler],
     }

@@ -73,9 +73,14 @@ def server_name() -> str:
 
 
 def reachable() -> bool:
-    """Returns whether the server, or the proxy in front of it, accepts a connection."""
+    """Returns whether W&B's server, or the proxy in front of it, accepts a connection."""
+    return accepts_connections(base_url())
+
+
+def accepts_connections(url: str) -> bool:
+    """Returns whether a server, or the proxy in front of it, accepts a connection within seconds."""
     try:
-        server = proxy_of(base_url()) or base_url()
+        server = proxy_of(url) or url
         socket.create_connection(address(urlsplit(server)), timeout=_PROBE_SECONDS).close()
     except (OSError, ValueError):
         return False

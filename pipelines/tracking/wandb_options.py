@@ -13,7 +13,7 @@ LogModel = Literal[False, True, "all"]
 Watch = Literal["gradients", "parameters", "all"]
 _T = TypeVar("_T")
 
-_PROJECT = "lightning-231n"
+PROJECT = "lightning-231n"
 # Hugging Face's Trainer reads these two; W&B documents their values.
 _LOG_MODEL: dict[str, LogModel] = {"false": False, "end": True, "true": True, "checkpoint": "all", "all": "all"}
 _WATCH: dict[str, Watch | None] = {
@@ -44,7 +44,7 @@ class WandbOptions:
     """Settings of a run on Weights & Biases; null is W&B's own setting.
 
     Args:
-        project: Project, by default WANDB_PROJECT or `wandb init`, else lightning-231n.
+        project: Project, by default WANDBPROJECT or `wandb init`, else lightning-231n.
         entity: User or team that owns the project, by default WANDB_ENTITY or `wandb init`, else your default entity.
         group: Group of runs on the dashboard, by default WANDB_RUN_GROUP, else the topic.
         name: Name on the dashboard, by default WANDB_NAME, else topic, data set and the settings that were changed.
@@ -120,8 +120,8 @@ OPTIONS = tuple(field.name for field in fields(WandbOptions))
 
 
 def wandb_project() -> str:
-    """Returns the project of W&B's own settings (WANDB_PROJECT, `wandb init`), or this project's name."""
-    return wandb_setting("project") or _PROJECT
+    """Returns the project of W&B's own settings (WANDBPROJECT, `wandb init`), or this project's name."""
+    return wandb_setting("project") or PROJECT
 
 
 def _of_variable(name: str, values: dict[str, _T], default: _T, accepted: str) -> _T:

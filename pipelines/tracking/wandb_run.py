@@ -39,7 +39,7 @@ def start_wandb(
     Args:
         folder: Folder of the run.
         run_id: Id of the run, the same on W&B and on disk.
-        arguments: Keyword arguments of `wandb.init`, such as {"project": "mine"}.
+        arguments: Keyword arguments of `wandb.init`, such as {"project": "mine"}, or another id or folder.
         config: Flat settings, such as {"model.reg": 0.001}.
         mode: Whether the run is tracked online, offline or not at all.
 
@@ -67,14 +67,11 @@ def start_wandb(
         settings: dict[str, Any] = {"silent": silent or True, "finish_timeout_raises": True, "stop_fn": stop}
         for name, default in (("init_timeout", _INIT_SECONDS), ("finish_timeout", _FINISH_SECONDS)):
             settings[name] = wandb_setting(name) or default
+        # absolute: a W&B service shared with a parent process has another working folder
+        own: dict[str, Any] = {"id": run_id, "dir": str((wandb_dir() or folder).resolve())}
+        resume = wandb_setting("resume") or "allow"
         return wandb.init(
-            mode=mode,
-            id=run_id,
-            # absolute: a W&B service shared with a parent process has another working folder
-            dir=str((wandb_dir() or folder).resolve()),
-            resume=cast(Any, wandb_setting("resume") or "allow"),
-            settings=wandb.Settings(**settings),
-            **arguments,
+            mode=mode, resume=cast(Any, resume), settings=wandb.Settings(**settings), **own | dict(arguments)
         )
 
     try:
