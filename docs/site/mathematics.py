@@ -4,7 +4,7 @@ A formula that math-core does not understand is a warning of Sphinx, with its pa
 """
 
 import re
-from html import escape
+from html import escape, unescape
 
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
@@ -29,6 +29,15 @@ def render(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> 
     tag = "div" if block else "span"
     translator.body.append(f'<{tag} class="formula" data-tex="{tex}">{mathml}</{tag}>')
     raise nodes.SkipNode
+
+
+def plain_text(formula: str) -> str:
+    """Returns the symbols of a formula in a line, for the search's excerpts; nothing if it can't be rendered."""
+    try:
+        mathml = _CONVERTER.convert_with_local_state(formula, displaystyle=False)
+    except LatexError:  # `render` warns of it
+        return ""
+    return unescape(re.sub(r"<[^>]+>", "", mathml))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -11,7 +11,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-_SKIPPED = (nodes.math, nodes.math_block, nodes.section, nodes.title)
+from docs.site.mathematics import plain_text
+
+_SKIPPED = (nodes.math_block, nodes.section, nodes.title, nodes.comment, nodes.raw)
 
 
 def sections(docname: str, doctree: nodes.document) -> list[list[str]]:
@@ -34,6 +36,8 @@ def _text(node: nodes.Node, code: list[str]) -> str:
     if isinstance(node, nodes.literal_block):
         code.append(node.astext())
         return ""
+    if isinstance(node, nodes.math):
+        return plain_text(node.astext())
     if isinstance(node, nodes.Text):
         return node.astext()
     separator = "" if isinstance(node, nodes.TextElement) else " "
