@@ -2,8 +2,8 @@
 
     {{conv – normalization – ReLU} × convs_per_stage – pool} × (number of stages)  –  mean over positions  –  affine
 
-Every convolution keeps height and width; every pooling halves them. The last feature maps are averaged over their
-positions, which keeps the classifier small and independent of where an object is.
+Every convolution keeps height and width, unless `padding` is false; every pooling halves them. The last feature maps
+are averaged over their positions, which keeps the classifier small and independent of where an object is.
 
 Sources: https://cs231n.github.io/convolutional-networks/; K. Simonyan, A. Zisserman, arXiv 1409.1556 for stacked 3×3
 convolutions; M. Lin et al., arXiv 1312.4400 for global average pooling; normalization: `normalization.py`.
@@ -41,9 +41,11 @@ class ConvNet(Classifier):
         groups: Number of groups in group normalization; it must divide the channels of each stage.
         pooling: Pooling over 2×2 pixels: max or avg.
         dropout: Probability of dropping a value before the last layer, in [0, 1); the course's p is 1 − dropout.
+        padding: Whether convolutions pad with zeros to keep height and width; without, each takes kernel_size − 1
+            pixels of them.
 
     Raises:
-        ValueError: If a value is out of its range or the inputs are not images.
+        ValueError: If a value is out of its range, the inputs are not images, or no pixel is left of them.
     """
 
     class_templates: ClassVar[bool] = False  # `templates` returns one per filter, not per class
@@ -60,6 +62,7 @@ class ConvNet(Classifier):
         groups: int = 16,
         pooling: Literal["max", "avg"] = "max",
         dropout: float = 0.0,
+        padding: bool = True,
     ) -> None:
         super().__init__(num_classes)
         _check_images(input_shape, len(channels))
@@ -69,13 +72,16 @@ class ConvNet(Classifier):
         check_range("kernel_size", kernel_size, kernel_size >= 1 and kernel_size % 2 == 1, "odd, such as 3")
         check_range("pooling", repr(pooling), pooling in ("max", "avg"), "max or avg")
         check_settings(dropout=dropout)
+        if not padding:
+            _check_unpadded(input_shape, len(channels), convs_per_stage, kernel_size)
         self.save_hyperparameters(logger=False)
         self.stages = nn.ModuleList()
         before = input_shape[0]
         for width in channels:
             layers: list[nn.Module] = []
             for _ in range(convs_per_stage):
-                conv = nn.Conv2d(before, width, kernel_size, padding=kernel_size // 2, bias=normalization == "none")
+                border = kernel_size // 2 if padding else 0
+                conv = nn.Conv2d(before, width, kernel_size, padding=border, bias=normalization == "none")
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
                 layers += [conv, image_norm(normalization, width, groups), nn.ReLU()]
                 before = width
@@ -135,3 +141,14 @@ def _check_images(input_shape: Sequence[int], stages: int) -> None:
             f"{stages} stages halve the image {stages} times, but it has {input_shape[1]}×{input_shape[2]} pixels; "
             f"use at most {min(input_shape[1:]).bit_length() - 1} stages."
         )
+
+
+def _check_unpadded(input_shape: Sequence[int], stages: int, convs: int, kernel_size: int) -> None:
+    side = min(input_shape[1:])
+    for stage in range(1, stages + 1):
+        side = (side - convs * (kernel_size - 1)) // 2
+        if side < 1:
+            raise UserError(
+                f"Without padding, stage {stage} leaves no pixel of {input_shape[1]}×{input_shape[2]}: kernel_size is "
+                f"{kernel_size}, convs_per_stage {convs}; make them smaller, use fewer stages, or set padding to true."
+            )

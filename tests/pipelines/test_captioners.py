@@ -15,7 +15,7 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("topic", ["caption_rnn", "caption_lstm", "caption_transformer"])
+@pytest.mark.parametrize("topic", ["caption_rnn", "caption_lstm", "caption_transformer", "caption_encoder_decoder"])
 def test_fit_and_test(topic: str, tmp_path: Path) -> None:
     fitted = run_pipeline("train", ["fit", "--config", topic, *TINY], tmp_path)
     assert fitted.code == 0, fitted.err

@@ -149,9 +149,9 @@ def test_a_wrong_gradient_by_hand_ends_with_status_1(
     [
         (
             ["--config=gan", "--data=Digits"],
-            "There are no gradients by hand of GAN; leave out --by-hand, or use one of caption_lstm, caption_rnn, "
-            "caption_transformer, coco_lstm, coco_transformer, convnet, fc_net, features, mnist_convnet, softmax, svm, "
-            "two_layer.",
+            "There are no gradients by hand of GAN; leave out --by-hand, or use one of caption_encoder_decoder, "
+            "caption_lstm, caption_rnn, caption_transformer, coco_lstm, coco_transformer, convnet, fc_net, features, "
+            "mnist_convnet, softmax, svm, two_layer.",
         ),
         (["--config=knn", "--data=Digits"], "There are no gradients by hand of KNearestNeighbors; leave out --by-hand"),
         (

@@ -1,11 +1,12 @@
 """The convolutional net against scipy's correlation in float64, and what its layers must keep."""
 
 from math import log
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from scipy.signal import correlate2d
+from scipy.signal import convolve2d, correlate2d
 from torch import Tensor, nn
 
 from modules import ConvNet
@@ -13,12 +14,15 @@ from modules import ConvNet
 K = 4
 
 
-def convolution(images: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """Zero-padded, same size: (B, C, H, W) with (M, C, k, k) to (B, M, H, W)."""
-    out = np.zeros((len(images), len(weight), *images.shape[2:]))
+def convolution(
+    images: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, mode: Literal["same", "valid"] = "same"
+) -> np.ndarray:
+    """(B, C, H, W) with (M, C, k, k) to (B, M, H, W), zero-padded, or (B, M, H − k + 1, W − k + 1), `valid`."""
+    lost = weight.shape[2] - 1 if mode == "valid" else 0
+    out = np.zeros((len(images), len(weight), *(side - lost for side in images.shape[2:])))
     for b, image in enumerate(images):
         for m, kernel in enumerate(weight):
-            out[b, m] = sum(correlate2d(plane, k, mode="same") for plane, k in zip(image, kernel, strict=True))
+            out[b, m] = sum(correlate2d(plane, k, mode=mode) for plane, k in zip(image, kernel, strict=True))
             out[b, m] += 0.0 if bias is None else bias[m]
     return out
 
@@ -28,6 +32,50 @@ def pooled(maps: np.ndarray, pooling: str) -> np.ndarray:
     height, width = (side // 2 for side in maps.shape[2:])
     tiles = maps[:, :, : 2 * height, : 2 * width].reshape(*maps.shape[:2], height, 2, width, 2)
     return tiles.max((3, 5)) if pooling == "max" else tiles.mean((3, 5))
+
+
+def test_without_padding_each_convolution_loses_a_border() -> None:
+    torch.manual_seed(0)
+    model = ConvNet((3, 19, 17), K, [4, 6], 2, 3, "none", padding=False).double()
+    images = torch.randn(2, 3, 19, 17, dtype=torch.float64)
+    maps, found = images.numpy(), model.feature_maps(images)
+    for number, stage in enumerate(model.stages, start=1):
+        for conv in (layer for layer in stage.children() if isinstance(layer, nn.Conv2d)):
+            assert conv.bias is not None
+            maps = np.maximum(convolution(maps, conv.weight.detach().numpy(), conv.bias.detach().numpy(), "valid"), 0)
+        maps = pooled(maps, "max")
+        np.testing.assert_allclose(found[f"stage {number}"].detach(), maps, rtol=1e-9, atol=1e-9)
+    assert [part.shape[2:] for part in found.values()] == [(7, 6), (1, 1)]
+    with pytest.raises(ValueError, match="Without padding, stage 2 leaves no pixel of 14×17: kernel_size is 3"):
+        ConvNet((3, 14, 17), K, [4, 6], 2, 3, padding=False)
+
+
+def test_convolutions_without_nonlinearity_between_are_one_with_a_larger_kernel() -> None:
+    """Three 3×3 convolutions in a row are a 7×7 one, whose kernel is the convolution of the three."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(*channels, 3, bias=False, dtype=torch.float64) for channels in ((3, 5), (5, 4), (4, 2))]
+    images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    joined = images
+    for layer in layers:
+        joined = layer(joined)
+    kernel = np.zeros((2, 3, 7, 7))  # sums over the channels between, in the sense of deep learning: not flipped
+    first, second, third = (layer.weight.detach().numpy() for layer in layers)
+    for m, c, i, j in np.ndindex(2, 3, 4, 5):
+        kernel[m, c] += convolve2d(convolve2d(third[m, i], second[i, j]), first[j, c])
+    np.testing.assert_allclose(convolution(images.numpy(), kernel, None, "valid"), joined.detach(), atol=1e-12)
+    with_relu = layers[2](layers[1](layers[0](images).relu()).relu())
+    doubled = layers[2](layers[1](layers[0](-images).relu()).relu())
+    assert (with_relu + doubled).abs().max() > 0.1  # no linear map: f(−x) is not −f(x)
+
+
+def test_any_convolution_is_a_matrix() -> None:
+    """A kernel as large as the image is one fully connected layer: each output an inner product with all pixels."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 6, 8, dtype=torch.float64)
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    assert conv.bias is not None
+    affine = images.flatten(1) @ conv.weight.flatten(1).T + conv.bias
+    torch.testing.assert_close(conv(images).flatten(1), affine)
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
