@@ -116,6 +116,7 @@ class GeneratedDensity(Callback):
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, ImageGenerator)
         generated = _samples(pl_module, pl_module.latents(self.num_samples, torch.Generator().manual_seed(0)))
         distance = wasserstein(data.splits[split][0].flatten(), generated)
         pl_module.log_dict({f"{split}/wasserstein": distance}, prog_bar=split == "val")

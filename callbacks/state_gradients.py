@@ -40,7 +40,9 @@ _SMALLEST = 1e-300  # of a divisor
 class RecurrentCaptioner(Protocol):
     """A captioner whose decoder passes states (B, D) from word to word."""
 
-    state_names: tuple[str, ...]  # names of the S states, the output's first
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the S states, the output's first."""
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Encodes inputs (B, ...)."""

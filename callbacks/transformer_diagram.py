@@ -86,12 +86,12 @@ def _draw_stack(axes: "Axes", blocks: list[Block], x: float, layers: int, side: 
     middle = x + _WIDTH / 2
     arrow = {"arrowstyle": "->", "linewidth": 1}
     for edge, block in zip(edges, blocks, strict=True):
-        style = {"boxstyle": "round,pad=0.02", "facecolor": _COLORS[block.kind], "edgecolor": "black", "linewidth": 0.8}
+        style: dict[str, Any] = {"boxstyle": "round,pad=0.02", "edgecolor": "black", "linewidth": 0.8}
+        style["facecolor"] = _COLORS[block.kind]
         axes.add_patch(FancyBboxPatch((x, edge), _WIDTH, _HEIGHT, **style))
         text = f"{block.text}\n{block.parameters:,} parameters" if block.parameters else block.text
         axes.text(middle, edge + _HEIGHT / 2, text, ha="center", va="center", fontsize=7.5, linespacing=1.5)
-        at = middle + 0.14, edge + _HEIGHT + _GAP / 2
-        axes.text(*at, block.shape, fontsize=7.5, color="tab:blue", va="center")
+        axes.text(middle + 0.14, edge + _HEIGHT + _GAP / 2, block.shape, fontsize=7.5, color="tab:blue", va="center")
     for below, above in pairwise(edges):
         axes.annotate("", (middle, above), (middle, below + _HEIGHT), arrowprops=arrow)
     repeated = [(edge, block) for edge, block in zip(edges, blocks, strict=True) if block.repeated]

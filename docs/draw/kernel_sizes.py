@@ -89,10 +89,9 @@ def main() -> None:
     sizes = sorted({size for size, _ in accuracies})
     for padding, style in ((True, "o-"), (False, "s--")):
         means = [sum(accuracies[size, padding]) / len(accuracies[size, padding]) for size in sizes]
-        for axes, label, values in zip(
-            panels, labels, (means, *zip(*(costs[size, padding] for size in sizes), strict=True)), strict=True
-        ):
-            axes.plot(sizes, values, style, label="padding" if padding else "no padding")
+        columns = (means, *zip(*(costs[size, padding] for size in sizes), strict=True))
+        for axes, label, column in zip(panels, labels, columns, strict=True):
+            axes.plot(sizes, column, style, label="padding" if padding else "no padding")
             axes.set_title(label, fontsize=10)
             axes.set_xticks(sizes)
             axes.set_xlabel("kernel size")

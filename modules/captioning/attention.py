@@ -92,10 +92,7 @@ def recorded_self_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         recorded[name] = attention.weights(query, keys, causal).detach()
 
     holders = [(name, module) for name, module in model.named_modules() if hasattr(module, "self_attention")]
-    hooks = [
-        module.self_attention.register_forward_pre_hook(partial(record, name))  # type: ignore[union-attr, operator]
-        for name, module in holders
-    ]
+    hooks = [module.self_attention.register_forward_pre_hook(partial(record, name)) for name, module in holders]
     try:
         yield recorded
     finally:

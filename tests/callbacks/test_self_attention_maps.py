@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 
 def near(picture: np.ndarray, color: tuple[int, int, int], distance: int = 12) -> np.ndarray:
-    return (np.abs(picture.astype(int) - color) < distance).all(2)
+    return np.asarray((np.abs(picture.astype(int) - color) < distance).all(2))
 
 
 def test_masked_words_are_gray_and_weights_are_not() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,8 @@ def test_norms_of_an_lstms_states_and_cells_equal_those_by_hand() -> None:
         expected = [[float(dh.norm()), float(dc.norm())]]
         for t in range(len(vectors), 0, -1):
             parameters = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)
-            _, dh, dc, *_ = lstm_step_backward(dh, dc, vectors[t - 1 : t], *states[t - 1], *parameters)
+            hidden, cells = states[t - 1]
+            _, dh, dc, *_ = lstm_step_backward(dh, dc, vectors[t - 1 : t], hidden, cells, *parameters)
             expected.append([float(dh.norm()), float(dc.norm())])
     found = gradient_norms(model, INPUTS[:1], words).of_last[:, 0]
     torch.testing.assert_close(found, torch.tensor(expected[::-1], dtype=torch.float64).T)
@@ -103,7 +105,7 @@ def test_curves_and_ratio_of_a_decay_known_in_advance() -> None:
 def test_small_recurrent_weights_vanish_and_large_ones_explode() -> None:
     ratios = []
     for scale in (0.3, 3.0):
-        model = CaptionRNN((4, 6), WORDS, width=64).double()
+        model: Any = CaptionRNN((4, 6), WORDS, width=64).double()
         with torch.no_grad():
             model.rnn.weight_hh_l0.copy_(scale * torch.eye(64))
             model.rnn.weight_ih_l0.mul_(1e-3)  # states stay near 0, where tanh has slope 1
@@ -130,7 +132,7 @@ def test_both_panels_show_every_state() -> None:
     norms = gradient_norms(scrambled(CaptionLSTM((4, 6), WORDS, width=5)), INPUTS, CAPTIONS)
     both = state_gradient_picture(("h", "c"), {"now": norms}).astype(int)
     for color in ((31, 119, 180), (255, 127, 14)):
-        shown = (abs(both - color) < 40).all(2)
+        shown = np.asarray((abs(both - color) < 40).all(2))
         assert shown[:, : shown.shape[1] // 2].sum() > 100 and shown[:, shown.shape[1] // 2 :].sum() > 100
 
 

@@ -30,7 +30,7 @@ def test_samples_have_the_density_that_is_stated() -> None:
 
 
 def test_splits_differ_and_depend_on_the_draw_seed_alone() -> None:
-    drawn = []
+    drawn: list[list[float]] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(drawn))
         data = GaussianMixture(num_train=500, num_val=300, draw_seed=seed)
