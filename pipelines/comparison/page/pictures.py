@@ -37,10 +37,11 @@ def pictures_html(group: Group) -> str:
     order = ", best run first" if len(shown) > 1 else ""
     of = f"; the {len(shown)} best of {count(len(with_pictures), 'run')} with pictures"
     of = "" if len(shown) == len(with_pictures) else f"{of} shown"
+    over_steps = [name for name in names if _kind(name) in _MADE and len(shown) == 1]
     blocks = "".join(
-        _over_steps(name, shown[0]) if len(shown) == 1 and _kind(name) in _MADE else _of_runs(name, group, shown)
-        for name in names
+        _over_steps(name, shown[0]) if name in over_steps else _of_runs(name, group, shown) for name in names
     )
+    of += f", {' and '.join(map(escape, over_steps))} from the first step on" if over_steps else ""
     return (
         '<section class="pictures"><div class="bar"><h3>Pictures</h3><p class="note">The newest of each series'
         f'{order}{of}. Click a picture to enlarge it.</p></div><div class="gallery">{blocks}</div></section>'

@@ -183,3 +183,13 @@ def test_markup_in_settings_is_not_run(browser: Browser, tmp_path: Path) -> None
     assert browser.run("document.body.dataset.evil === undefined && document.title !== 'evil'") is True
     assert browser.run("document.querySelectorAll('img[src=x], .hoverlayer a').length") == 0
     assert browser.errors == []
+
+
+@pytest.mark.slow
+def test_axes_of_settings_are_logarithmic_where_that_spreads_the_values(browser: Browser, tmp_path: Path) -> None:
+    write_run(tmp_path / "softmax" / "a", [0.5])
+    write_page(compared(tmp_path / "softmax"), tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    cases = {"[0.003, 0.01, 0.03, 0.1]": True, "[1, 1000]": True, "[1, 4, 7, 10]": False, "[1, 2, 5]": False,
+             "[0, 1, 1000]": False, "[-1, 100]": False, "[1e-5, 1e-3, 1e-2, null]": True, "[3]": False}  # fmt: skip
+    assert {values: browser.run(f"spansDecades({values})") for values in cases} == cases

@@ -31,6 +31,13 @@ function colorRuns(view) {
   const rankedCount = runs.filter((run) => run.best !== null).length;
   view.ranked = runs.map((run, i) => run.best === null ? css("--gray") : blend(1 - i / Math.max(1, rankedCount - 1)));
   view.colors = runs.length <= MAX_HUES ? hues().slice(0, runs.length) : view.ranked;
-  view.rowOf.forEach((row, run) => row.style.setProperty("--run", view.colors[run]));
-  view.find(".scale").hidden = runs.length <= MAX_HUES;
+}
+
+/** Colors the dots of the table as the curves: by run, or by average. */
+function colorRows(view) {
+  view.rowOf.forEach((row, run) => row.style.setProperty("--run", view.groupBy ? "" : view.colors[run]));
+  for (const { runs, color } of view.groupBy ? clustersOf(view) : []) {
+    for (const run of runs) view.rowOf.get(run).style.setProperty("--run", color);
+  }
+  view.find(".scale").hidden = view.groupBy !== null || view.runs.length <= MAX_HUES;
 }

@@ -18,7 +18,7 @@ function setUpDifferences(views) {
     }
   }
 
-  const text = (value) => value === undefined || value === null ? "–" : shortNumber(value);
+  const text = (value) => value === undefined || value === null ? "–" : String(value);
   const row = (name, a, b, kind) => element("tr", { className: kind },
     element("th", { scope: "row", textContent: name }), element("td", { textContent: a }), element("td", { textContent: b }));
 

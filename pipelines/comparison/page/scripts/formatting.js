@@ -3,7 +3,7 @@
 
 const escapeText = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const isNumber = (value) => typeof value === "number";
-const shortNumber = (value) => isNumber(value) ? String(Number(value.toPrecision(5))) : String(value);
+const shortNumber = (value) => String(isNumber(value) && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value);
 
 /** A metric as in the table: four decimals, or four digits if it is tiny or huge. */
 function figure(value) {
@@ -26,10 +26,18 @@ function meanFigure(values) {
   return found.std === null ? figure(found.mean) : `${figure(found.mean)} ± ${figure(found.std)}`;
 }
 
-/** Whether positive values span more than two decades, so that the axis should be logarithmic. */
+/** The largest gap between neighboring values, as a share of their range. */
+function largestGap(values) {
+  const gaps = values.slice(1).map((value, i) => value - values[i]);
+  return Math.max(...gaps) / (values.at(-1) - values[0]);
+}
+
+/** Whether positive values span two decades, or one and lie more evenly on a logarithmic axis. */
 function spansDecades(values) {
-  const known = values.filter((value) => isNumber(value) && Number.isFinite(value));
-  return known.length > 1 && Math.min(...known) > 0 && Math.max(...known) / Math.min(...known) > 100;
+  const known = [...new Set(values.filter((value) => isNumber(value) && Number.isFinite(value)))].sort((a, b) => a - b);
+  if (known.length < 2 || known[0] <= 0) return false;
+  const ratio = known.at(-1) / known[0];
+  return ratio > 100 || (ratio >= 10 && known.length > 2 && largestGap(known.map(Math.log)) < largestGap(known));
 }
 
 function element(name, properties = {}, ...children) {

@@ -9,7 +9,7 @@ function setUpLegend(view) {
   const entry = (run, color, name, text) => {
     const swatch = element("i");
     swatch.style.setProperty("--run", color);
-    const button = element("button", { type: "button" }, swatch, element("b", { textContent: name }), ` ${text}`);
+    const button = element("button", { type: "button" }, swatch, element("b", { textContent: name }), element("span", { textContent: text, title: text }));
     button.addEventListener("click", () => view.pin(run));
     button.addEventListener("pointerenter", () => view.highlight(run));
     button.addEventListener("pointerleave", () => view.highlight(null));

@@ -32,7 +32,7 @@ function layout(x, y) {
 const logarithmic = (values) => {
   const known = values.filter((value) => value > 0);
   const decades = Math.log10(Math.max(...known) / Math.min(...known));
-  return { type: "log", dtick: decades < 1.5 ? "D2" : Math.max(1, Math.ceil(decades / 8)) };
+  return { type: "log", dtick: decades < 2 ? "D2" : Math.max(1, Math.ceil(decades / 8)) };
 };
 
 /** An axis of integers: no ticks at fractions. */

@@ -14,6 +14,7 @@ for (const view of views) {
   setUpParallel(view);
   const group = setUpGrouping(view);
   colorRuns(view);
+  view.listeners.push(() => colorRows(view));
   group();
 }
 const differences = setUpDifferences(views);
