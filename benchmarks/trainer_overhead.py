@@ -1,6 +1,6 @@
 """Steps per second of Lightning as this project runs it, against a bare PyTorch loop with the same model and batches.
 
-    python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N]
+    python -m benchmarks.trainer_overhead [--root data] [--rounds R] [--steps N] [--convnet_steps N] [--epochs N]
 
 Both sides take batches of 128 from the same data module's loader, standardize them, compute the same loss and step the
 same optimizer (SGD with momentum). The Lightning side has all of `pipelines.train fit`: training metrics, metrics.csv,
@@ -13,6 +13,10 @@ case for Lightning's overhead; `convnet` is a small network whose step takes 50 
 
 `Lightning alone` is a Trainer with everything switched off, on a module that only returns its loss: an upper bound of
 the speed of any project on Lightning.
+
+`whole run` is `epochs` epochs of the linear model with N steps each, with all that comes between and behind them:
+validation, checkpoints, the pictures of a classifier, and the last of W&B's files. `with panels` adds the table of
+predictions, the precision-recall and ROC curves, and histograms of weights, gradients and activations of every epoch.
 
 `chunks of 50` passes the Trainer a list of 50 batches as one batch, for which the module takes 50 steps by manual
 optimization, with everything else switched off. docs/fast_recipe.md says why no topic does so.
@@ -37,7 +41,15 @@ from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
-from callbacks import TrainingHealth
+from callbacks import (
+    ConfidentMistakes,
+    ConfusionMatrix,
+    Histograms,
+    PrecisionRecallCurve,
+    PredictionTable,
+    Templates,
+    TrainingHealth,
+)
 from common.errors import UserError
 from datamodules import CIFAR10, ImageDataModule, Shapes
 from datamodules.files.official_files import CIFAR10_MEMBERS
@@ -53,6 +65,7 @@ from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 LOG_EVERY = 50
 WARM_UP = 10  # steps before timing starts
 BARE, OURS, ALONE, CHUNKS = "bare loop", "Lightning as we run it", "Lightning alone", "chunks of 50"
+WHOLE, PANELS = "whole run", "with panels"
 CHUNK = 50  # batches
 
 
@@ -122,6 +135,7 @@ class Stopwatch(L.Callback):
 
     def __init__(self, steps: int) -> None:
         self.first, self.last = WARM_UP, WARM_UP + steps
+        self.time = Clock(0.0, 0.0)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -142,6 +156,7 @@ class Bench:
         steps: Number of measured steps.
         folder: Folder of the run's files.
         loggers: Loggers of the run.
+        epochs: Number of epochs of a whole run.
     """
 
     def __init__(
@@ -151,8 +166,10 @@ class Bench:
         steps: int,
         folder: Path,
         loggers: list[Logger],
+        epochs: int,
     ) -> None:
         self.data, self.new_model, self.steps, self.folder, self.loggers = data, new_model, steps, folder, loggers
+        self.epochs = epochs
 
     def bare(self) -> Rate:
         """Measures the loop that one would write without Lightning."""
@@ -173,21 +190,42 @@ class Bench:
 
     def ours(self) -> Rate:
         """Measures the Trainer as `pipelines.train fit` builds it."""
-        model = self.new_model()
-        model.configure_optimizers = lambda: optimizer_of(model)  # type: ignore[method-assign]  # as the CLI does
-        checkpoints = self.folder / "checkpoints"
-        names = partial(ModelCheckpoint, dirpath=checkpoints, enable_version_counter=False)
+        trainer = self._trainer(logger=self.loggers, enable_progress_bar=True, callbacks=self._callbacks())
+        return self._fit_ours(trainer)
+
+    def whole(self, *panels: L.Callback) -> Rate:
+        """Measures all epochs of a run with what comes between and behind them.
+
+        Args:
+            panels: Callbacks of the run besides those of every classifier.
+        """
+        pictures = [Templates(every_n_epochs=5), ConfusionMatrix(), ConfidentMistakes()]
         trainer = self._trainer(
             logger=self.loggers,
             enable_progress_bar=True,
-            callbacks=[
-                TrainingHealth(),
-                ProgressBar(),
-                RandomState(),
-                names(filename="best", monitor="val/accuracy", mode="max"),
-                names(filename="last", save_on_train_epoch_end=True),
-            ],
+            callbacks=[*pictures, *panels, *self._callbacks()],
+            max_epochs=self.epochs,
+            limit_train_batches=self.steps,
+            limit_val_batches=1.0,
         )
+        self.stopwatch.last = -1  # it is not stopped
+        started = Clock.now()
+        self._fit_ours(trainer)
+        return Rate.of(self.epochs * self.steps, Clock.now() - started)
+
+    def _callbacks(self) -> list[L.Callback]:
+        names = partial(ModelCheckpoint, dirpath=self.folder / "checkpoints", enable_version_counter=False)
+        return [
+            TrainingHealth(),
+            ProgressBar(),
+            RandomState(),
+            names(filename="best", monitor="val/accuracy", mode="max"),
+            names(filename="last", save_on_train_epoch_end=True),
+        ]
+
+    def _fit_ours(self, trainer: L.Trainer) -> Rate:
+        model = self.new_model()
+        model.configure_optimizers = lambda: optimizer_of(model)  # type: ignore[method-assign]  # as the CLI does
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         with redirect_stdout(Terminal()):
             return self._fit(trainer, model)
@@ -217,14 +255,12 @@ class Bench:
         return L.Trainer(
             accelerator="cpu",
             devices=1,
-            max_epochs=1,
-            limit_val_batches=0,
             num_sanity_val_steps=0,
             log_every_n_steps=LOG_EVERY,
             default_root_dir=self.folder,
             enable_model_summary=False,
             callbacks=[*callbacks, self.stopwatch],
-            **settings,
+            **{"max_epochs": 1, "limit_val_batches": 0, **settings},
         )
 
     def _fit(self, trainer: L.Trainer, model: L.LightningModule) -> Rate:
@@ -252,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=300, help="steps per measurement of the linear model")
     parser.add_argument("--convnet_steps", type=int, default=50, help="steps per measurement of the convnet")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of a whole run of the linear model")
     parser.add_argument("--batch_size", type=int, default=128)
     options = parser.parse_args(arguments)
     quiet()
@@ -264,13 +301,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Comparison]:
             "convnet": partial(Convnet, data.num_classes),
         }
         for name, new_model in models.items():
-            bench = Bench(data, partial(seeded, new_model), steps[name], Path(folder), loggers)
+            bench = Bench(data, partial(seeded, new_model), steps[name], Path(folder), loggers, options.epochs)
             variants = {BARE: Variant(bench.bare), OURS: Variant(bench.ours), ALONE: Variant(bench.alone)}
             if name == "linear":
                 variants[CHUNKS] = Variant(bench.chunks)
+                panels = (PredictionTable, PrecisionRecallCurve, Histograms)
+                variants[WHOLE] = Variant(bench.whole)
+                variants[PANELS] = Variant(partial(whole_with, bench, panels))
             comparisons[name] = Comparison(variants, options.rounds)
     report(comparisons)
     return comparisons
+
+
+def whole_with(bench: Bench, panels: Sequence[Callable[[], L.Callback]]) -> Rate:
+    return bench.whole(*(panel() for panel in panels))
 
 
 def seeded(new_model: Callable[[], Classifier]) -> Classifier:
@@ -315,6 +359,8 @@ def report(comparisons: dict[str, Comparison]) -> None:
         for name in comparison.variants:
             rate, of_bare = comparison.rate(name), comparison.ratio(name, BARE)
             print(f"{name:<24}{rate:>9,.1f}{1000 / rate:>10.2f}   {of_bare!s:<23}{comparison.ratio(name, BARE, True)}")
+        if PANELS in comparison.variants:
+            print(f"{PANELS} of the {WHOLE}: {comparison.ratio(PANELS, WHOLE)}")
 
 
 if __name__ == "__main__":

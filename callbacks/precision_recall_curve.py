@@ -26,12 +26,12 @@ from torch import Tensor
 
 from callbacks.logit_reader import LogitReader
 from callbacks.media import Chart, log_chart
-from callbacks.pictures import DPI, figure_to_array, show
+from callbacks.pictures import DPI, Text, figure_to_array, show, write_texts
 from callbacks.pixel_pictures import class_names
 
 _BINS, _LARGEST = 10_000, 16.0  # of the log-odds, which float32 probabilities resolve up to ±16
 _MOST_CLASSES = 20  # with more, one curve of all classes together is drawn
-_POINTS = 200  # of a curve in a picture or chart
+_POINTS = 100  # of a curve in a picture or chart
 
 
 class Curves(NamedTuple):
@@ -52,8 +52,9 @@ class Curves(NamedTuple):
         return float(np.trapezoid(np.append(0.0, self.recall), np.append(0.0, self.fpr)))
 
     def thinned(self) -> "Curves":
-        """Returns at most 200 points, the first and the last among them."""
-        chosen = np.unique(np.linspace(0, len(self.recall) - 1, _POINTS).round().astype(int))
+        """Returns at most 100 points, the first and the last among them."""
+        along = self.recall + self.fpr  # evenly spaced along the ROC curve, not by thresholds
+        chosen = np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], _POINTS)))
         return Curves(*(values[chosen] for values in self))
 
 
@@ -143,26 +144,30 @@ def _chart(rows: list[tuple[str, float, float]], columns: tuple[str, str], axes:
 def draw_curves(curves: dict[str, Curves], split: str) -> np.ndarray:
     """Draws both kinds of curves side by side, with AP and AUC of each class; (height, width, 3) uint8."""
     from matplotlib import colormaps
+    from matplotlib.colors import to_hex
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), dpi=DPI)
-    # A layout that measures all texts takes as long as drawing them.
-    left, right = (figure.add_axes((x, 0.12, 0.3, 0.78)) for x in (0.06, 0.555))
+    width, height, top = 11.0, 4.6, 0.9  # inches, and the upper end of the axes as a fraction
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    # A layout that measures all texts takes as long as drawing them, and so does a legend.
+    left, right = (figure.add_axes((x, 0.12, 0.3, top - 0.12)) for x in (0.06, 0.555))
     palette = colormaps["tab10" if len(curves) <= 10 else "tab20"]
+    texts = [
+        Text(f"{kind} by class", (x * width * DPI, (1 - top) * height * DPI))
+        for kind, x in (("AP", 0.43), ("AUC", 0.925))
+    ]
     for number, (name, curve) in enumerate(curves.items()):
-        color = palette(number % palette.N)
-        left.plot(
-            curve.recall, curve.precision, color=color, linewidth=1.2, label=f"{name}  {curve.average_precision:.3f}"
-        )
-        right.plot([0, *curve.fpr], [0, *curve.recall], color=color, linewidth=1.2, label=f"{name}  {curve.area:.3f}")
+        color, (precision, recall, fpr) = to_hex(palette(number % palette.N)), curve.thinned()
+        left.plot(recall, precision, color=color, linewidth=1.2)
+        right.plot([0, *fpr], [0, *recall], color=color, linewidth=1.2)
+        y = ((1 - top) * height + 0.21 + 0.18 * number) * DPI
+        for value, x in ((curve.average_precision, 0.43), (curve.area, 0.925)):
+            texts.append(Text(f"{name}  {value:.3f}", (x * width * DPI, y), color))
     right.plot([0, 1], [0, 1], color="gray", linewidth=0.8, linestyle=":")
-    labels = (("recall", "precision", "AP"), ("false positive rate", "true positive rate", "AUC"))
-    for axis, (x, y, area) in zip((left, right), labels, strict=True):
-        axis.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    for axis, x, y in ((left, "recall", "precision"), (right, "false positive rate", "true positive rate")):
+        ticks = (0, 0.25, 0.5, 0.75, 1)
+        axis.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks)
         axis.grid(alpha=0.3)
-        legend = axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False, title=area)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
     left.set_title(f"{split}: precision against recall", fontsize=10)
     right.set_title(f"{split}: ROC", fontsize=10)
-    return figure_to_array(figure)
+    return write_texts(figure_to_array(figure), texts)

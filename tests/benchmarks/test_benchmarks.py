@@ -50,12 +50,14 @@ def test_trainer_overhead_gives_a_figure_for_every_variant_of_both_models(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--root", str(tmp_path), "--rounds", "1", "--steps", "5", "--convnet_steps", "2", "--batch_size", "8"]
+    options += ["--epochs", "1"]
     comparisons = trainer_overhead.main(options)
     printed = capsys.readouterr().out
     assert set(comparisons) == {"linear", "convnet"}
     names = {"bare loop", "Lightning as we run it", "Lightning alone"}
-    assert_all_printed(comparisons["linear"], {*names, "chunks of 50"}, printed)
+    assert_all_printed(comparisons["linear"], {*names, "chunks of 50", "whole run", "with panels"}, printed)
     assert_all_printed(comparisons["convnet"], names, printed)
+    assert "with panels of the whole run: " in printed
 
 
 def test_trainer_overhead_refuses_more_steps_than_an_epoch_has(monkeypatch: pytest.MonkeyPatch) -> None:
