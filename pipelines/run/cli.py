@@ -66,6 +66,7 @@ from pipelines.run.run_messages import (
     print_unbounded,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
+from pipelines.run.started_again import check_same_settings, print_continued, run_to_continue
 from pipelines.run.status import read_status
 from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.settings.linked_settings import LINKED, linked_setting
@@ -104,6 +105,7 @@ class TopicCLI(LightningCLI):
         self.arguments = arguments
         self.resumed: dict[str, Any] | None = None  # checkpoint that `fit` resumes from
         self.kept: dict[str, list[str]] = {}  # vocabulary or class names in a checkpoint, whose data may be gone
+        self.continued: RunFolder | None = None  # that a `fit` goes on with because it has the id of this command
         self.resolved = ""  # configuration of a `fit` as YAML
         self.changes: Changes | None = None  # settings that differ from those of that checkpoint, if it tells
         self.trainer: Any = None
@@ -187,7 +189,10 @@ class TopicCLI(LightningCLI):
         settings: Namespace = self.config[self.subcommand]
         check_trainer_settings(settings["trainer"])
         check_packages(settings["trainer.logger"])
-        config = self._get(self.config, "ckpt_path")
+        if self.subcommand == "fit" and not settings["ckpt_path"] and not self._fast_dev_run():
+            self.continued = run_to_continue(self.topic)
+            settings["ckpt_path"] = str(self.continued.last) if self.continued else None
+        config = settings.get("ckpt_path")
         checkpoint = Path(config) if config else None
         existing = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
         if self.subcommand == "fit" and checkpoint:
@@ -248,6 +253,9 @@ class TopicCLI(LightningCLI):
         if (configured := self._configured_run(run)) is not None:
             check_complete(configured.config, recorded, current, self._given())
         changed = changes(recorded, current)
+        if self.continued is not None:
+            check_same_settings(self.continued, changed)
+            print_continued(self.continued, checkpoint["global_step"])
         check_changes(changed, mid_epoch=not ended_epoch(checkpoint))
         return changed
 

@@ -76,11 +76,16 @@ class RunFolder:
             ValueError: If a given id can't be the name of a folder, W&B refuses it, or a run of any topic has results
                 under it.
         """
-        source, run_id = _given_id()
+        source, run_id = given_id()
         if source:
             check_run_id(run_id, source)
-            _check_results(run_id, source)
+            _check_results(run_id, source, topic)
         os.environ[_RUN_ID] = run_id
+        return cls.of_id(topic, run_id)
+
+    @classmethod
+    def of_id(cls, topic: str, run_id: str) -> "RunFolder":
+        """Returns the folder of the run of a topic with an id."""
         return cls(_LOGS / topic / run_id)
 
     @classmethod
@@ -111,7 +116,7 @@ def topic_of(config: Path) -> str:
     return config.stem
 
 
-def _given_id() -> tuple[str, str]:
+def given_id() -> tuple[str, str]:
     """Returns what sets the id of a new run, and the id; nothing sets a fresh one."""
     if os.environ.get("WANDB_RUN_ID"):
         return "WANDB_RUN_ID", os.environ["WANDB_RUN_ID"]
@@ -122,7 +127,7 @@ def _given_id() -> tuple[str, str]:
     return "", f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def _check_results(run_id: str, source: str) -> None:
+def _check_results(run_id: str, source: str, topic: str) -> None:
     """Checks that no run of any topic has results under an id that was given.
 
     All ranks may call it: until they have met, none of them has left any results.
@@ -130,13 +135,16 @@ def _check_results(run_id: str, source: str) -> None:
     Raises:
         ValueError: If one has.
     """
-    for topic in sorted(_LOGS.iterdir()) if _LOGS.is_dir() else []:
-        run = RunFolder(topic / run_id)
-        if topic.name != _SWEEPS and run.path.is_dir() and run.has_results:
+    for folder in sorted(_LOGS.iterdir()) if _LOGS.is_dir() else []:
+        run = RunFolder(folder / run_id)
+        if folder.name != _SWEEPS and run.path.is_dir() and run.has_results:
             unset = "unset WANDB_RUN_ID" if source == "WANDB_RUN_ID" else "set WANDB_RUN_ID to another id"
+            what = (
+                "has the results of a run with this id" if folder.name == topic else f"is a run of topic {folder.name}"
+            )
             raise UserError(
-                f"{source} is {run_id!r}, but {run.path} has the results of a run with this id; continue that run with "
-                f"--ckpt_path {run.path}, or {unset} for a new one."
+                f"{source} is {run_id!r}, but {run.path} {what}; continue that run with --ckpt_path {run.path}, or "
+                f"{unset} for a new one."
             )
 
 

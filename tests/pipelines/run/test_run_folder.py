@@ -10,7 +10,7 @@ from common.errors import UserError
 from pipelines.run.run_folder import RunFolder, topic_of
 from pipelines.run.status import StatusFile, read_status
 from tests.command_line import run_pipeline
-from tests.helpers import numbers
+from tests.helpers import numbers, weights
 
 FIT = [
     "fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.callbacks", "null",
@@ -28,19 +28,50 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_id_left_in_the_environment_replaces_no_results(tmp_path: Path) -> None:
+def test_the_same_command_goes_on_with_the_run_of_its_id(tmp_path: Path) -> None:
+    """As a job that is preempted and queued again: killed in the second epoch, and started by the same command."""
+    longer = [*FIT[:-2], "--trainer.max_epochs", "3", "--trainer.callbacks"]
+    assert run_pipeline("train", [*longer, "null"], tmp_path, WANDB_RUN_ID="whole").code == 0
+    kill = "{class_path: tests.kill.KillAtStep, init_args: {step: 5}}"
+    assert run_pipeline("train", [*longer, f"[{kill}]"], tmp_path, WANDB_RUN_ID="abc").code == -9
+    before = contents(tmp_path)
+    tried = run_pipeline("train", [*FIT, "--trainer.fast_dev_run", "true"], tmp_path, WANDB_RUN_ID="abc")
+    assert tried.code == 0 and contents(tmp_path) == before, tried.err  # it writes nothing
+    again = run_pipeline("train", [*longer, "null"], tmp_path, WANDB_RUN_ID="abc")
+    assert again.code == 0, again.err
+    assert again.err == "WANDB_RUN_ID is 'abc': going on with logs/softmax/abc after step 4\n"
+    runs = tmp_path / "logs" / "softmax"
+    assert numbers(runs / "abc") == numbers(runs / "whole")
+    for name, value in weights(runs / "whole").items():
+        assert torch.equal(value, weights(runs / "abc")[name]), name
+    before = contents(runs / "abc" / "checkpoints")
+    done = run_pipeline("train", [*longer, "null"], tmp_path, WANDB_RUN_ID="abc")
+    assert done.code == 0 and "already finished: it has 3 epochs, and trainer.max_epochs is 3" in done.out
+    assert contents(runs / "abc" / "checkpoints") == before
+
+
+def test_a_run_id_of_other_settings_or_another_topic_is_refused(tmp_path: Path) -> None:
     assert run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc").code == 0
     before = contents(tmp_path)
-    again = run_pipeline("train", FIT, tmp_path, WANDB_RUN_ID="abc")
-    assert again.code == 2, again.out
-    assert again.err == (
-        "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc has the results of a run with this id; continue that run "
-        "with --ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
+    other = [*FIT, "--optimizer.lr", "0.5", "--data.batch_size", "100"]
+    refused = run_pipeline("train", other, tmp_path, WANDB_RUN_ID="abc")
+    assert refused.code == 2, refused.out
+    assert refused.err == (
+        "error: WANDB_RUN_ID is 'abc', a run in logs/softmax/abc with data.batch_size 500, but data.batch_size is 100 "
+        "and 1 more differ; give the same settings to go on, or continue it with other ones by --ckpt_path "
+        "logs/softmax/abc, or unset WANDB_RUN_ID for a new run.\n"
     )
-    trial = run_pipeline("train", [*FIT, "--trainer.fast_dev_run", "true"], tmp_path, WANDB_RUN_ID="abc")
-    assert trial.code == 0, trial.err  # it writes nothing
-    assert contents(tmp_path) == before
-    resumed = run_pipeline("train", ["fit", "--ckpt_path", "logs/softmax/abc"], tmp_path, WANDB_RUN_ID="abc")
+    refused = run_pipeline("train", ["fit", "--config", "svm", *FIT[3:]], tmp_path, WANDB_RUN_ID="abc")
+    assert refused.code == 2, refused.out
+    assert refused.err == (
+        "error: WANDB_RUN_ID is 'abc', but logs/softmax/abc is a run of topic softmax; continue that run with "
+        "--ckpt_path logs/softmax/abc, or unset WANDB_RUN_ID for a new one.\n"
+    )
+    assert {name: content for name, content in contents(tmp_path).items() if "status" not in name} == {
+        name: content for name, content in before.items() if "status" not in name
+    }
+    longer = ["fit", "--ckpt_path", "logs/softmax/abc", "--trainer.max_epochs", "2"]
+    resumed = run_pipeline("train", longer, tmp_path, WANDB_RUN_ID="abc")
     assert resumed.code == 0, resumed.err
 
 
@@ -65,7 +96,7 @@ def test_results_are_checkpoints_or_what_a_run_without_them_left(
     file.parent.mkdir(parents=True)
     file.touch()
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
-    with pytest.raises(UserError, match="logs/gan/abc has the results of a run with this id"):
+    with pytest.raises(UserError, match="logs/gan/abc is a run of topic gan"):
         RunFolder.new("svm")
     monkeypatch.setenv("WANDB_RUN_ID", "other")
     assert RunFolder.new("svm").path == Path("logs/svm/other")
