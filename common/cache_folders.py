@@ -15,8 +15,13 @@ from common.atomic_files import remove_abandoned
 
 def cache_folders(beside_data: Path) -> list[Path]:
     """Returns the folders in which to look for a result, the one beside the data first."""
+    return [beside_data, user_cache() / beside_data.name]
+
+
+def user_cache() -> Path:
+    """Returns the user's cache folder, which may not exist."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return [beside_data, Path(home) / "lightning-231n" / beside_data.name]
+    return Path(home) / "lightning-231n"
 
 
 def writable_folder(folders: Sequence[Path]) -> Path | None:

@@ -150,7 +150,7 @@ def _upload(arguments: Sequence[str]) -> None:
     parser.add_argument("targets", nargs="*", metavar="PATH", default=["logs"], help="as for compare (default: logs)")
     options = parser.parse_args(arguments)
     from pipelines.comparison.find_runs import find_runs
-    from pipelines.comparison.wandb_upload import upload
+    from pipelines.syncing.upload import upload
 
     if not upload(find_runs(options.targets).folders):
         sys.exit(1)

@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, images: bool = True) -> argparse.ArgumentParser:
         text = f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}."
         command = commands.add_parser(name, prog=f"{program} {name}", description=text)
-        command.add_argument("--ckpt", metavar="RUN|CHECKPOINT", help="run folder (its best checkpoint) or checkpoint")
+        checkpoint = "run folder (its best checkpoint), checkpoint, or artifact wandb:ENTITY/PROJECT/NAME:ALIAS"
+        command.add_argument("--ckpt", metavar="RUN|CHECKPOINT", help=checkpoint)
         command.add_argument("--timm", metavar="NAME", help="model of timm instead, such as tf_efficientnet_lite0")
         command.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: timm downloads them)")
         command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of pictures and figures")

@@ -4,12 +4,14 @@ python -m pipelines.train fit --config svm --model.reg 1e-4 --data.batch_size 51
 python -m pipelines.train fit --ckpt_path logs/svm/RUN            # continue where the run stopped
 python -m pipelines.train test --ckpt_path logs/svm/RUN           # the best checkpoint on the test images
 python -m pipelines.train predict --ckpt_path logs/svm/RUN --images photos/ --out predictions.csv
+python -m pipelines.train test --ckpt_path wandb:ENTITY/PROJECT/model-RUN:best    # an artifact of W&B
 """
 
 import sys
 
 from common.errors import UserError
 from common.user_paths import user_path
+from pipelines.artifacts.names import is_artifact
 from pipelines.console.errors import user_errors
 from pipelines.console.near_names import nearest
 from pipelines.console.resources import allow_many_files
@@ -129,7 +131,7 @@ def name_first(arguments: list[str]) -> list[str]:
     if not arguments or not arguments[0] or arguments[0].startswith("-"):
         return arguments
     word = arguments[0]
-    if user_path(word).is_dir() or word.endswith(".ckpt"):
+    if is_artifact(word) or user_path(word).is_dir() or word.endswith(".ckpt"):
         return ["--ckpt_path", *arguments] if "--ckpt_path" not in arguments else arguments
     return ["--config", *arguments] if is_config(word) or not {"--config", "-c"} & {*arguments} else arguments
 

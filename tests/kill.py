@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import psutil
@@ -9,16 +10,35 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class KillAtStep(Callback):
-    """Ends the process with SIGKILL after `step` optimizer steps, before anything else happens after that step."""
+    """Ends the process with SIGKILL after `step` optimizer steps, before anything else happens after that step.
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    Args:
+        step: Number of steps.
+        seconds: Time before the kill, in which W&B's client sends what it has.
+    """
+
+    def __init__(self, step: int, seconds: float = 0.0) -> None:
+        self.step, self.seconds = step, seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step == self.step:
+            time.sleep(self.seconds)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Pause(Callback):
+    """Waits after `step` optimizer steps, so that W&B's client sends what it has."""
+
+    def __init__(self, step: int, seconds: float) -> None:
+        self.step, self.seconds = step, seconds
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            time.sleep(self.seconds)
 
 
 class KillWandbAtStep(Callback):

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.errors import UserError
+from pipelines.artifacts.model_files import ModelFiles
 from pipelines.loggers.tracked_settings import tracked_settings
 from pipelines.loggers.user_loggers import (
     continue_mlflow,
@@ -20,12 +21,12 @@ from pipelines.loggers.user_loggers import (
     listed,
     wandb_logger_of,
 )
+from pipelines.syncing.resume import go_on
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.run_id import wandb_run_id
 from pipelines.tracking.wandb_files import parts
 from pipelines.tracking.wandb_mode import wandb_mode
 from pipelines.tracking.wandb_options import RunLabels, WandbOptions
-from pipelines.tracking.wandb_resume import go_on
 from pipelines.tracking.wandb_run import start_wandb
 
 
@@ -80,6 +81,8 @@ def run_loggers(
         return loggers
     if resume_step is not None:
         tracked.arrived = go_on(tracked.experiment, folder, resume_step)
+        if models := options.models_to_log or (own_wandb is not None and own_wandb._log_model):
+            tracked.models = ModelFiles(folder, each=models == "all")
     if own_wandb is not None and type(own_wandb) is not WandbLogger:
         own_wandb._experiment, own_wandb._log_model = tracked.experiment, False
         return [*loggers, own_wandb]

@@ -65,14 +65,14 @@ def measured_settings(trainer: Trainer, data: LightningDataModule) -> dict[str, 
         "num_nodes": trainer.num_nodes,
         "effective_batch_size": batch_size and batch_size * trainer.world_size * accumulated,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "commit": _commit(),
+        "commit": commit(),
         **{f"data.{name}": value for name, value in identity.items()},
     }
     return {name: value for name, value in measured.items() if value is not None}
 
 
 @cache
-def _commit() -> str | None:
+def commit() -> str | None:
     """Returns the commit of the project's files; None if they are not in a git repository."""
     folder = Path(__file__).parent
     try:

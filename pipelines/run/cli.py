@@ -17,6 +17,8 @@ import callbacks  # noqa: F401  # so that short class names are known
 import datamodules  # noqa: F401
 import modules  # noqa: F401
 from common.errors import UserError
+from pipelines.artifacts.downloaded import is_downloaded
+from pipelines.artifacts.settings import use_artifacts
 from pipelines.checkpoints.already_finished import EarlyStoppingAsGiven, already_finished
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
 from pipelines.checkpoints.checkpoint_io import (
@@ -38,6 +40,7 @@ from pipelines.checkpoints.recorded_settings import (
     parse_settings,
     recorded_settings,
 )
+from pipelines.checkpoints.started_again import check_same_settings, print_continued, run_to_continue
 from pipelines.checkpoints.training_state import check_training_state, refused_if_damaged
 from pipelines.checkpoints.user_checkpoints import place_user_checkpoints
 from pipelines.console.argument_errors import explain
@@ -66,7 +69,6 @@ from pipelines.run.run_messages import (
     print_unbounded,
 )
 from pipelines.run.schedule_length import ScheduleLength, configure_optimizers
-from pipelines.run.started_again import check_same_settings, print_continued, run_to_continue
 from pipelines.run.status import read_status
 from pipelines.settings.config_check import check_values, expand_paths
 from pipelines.settings.linked_settings import LINKED, linked_setting
@@ -174,6 +176,7 @@ class TopicCLI(LightningCLI):
         except ArgumentError as error:
             raise UserError(explain(str(error), self._options(args[0]), args)) from None
         expand_paths(self.config[args[0]])
+        use_artifacts(self.config[args[0]])
         check_values(self.config[args[0]], args, LINKED)
         self.precision_changed = choose_precision(self.config[args[0]].trainer, args)
 
@@ -230,7 +233,7 @@ class TopicCLI(LightningCLI):
         """Returns the folder that this command writes in, None if it writes in none."""
         if self.subcommand != "fit":
             return existing
-        if existing is None:
+        if existing is None or is_downloaded(existing.path):
             return RunFolder.new(self.topic)
         assert checkpoint is not None and self.resumed is not None
         reached = step_reached(existing, checkpoint)

@@ -16,6 +16,7 @@ from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import print_stopped
 from pipelines.run.status import StatusFile
 from pipelines.run.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
+from pipelines.tracking.preemption import is_preemption, mark_preempting
 from pipelines.tracking.wandb_run import finish_wandb
 
 _PATIENCE_SECONDS = 3.0  # for the other processes of an ended run, and for W&B if ending takes too long
@@ -97,6 +98,8 @@ class RunLifetime:
                 end_processes(processes, 0)  # they do not know of the signal and would fail when this process is gone
             if started_by_lightning(self.trainer):
                 error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
+            if is_preemption(error.signum):
+                mark_preempting(self._loggers)
         finish_wandb(self._loggers, _wandb_exit_code(error))
         if self._status is not None:
             stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
@@ -113,6 +116,8 @@ class RunLifetime:
         """Ends a run within a few seconds, or immediately, before its process exits."""
         processes = take_over_processes(self.trainer)
         if patient:
+            if is_preemption(stopped.signum):
+                mark_preempting(self._loggers)
             finish = threading.Thread(target=finish_wandb, args=(self._loggers, _wandb_exit_code(stopped)), daemon=True)
             finish.start()
             finish.join(_PATIENCE_SECONDS)

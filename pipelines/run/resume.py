@@ -41,6 +41,11 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Saves the checkpoint as the last one: loggers that upload checkpoints would take it for the best one."""
+        self.best_model_path, self.last_model_path = "", filepath
+        super()._save_checkpoint(trainer, filepath)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Marks an epoch that max_steps, max_time or early stopping cut short as one to be continued.
 

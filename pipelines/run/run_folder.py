@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.user_paths import user_path
+from pipelines.artifacts.names import is_artifact
 from pipelines.run.status import read_status
 from pipelines.tracking.run_id import check_run_id
 
@@ -163,10 +164,19 @@ def _srun_id() -> str | None:
 def find_checkpoint(path: str, subcommand: str) -> Path:
     """Returns the checkpoint of a file or a run's folder: the last for `fit`, otherwise the best, else the last.
 
+    Args:
+        path: Path of the file or folder, or `wandb:ENTITY/PROJECT/ARTIFACT:ALIAS` for an artifact of W&B.
+        subcommand: Command that uses it.
+
     Raises:
-        ValueError: If there is no such file, or the folder has no checkpoints.
+        ValueError: If there is no such file or artifact, or the folder has no checkpoints.
     """
-    given = user_path(path)
+    if is_artifact(path):
+        from pipelines.artifacts.downloaded import downloaded
+
+        given = downloaded(path)
+    else:
+        given = user_path(path)
     if given.is_dir():
         run = RunFolder(given)
         candidates = [run.last] if subcommand == "fit" else [run.best, run.last]

@@ -35,10 +35,15 @@ class Stopped(SystemExit):
 
     Args:
         signum: Signal number.
+
+    Attributes:
+        signum: Signal number.
+        reason: Its name; "Ctrl-C" for SIGINT.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
+        self.signum = signum
         self.reason = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
     def __str__(self) -> str:

@@ -4,6 +4,9 @@ import contextlib
 import os
 from pathlib import Path
 
+REST = "rest-of-"
+"""Start of the name of a copy with what a `.wandb` file has and W&B lacks."""
+
 AGENT_DIR = "LIGHTNING_231N_WANDB_DIR"  # the user's WANDB_DIR, where a W&B agent's own replaces it
 _OWN_DATA_DIR = "LIGHTNING_231N_WANDB_DATA_DIR"  # the WANDB_DATA_DIR of the latest run, if the user has set none
 
@@ -29,8 +32,9 @@ def link_files(folder: Path, files: Path) -> None:
 
 def parts(folder: Path) -> list[Path]:
     """Returns the `.wandb` files of a run, oldest first: each start has its own, online or offline."""
-    files = (folder / "wandb").glob("*run-*-*/*.wandb")
-    return sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))
+    files = (folder / "wandb").glob("*run-*/*.wandb")
+    own = (file for file in files if not file.name.startswith(REST))
+    return sorted(own, key=lambda file: file.parent.name.removeprefix("offline-"))
 
 
 def is_offline(file: Path) -> bool:

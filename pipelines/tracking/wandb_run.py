@@ -14,15 +14,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from torch import nn
 
+from common.commands import command
 from common.errors import UserError
 from common.proxy import pass_on_all_proxy
-from pipelines.tracking.arrived import Arrived
+from pipelines.artifacts.model_files import ModelFiles
+from pipelines.syncing.arrived import Arrived
 from pipelines.tracking.secrets import without_passwords
-from pipelines.tracking.wandb_files import link_files, stage_beside, wandb_dir
+from pipelines.tracking.wandb_files import link_files, mark_sent, stage_beside, wandb_dir
 from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name
 from pipelines.tracking.wandb_options import Watch
 from pipelines.tracking.wandb_settings import wandb_setting
@@ -128,13 +131,17 @@ def watch(loggers: Sequence[Logger], model: nn.Module, what: Watch, every_n_step
 
 def finish_wandb(loggers: Sequence[Logger], exit_code: int) -> None:
     """Ends the W&B runs of loggers, as finished (0), failed, or stopped from outside (255)."""
-    for run in [logger._experiment for logger in loggers if isinstance(logger, WandbLogger)]:
+    for logger in loggers:
+        run: Any = logger._experiment if isinstance(logger, WandbLogger) else None
         if run is None:  # not started
             continue
-        # Without the option only runs that were tracked offline from the start are sent.
-        sync = f"wandb sync --include-online {run.settings.sync_dir}"
+        if isinstance(logger, TrackedRun):
+            logger.log_models()
+        sync = command("compare", "upload", run.id)
         try:
             run.finish(exit_code=exit_code)
+            if not run.offline:
+                mark_sent(Path(run.settings.sync_file))
         except TimeoutError:
             _print(f"W&B's server did not take everything in time; send the rest with: {sync}")
         except ConnectionError:
@@ -150,9 +157,24 @@ class TrackedRun(WandbLogger):
 
     Attributes:
         arrived: What W&B has of a run that goes on, which is not sent again.
+        models: Checkpoints that W&B gets; None for none.
     """
 
     arrived = Arrived()
+    models: ModelFiles | None = None
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Sends the checkpoints of each epoch if it is asked for, once last.ckpt, which is written last, is there."""
+        if self.models is not None and self.models.each and Path(checkpoint_callback.last_model_path).stem == "last":
+            self.log_models()
+
+    def log_models(self) -> None:
+        """Sends the checkpoints, unless they were sent already."""
+        if self.models is not None:
+            try:
+                self.models.log(self.experiment)
+            except Exception as error:  # the run and its own files are complete without
+                _print(f"W&B did not get the checkpoints ({_reason(error)}); they are in the run's folder.")
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         if step is not None and self.arrived.has(step, metrics):

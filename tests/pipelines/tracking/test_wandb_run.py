@@ -15,7 +15,7 @@ from pipelines.tracking.wandb_mode import wandb_mode
 from pipelines.tracking.wandb_options import RunLabels, WandbOptions
 from pipelines.tracking.wandb_run import finish_wandb, start_wandb
 from tests.command_line import run_pipeline
-from tests.helpers import figures, only_run, rows
+from tests.helpers import figures, only_run, rows, with_python
 from tests.wandb_server import WandbServer
 
 FIT = [
@@ -193,7 +193,8 @@ def test_a_server_that_dies_does_not_stop_the_run(tmp_path: Path) -> None:
     assert finished.code == 0, finished.err
     run = only_run(tmp_path)
     assert (
-        "W&B's server did not take everything in time; send the rest with: wandb sync --include-online" in finished.err
+        "W&B's server did not take everything in time; send the rest with: python -m pipelines.compare upload "
+        in with_python(finished.err)
     )
     assert len(figures(run, "val/accuracy")) == 40  # every epoch was trained and written down
     assert len(server.history) < len(rows(run))  # it really died before the end

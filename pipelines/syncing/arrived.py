@@ -102,13 +102,14 @@ def split(rows: Sequence[Row], summary: Mapping[str, Any]) -> tuple[Arrived, lis
 
 
 def shows(summary: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:
-    """Returns whether the metrics of a row are those of a summary, apart from those with a summary of their own.
+    """Returns whether the metrics of a row are those of a summary.
 
-    These are the monitored metric, `best/metric`, of which the summary has the best value, and dictionaries.
+    Left out are metrics with a summary of their own, which are dictionaries and the monitored metric, `best/metric`, of
+    which the summary has the best value; and speeds, because a step that is repeated has another one.
     """
-    known = {name: summary.get(name) for name in metrics if name != summary.get("best/metric")}
-    metrics = {name: value for name, value in metrics.items() if name in known}
-    return all(isinstance(known[name], dict) or _equal(known[name], value) for name, value in metrics.items())
+    own = summary.get("best/metric")
+    compared = {name: value for name, value in metrics.items() if name != own and not name.endswith("_per_s")}
+    return all(isinstance(summary.get(name), dict) or _equal(summary.get(name), compared[name]) for name in compared)
 
 
 def _equal(known: Any, value: float) -> bool:

@@ -41,7 +41,8 @@ def copy_records(file: Path, target: Path, keep: Callable[[Any], bool]) -> tuple
     Args:
         file: A `.wandb` file.
         target: The copy.
-        keep: Called with each row of the run's history, W&B's `HistoryRecord`; all other records are kept.
+        keep: Called with each row of the run's history, W&B's `HistoryRecord`. All other records are kept, but for the
+            summaries before the first row that is: W&B has later ones.
 
     Returns:
         Number of rows in the file, and of those that were left out.
@@ -58,6 +59,8 @@ def copy_records(file: Path, target: Path, keep: Callable[[Any], bool]) -> tuple
                 if not keep(record.history):
                     dropped += 1
                     continue
+            elif record.HasField("summary") and 0 < dropped == rows:
+                continue
             _append(copy, data)
     return rows, dropped
 
@@ -83,6 +86,13 @@ def read_history(file: Path) -> Iterator[dict[str, Any]]:
         record = Record.FromString(data)
         if record.HasField("history"):
             yield history_row(record.history)
+
+
+def has_ended(file: Path) -> bool:
+    """Returns whether a file has the end of its start: a killed one has not."""
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made at import
+
+    return any(Record.FromString(data).HasField("exit") for data in read_records(file))
 
 
 def history_row(history: Any) -> dict[str, Any]:

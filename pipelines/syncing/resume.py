@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.tracking.arrived import STEP, Arrived, Row, read_rows, split
+from pipelines.syncing.arrived import STEP, Arrived, Row, read_rows, split
+from pipelines.syncing.wandb_log import read_history
 from pipelines.tracking.wandb_files import is_offline, parts
-from pipelines.tracking.wandb_log import read_history
 
 
 def go_on(run: Any, folder: Path, resume_step: int) -> Arrived:

@@ -8,77 +8,33 @@ from typing import Any
 import pytest
 import wandb
 
-from pipelines.tracking.arrived import STEP, Arrived, Row, read_rows, split
-from pipelines.tracking.wandb_log import copy_records, read_history, read_records
-from tests.command_line import Finished, run_pipeline
-from tests.helpers import only_run
-from tests.wandb_server import Run, WandbServer
-
-_FIT = [
-    "fit", "--config", "softmax", "--data", "Digits", "--data.batch_size", "64", "--trainer.log_every_n_steps", "5",
-    "--trainer.max_epochs", "4",
-]  # fmt: skip
-
-
-def _account(server: WandbServer, folder: Path) -> dict[str, str]:
-    return {
-        "WANDB_MODE": "online", "WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": server.url, "NETRC": str(folder / "netrc"),
-        "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.3", "WANDB_CONFIG_DIR": str(folder),
-    }  # fmt: skip
-
-
-def _kill_at(step: int) -> str:
-    kill = f"{{class_path: tests.kill.KillAtStep, init_args: {{step: {step}}}}}"
-    return f"--trainer.callbacks=[TrainingHealth,Templates,{kill}]"
-
-
-def _killed_and_resumed(folder: Path, first: dict[str, str], second: dict[str, str], kill: int = 47) -> Path:
-    killed = run_pipeline("train", [*_FIT, _kill_at(kill)], folder, **first)
-    assert killed.code == -9, killed.err
-    run = only_run(folder)
-    _resume(run, folder, second)
-    return run
-
-
-def _resume(run: Path, folder: Path, environment: dict[str, str], *more: str) -> Finished:
-    again = ["fit", "--ckpt_path", str(run), "--trainer.callbacks", "[TrainingHealth,Templates]", *more]
-    resumed = run_pipeline("train", again, folder, **environment)
-    assert resumed.code == 0, resumed.err
-    return resumed
-
-
-def _assert_once(tracked: Run, run: Path) -> None:
-    """W&B has the rows of metrics.csv, each once, and the templates of each epoch once."""
-    own = (STEP, "_step", "_runtime", "_timestamp")
-    sent = [(row[STEP], {name: row[name] for name in row if name not in own}) for row in tracked.history]
-    numbers = [(step, row) for step, row in sent if not any(isinstance(value, dict) for value in row.values())]
-    assert [step for step, _ in numbers] == [row.step for row in read_rows(run / "metrics.csv")]
-    for (_, metrics), row in zip(numbers, read_rows(run / "metrics.csv"), strict=True):
-        assert metrics == pytest.approx(row.metrics)
-    assert [row["_step"] for row in tracked.history] == list(range(len(tracked.history)))
-    pictures = [step for step, row in sent if "templates" in row]
-    assert len(pictures) == len(set(pictures))
+from pipelines.syncing.arrived import STEP, Arrived, Row, read_rows, split
+from pipelines.syncing.wandb_log import copy_records, has_ended, read_history, read_records
+from tests.command_line import run_pipeline
+from tests.pipelines.syncing.killed_runs import account, assert_once, killed_and_resumed, resume
+from tests.wandb_server import WandbServer
 
 
 @pytest.mark.slow
-def test_a_run_killed_online_and_resumed_is_on_wandb_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["nothing sent", "all sent"])
+def test_a_run_killed_online_and_resumed_is_on_wandb_once(tmp_path: Path, seconds: float) -> None:
     server = WandbServer()
-    online = _account(server, tmp_path)
-    run = _killed_and_resumed(tmp_path, online, online)
+    online = account(server, tmp_path)
+    run = killed_and_resumed(tmp_path, online, online, seconds)
     assert run_pipeline("train", ["test", "--ckpt_path", str(run)], tmp_path, **online).code == 0
-    _resume(run, tmp_path, online, "--trainer.max_epochs", "5")  # after a test, which W&B's summary shows at its step
+    resume(run, tmp_path, online, "--trainer.max_epochs", "5")  # after a test, which W&B's summary shows at its step
     server.die()
-    _assert_once(server.runs[run.name], run)
+    assert_once(server.runs[run.name], run)
 
 
 @pytest.mark.slow
 def test_a_run_killed_offline_and_resumed_arrives_once(tmp_path: Path) -> None:
-    run = _killed_and_resumed(tmp_path, {"WANDB_MODE": "offline"}, {"WANDB_MODE": "offline"})
+    run = killed_and_resumed(tmp_path, {"WANDB_MODE": "offline"}, {"WANDB_MODE": "offline"})
     server = WandbServer()
-    sent = run_pipeline("compare", ["upload"], tmp_path, **_account(server, tmp_path))
+    sent = run_pipeline("compare", ["upload"], tmp_path, **account(server, tmp_path))
     assert sent.code == 0, sent.out + sent.err
     server.die()
-    _assert_once(server.runs[run.name], run)
+    assert_once(server.runs[run.name], run)
 
 
 def test_the_last_row_that_the_summary_shows_is_the_last_that_has_arrived() -> None:
@@ -120,6 +76,7 @@ def test_wandb_s_file_is_read_and_shortened_record_by_record(tmp_path: Path, mon
     for row in rows:
         run.log(row)
     run.finish()
+    wandb.teardown()  # its service has written the file only now
     (file,) = tmp_path.glob("wandb/offline-run-*/run-r.wandb")
     read = [{name: row[name] for name in ("a", "text", "nested.b")} for row in read_history(file)]
     assert read == [{"a": row["a"], "text": row["text"], "nested.b": 0.5} for row in rows]
@@ -128,7 +85,7 @@ def test_wandb_s_file_is_read_and_shortened_record_by_record(tmp_path: Path, mon
     assert copy.read_bytes() == file.read_bytes()
     assert copy_records(file, copy, lambda history: history.step.num >= 41) == (60, 41)
     assert [row["a"] for row in read_history(copy)] == list(range(41, 60))
-    assert len(list(read_records(copy))) == len(list(read_records(file))) - 41
+    assert has_ended(copy)
     for size in (7, 20, file.stat().st_size // 2):
         copy.write_bytes(file.read_bytes()[:size])
         assert len(list(read_records(copy))) < len(list(read_records(file)))
