@@ -114,7 +114,7 @@ def _compare(arguments: Sequence[str]) -> None:
         comparison = watch(options.targets, options.out, options.sort, options.watch, options.group_by)
         if comparison is None:  # stopped before the first run
             return
-    keys = keys_to_group_by(comparison, options.group_by) if options.group_by else None
+    keys = None if options.group_by is None else keys_to_group_by(comparison, options.group_by)
     size = write_page(comparison, options.out, group_by=options.group_by)  # first: a pipe may close within the table
     print(f"{comparison.title}: {_ranked(comparison)}\n", flush=True)
     print_table(comparison, group_by=keys)

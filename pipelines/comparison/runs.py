@@ -119,8 +119,8 @@ def _read_settings(file: Path, problems: list[str]) -> dict[str, Any]:
         return {}
     settings: dict[str, Any] = {}
     for key, value in flat.items():
-        if key.startswith(("trainer.logger", "wandb.")):
-            continue  # where a run is tracked
+        if key.startswith("trainer.logger") or (key == "trainer.callbacks" and value == []):
+            continue  # where it is tracked; no callbacks, like those that only draw
         settings |= {name: _number(value) for name, value in flatten_classes(key, value).items()}
     return settings
 

@@ -30,7 +30,7 @@ def payload(comparison: Comparison, reload: float | None = None, group_by: str |
         UserError: If no run has the settings to group by.
     """
     max_points = max(_MIN_POINTS, min(_MAX_POINTS, _MAX_POINTS_OF_METRIC // max(1, len(comparison.runs))))
-    keys = keys_to_group_by(comparison, group_by) if group_by else [None] * len(comparison.groups)
+    keys = [None] * len(comparison.groups) if group_by is None else keys_to_group_by(comparison, group_by)
     compared = varying(comparison.runs)  # for the difference of any two runs
     return {
         "reload": reload,

@@ -81,4 +81,5 @@ def test_an_unknown_setting_is_refused_before_the_page_is_written(
     assert said == "error: --group-by is 'optimizer.lrr', but no run has such a setting; did you mean optimizer.lr?\n"
     said = refused(capsys, "svm", "--group-by", "zzz")
     assert said.endswith("no run has such a setting; give one of settings, lr, seed_everything.\n")
+    assert "--group-by is '', but no run has such a setting" in refused(capsys, "svm", "--group-by", "")
     assert not (tmp_path / "comparison.html").exists()

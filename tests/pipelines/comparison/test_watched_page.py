@@ -125,3 +125,34 @@ def test_a_page_does_not_reload_while_a_picture_is_enlarged(browser: Browser, tm
     assert browser.run("page.isBusy()") is True
     browser.run("enlarged.close()")
     browser.until("page.isBusy() === false")
+
+
+@pytest.mark.slow
+def test_a_reload_keeps_what_was_chosen_in_each_group_when_a_group_joins(browser: Browser, tmp_path: Path) -> None:
+    logs, page = tmp_path / "logs", tmp_path / "page.html"
+    for topic in ("softmax", "svm"):
+        for i in range(4):
+            write_run(logs / topic / f"r{i}", [0.1, 0.5 + i / 10], lr=10.0**-i, seed=i % 2)
+    write_page(compared(logs), page, reload=600)
+    browser.open(page)
+    for control, value in ((".group-by", '["seed_everything"]'), (".smoothing", "0.5"), (".curve-x", "epoch")):
+        browser.run(f"views[1].find('{control}').value = '{value}'")
+        for event in ("input", "change"):
+            browser.run(f"views[1].find('{control}').dispatchEvent(new Event('{event}'))")
+    browser.run("differences.restore([['svm on Digits', 'r2'], ['softmax on Digits', 'r1']])")
+    write_run(logs / "knn" / "first", [0.9])  # its group comes before the others
+    write_page(compared(logs), page)
+    browser.run("document.body.dataset.old = ''")
+    browser.run("page.reload()")
+    browser.until("document.body.dataset.ready !== undefined && document.body.dataset.old === undefined")
+    assert browser.run("views.map((view) => view.group.title)") == [
+        "knn on Digits",
+        "softmax on Digits",
+        "svm on Digits",
+    ]
+    assert browser.run("views.map((view) => view.groupBy)") == [None, None, ["seed_everything"]]
+    assert browser.run("views.map((view) => view.find('.smoothing').value)") == ["0", "0", "0.5"]
+    assert browser.run("views.map((view) => view.find('.curve-x').value)") == ["step", "step", "epoch"]
+    chosen = "[...document.querySelectorAll('#differences select')].map((each) => each.selectedOptions[0].text)"
+    assert browser.run(chosen) == ["r2", "r1"]
+    assert browser.errors == []
