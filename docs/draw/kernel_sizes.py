@@ -22,7 +22,7 @@ from modules import ConvNet
 from pipelines.search.search import Search
 
 _OUT = Path(__file__).resolve().parents[1] / "pictures" / "kernel_sizes.png"
-_BATCH, _ROUNDS = 128, 15
+_BATCH, _ROUNDS = 128, 60
 
 
 class Cost(NamedTuple):
