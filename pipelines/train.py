@@ -54,7 +54,7 @@ def resolve(arguments: list[str]) -> tuple[list[str], str]:
     command = arguments[0]
     if command not in SUBCOMMANDS:
         raise UserError(f"There is no command {command!r}; {_similar(command)}")
-    given = name_first(_split_equals(arguments[1:]))
+    given = name_first(_with_null(_split_equals(arguments[1:])))
     topic: str | None = None
     resolved = [command]
     run = None
@@ -151,6 +151,19 @@ def _split_equals(arguments: list[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         split += [name, value] if equals and name in ("--config", "-c", "--ckpt_path") else [argument]
     return split
+
+
+def _with_null(arguments: list[str]) -> list[str]:
+    """Returns arguments with null for the word None, which W&B's macro ${args} makes of it."""
+    words: list[str] = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        if word == "None" and words and words[-1].startswith("--") and "=" not in words[-1]:
+            word = "null"
+        elif option.startswith("--") and equals and value == "None":
+            word = f"{option}=null"
+        words.append(word)
+    return words
 
 
 def main(arguments: list[str] | None = None) -> None:

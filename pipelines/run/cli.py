@@ -422,6 +422,7 @@ class TopicCLI(LightningCLI):
         print_changes(self.changes)
         if loggers := self._loggers():  # after all checks, so that a command that is refused is not tracked
             self.trainer.loggers = loggers
+            self.lifetime.alerts = self.wandb_options.alerts
             watched = self.wandb_options.to_watch
             if subcommand == "fit" and watched:
                 watch(loggers, self.model, watched, self.trainer.log_every_n_steps)

@@ -12,12 +12,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.atomic_files import remove_abandoned
 from pipelines.console.errors import sentence
+from pipelines.loggers.wandb_alerts import alert, result
 from pipelines.run.run_folder import RunFolder
 from pipelines.run.run_messages import print_stopped
 from pipelines.run.status import StatusFile
 from pipelines.run.stop_signals import Stopped, StopSignals, end_processes, started_by_lightning, take_over_processes
 from pipelines.tracking.preemption import is_preemption, mark_preempting
 from pipelines.tracking.wandb_run import finish_wandb
+from pipelines.trainer.outcome import not_finite
 
 _PATIENCE_SECONDS = 3.0  # for the other processes of an ended run, and for W&B if ending takes too long
 
@@ -28,11 +30,13 @@ class RunLifetime:
     Attributes:
         signals: Callback that stops training after Ctrl-C, SIGTERM and other stop signals.
         trainer: Trainer of the run; None until it is created.
+        alerts: Whether W&B sends an alert when a `fit` has finished or failed.
     """
 
     def __init__(self) -> None:
         self.signals = StopSignals(self._end_now)
         self.trainer: Trainer | None = None
+        self.alerts = False
         self._folder: RunFolder | None = None  # of a `fit`
         self._created_folder = False
         self._status: StatusFile | None = None
@@ -50,6 +54,8 @@ class RunLifetime:
                 raise error
         if self._status is not None:
             self._status.end("finished")
+            broken = not_finite(self.trainer) if self.trainer is not None else []
+            self._alert("diverged" if broken else "finished", ", ".join(broken) or result(self.trainer), bool(broken))
         finish_wandb(self._loggers, exit_code=0)
 
     def start(self, folder: RunFolder) -> None:
@@ -100,6 +106,8 @@ class RunLifetime:
                 error.code = 0  # Lightning kills rank 0 as soon as another rank ends with an error status
             if is_preemption(error.signum):
                 mark_preempting(self._loggers)
+        if isinstance(error, Exception):
+            self._alert("failed", f"{type(error).__name__}: {sentence(error)}", failed=True)
         finish_wandb(self._loggers, _wandb_exit_code(error))
         if self._status is not None:
             stopped = isinstance(error, KeyboardInterrupt | Stopped) or (
@@ -111,6 +119,10 @@ class RunLifetime:
                 shutil.rmtree(self._folder.path, ignore_errors=True)
             self._status.end("stopped" if stopped else "failed", reason)
         end_processes(processes, _PATIENCE_SECONDS)
+
+    def _alert(self, state: str, text: str, failed: bool = False) -> None:
+        if self.alerts and self._folder is not None:
+            alert(self._loggers, f"{self._folder.topic} {state}: {self._folder.run_id}", text, failed)
 
     def _end_now(self, stopped: Stopped, patient: bool) -> None:
         """Ends a run within a few seconds, or immediately, before its process exits."""

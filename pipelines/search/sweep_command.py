@@ -153,9 +153,9 @@ def _check_macro(words: tuple[str, ...], macro: str, parameters: dict[str, Distr
             if macro == "args_no_boolean_flags" and isinstance(value, bool):
                 word = str(value).lower()
                 raise UserError(f"parameter {name} has the value {word}, which ${{{macro}}} leaves out; {instead}.")
-            if _contains_null(value):
+            if value is not None and _contains_null(value):  # a null by itself is understood as the word None
                 raise UserError(
-                    f"parameter {name} has the value null, which ${{{macro}}} passes on as the word None; {instead}."
+                    f"parameter {name} has a list with null, which ${{{macro}}} passes on as the word None; {instead}."
                 )
 
 

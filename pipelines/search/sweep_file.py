@@ -18,6 +18,7 @@ from pipelines.search.early_termination import EarlyTermination, read_early_term
 from pipelines.search.sweep_command import read_command
 from pipelines.tracking.curves import Goal
 from pipelines.tracking.metric_goals import known_mode
+from pipelines.tracking.wandb_options import PROJECT
 
 METHODS = ("grid", "random", "bayes")
 _KEYS = (
@@ -162,7 +163,11 @@ def _read(path: Path, text: str, content: Any) -> SweepFile:
         command=read_command(content),
         run_cap=run_cap,
         early_terminate=read_early_termination(content.get("early_terminate")),
-        tracking={f"WANDB_{key.upper()}": str(content[key]) for key in ("project", "entity") if content.get(key)},
+        tracking={
+            f"WANDB_{key.upper()}": str(content[key])
+            for key in ("project", "entity")
+            if content.get(key) not in (None, "", PROJECT)  # the default, which `wandb init` may replace
+        },
         for_wandb=tuple(
             [f"metric.{key}" for key in content["metric"] if key.startswith("impute")]
             + [key for key in content if key in _FOR_WANDB]

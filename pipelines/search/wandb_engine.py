@@ -25,7 +25,7 @@ from pipelines.console.signals import interrupt_on_signals, stop_signals
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import AGENT_DIR
 from pipelines.tracking.wandb_mode import logged_in, reachable, server_name, wandb_mode
-from pipelines.tracking.wandb_options import wandb_project
+from pipelines.tracking.wandb_options import PROJECT, wandb_project
 from pipelines.tracking.wandb_settings import wandb_setting
 from pipelines.trials.local_machine import trial_environments, visible_gpus
 from pipelines.trials.watchdog import MARK, Watchdog
@@ -108,7 +108,8 @@ def _create(file: Path) -> str:
     from wandb.errors import Error
 
     content: dict[str, Any] = yaml.safe_load(read_yaml_file(file))
-    project = os.environ.get("WANDB_PROJECT") or content.get("project") or wandb_project()
+    own = content.get("project")
+    project = os.environ.get("WANDB_PROJECT") or (own if own != PROJECT else None) or wandb_project()
     entity = os.environ.get("WANDB_ENTITY") or content.get("entity") or wandb_setting("entity")
     output = io.StringIO()
     try:

@@ -55,7 +55,7 @@ class WandbOptions:
         log_model: Checkpoints to upload as artifacts: true for the best and the last one at the end, all for each one
             that is written, false for none, by default WANDB_LOG_MODEL.
         watch: What to record of each layer as histograms: gradients, parameters or all, by default WANDB_WATCH.
-        alerts: Whether W&B sends an email or a Slack message when the run finishes or fails.
+        alerts: Whether W&B sends an email or a Slack message when the run has finished, failed or diverged.
         mode: online, offline, disabled or shared, by default WANDB_MODE, else online with an API key and offline
             without.
     """

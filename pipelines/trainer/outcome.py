@@ -36,13 +36,17 @@ def print_outcome(trainer: Trainer, steps_before: int) -> None:
         if callback.stopping_reason_message:
             reason = " ".join(callback.stopping_reason_message.split()).removesuffix(" Signaling Trainer to stop.")
             print(f"stopped early      after epoch {callback.stopped_epoch + 1}, step {trainer.global_step}: {reason}")
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    broken = [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
-    if broken:
+    if broken := not_finite(trainer):
         print(
             f"Training diverged: {', '.join(broken)} at the end. Try a smaller learning rate, or gradient clipping "
             "(--trainer.gradient_clip_val)."
         )
+
+
+def not_finite(trainer: Trainer) -> list[str]:
+    """Returns the metrics of a run that are NaN or infinite at its end, such as "val/loss is nan"."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return [f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
 
 
 def _no_step(trainer: Any) -> str:

@@ -348,3 +348,10 @@ def test_a_disk_that_is_full_from_the_start_names_the_file_and_leaves_nothing(tm
         r"error: logs/softmax/[^/]+/config\.yaml: file too large; free some space or choose another path\.\n", done.err
     )
     assert not [path for path in Path("logs").rglob("*") if path.is_file()]
+
+
+def test_the_word_none_of_a_sweep_s_macro_is_null() -> None:
+    arguments, _ = resolve(
+        ["fit", "--config", "svm", "--data.subset=None", "--data.fold", "None", "--wandb.name=None of"]
+    )
+    assert arguments[3:] == ["--data.subset=null", "--data.fold", "null", "--wandb.name=None of"]

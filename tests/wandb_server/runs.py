@@ -31,6 +31,7 @@ class Run:
         settings: what the client registered it with, such as displayName, groupName and tags.
         preempting: whether the client said that its machine is about to be taken away.
         used: the artifacts that it uses, by id.
+        alerts: title, text and severity of each alert.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Run:
     exit_code: int | None = None
     sweep: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
     preempting: bool = False
     used: list[str] = field(default_factory=list)
 
@@ -67,6 +69,10 @@ class Runs:
             return {"model": {**project(variables["project"]), "bucket": self._resume_status(variables["name"])}}
         if name == "RewindRun":
             return self._rewind(variables)
+        if name == "NotifyScriptableRunAlert":
+            sent = {key: variables[key] for key in ("title", "text", "severity")}
+            self.by_id[variables["runName"]].alerts.append(sent)
+            return {"notifyScriptableRunAlert": {"success": True}}
         if name in ("QueryRunInfo", "RunStoppedStatus", "GetRun", "Run"):
             return {"project": {**project(variables.get("project")), "run": self._run(variables)}}
         return None

@@ -99,7 +99,6 @@ def test_what_is_meant_depends_on_the_classes() -> None:
         ("--config softmax --optimizer.lr abc", "--optimizer.lr is 'abc'; it must be a number."),
         ("--config softmax --optimizer.lr 0,1", "--optimizer.lr is '0,1'; it must be a number, such as 0.1."),
         ("--config softmax --data.batch_size 1e2", "--data.batch_size is '1e2'; it must be an integer, such as 100."),
-        ("--config softmax --data.subset None", "--data.subset is 'None'; it must be an integer or null."),
         ("--config softmax --data.flip maybe", "--data.flip is 'maybe'; it must be true or false or 'alternate'."),
         ("--config softmax --trainer.max_epochs yes", "--trainer.max_epochs is 'yes'; it must be an integer."),
         ("--config softmax --trainer.precision 17", "--trainer.precision is '17'; it must be one of '64', '32', '16',"),

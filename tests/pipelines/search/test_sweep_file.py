@@ -206,11 +206,11 @@ def test_what_would_fail_in_every_trial_is_said_before_the_first(
 
 
 @pytest.mark.parametrize("macro", ["args", "args_no_equals", "args_no_boolean_flags"])
-@pytest.mark.parametrize("value", [{"values": [None, 200]}, {"value": {"a": [1, None]}}])
-def test_null_needs_the_file_of_values(tmp_path: Path, macro: str, value: dict[str, Any]) -> None:
+def test_null_in_a_list_needs_the_file_of_values(tmp_path: Path, macro: str) -> None:
+    value = {"value": {"a": [1, None]}}
     message = _refused(tmp_path, command=[*_TRAIN, f"${{{macro}}}"], parameters={"data.subset": value})
     assert message == (
-        f"parameter data.subset has the value null, which ${{{macro}}} passes on as the word None; end the command "
+        f"parameter data.subset has a list with null, which ${{{macro}}} passes on as the word None; end the command "
         'with --config, "${args_json_file}".'
     )
 

@@ -96,6 +96,22 @@ def test_wandb_watches_the_layers(tmp_path: Path) -> None:
     }
 
 
+def test_an_alert_says_how_a_run_ended(tmp_path: Path) -> None:
+    server = WandbServer()
+    environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url, "WANDB_MODE": "online"}
+    failing = ["--trainer.callbacks", "[tests.pipelines.run.test_two_writers.FailBeforeAStep]"]
+    for run_id, more in (("good", []), ("diverging", ["--optimizer.lr", "1e38"]), ("failing", failing)):
+        run_pipeline("train", [*FIT, "--wandb.alerts", "true", *more], tmp_path, WANDB_RUN_ID=run_id, **environment)
+    server.die()
+    alerts = {run_id: run.alerts for run_id, run in server.runs.items()}
+    (good,), (diverged,), (failed,) = (alerts[run_id] for run_id in ("good", "diverging", "failing"))
+    assert (good["title"], good["severity"]) == ("softmax finished: good", "INFO")
+    assert good["text"].startswith("best val/accuracy 0.") and good["text"].endswith(", 2 steps")
+    assert (diverged["title"], diverged["severity"]) == ("softmax diverged: diverging", "ERROR")
+    assert "val/loss is " in diverged["text"]
+    assert (failed["title"], failed["severity"]) == ("softmax failed: failing", "ERROR")
+
+
 def test_a_resumed_run_may_have_other_settings_on_wandb(tmp_path: Path) -> None:
     assert run_pipeline("train", FIT, tmp_path).code == 0
     again = ["fit", "--ckpt_path", str(only_run(tmp_path)), "--trainer.max_epochs", "2", "--wandb.project", "other"]
