@@ -23,6 +23,7 @@ from pipelines.console.outputs import check_out_file
 from pipelines.console.png import is_picture, write_png
 from pipelines.data_sets import caption_data_sets
 from pipelines.data_sets.image_data_sets import DATA_SETS, find_name, make, table
+from pipelines.data_sets.own_images import num_training_images
 from pipelines.data_sets.preview import preview
 from pipelines.data_sets.verification import verify
 
@@ -136,8 +137,9 @@ def _run(arguments: Sequence[str]) -> int:
                 settings["albumentations"] = _albumentations(given.albumentations)
             check_out_file(given.out)
             augmentation = {key: value for key, value in settings.items() if value}
-            write_png(preview(name, given.root, given.n, given.seed, augmentation), given.out)
-            print(f"{name}: {count(given.n, 'image')} in {given.out}")
+            number = given.n if name in DATA_SETS else min(given.n, num_training_images(name, given.root))
+            write_png(preview(name, given.root, number, given.seed, augmentation), given.out)
+            print(f"{name}: {count(number, 'image')} in {given.out}")
     return int(failed)
 
 

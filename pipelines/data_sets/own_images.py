@@ -1,15 +1,27 @@
 """Verifies a folder or CSV file of the user's own images: classes, splits, files that can't be read."""
 
 import warnings
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from common.errors import UserError
 from pipelines.console.formatting import count
+from pipelines.data_sets.image_data_sets import make
 
 if TYPE_CHECKING:
     from datamodules import ImageDataModule
 
 _NAMED = 10  # unreadable files that are named; the others are counted
+
+
+def num_training_images(path: str, root: Path) -> int:
+    """Returns the number of images that a preview of a folder or CSV file of own images can show.
+
+    Raises:
+        ValueError: If the folder or CSV file can't be used.
+    """
+    data: Any = make(path, root, val_fraction=0.0)
+    return len(data.split_indices["train"])
 
 
 def verify_own_images(data: "ImageDataModule") -> list[str]:

@@ -92,7 +92,7 @@ def test_the_page_from_a_folder_to_an_exported_file(desk: Path) -> None:
 
 def check_exported(file: Path, rows: list[dict[str, str]], desk: Path) -> None:
     """The graph gives the probabilities of `predict` for photos that Pillow crops and resizes."""
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped, unused-ignore]  # optional
 
     session = onnxruntime.InferenceSession(str(file))
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])

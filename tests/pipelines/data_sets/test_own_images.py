@@ -50,7 +50,9 @@ def test_preview_draws_a_folder_and_a_csv_file(tmp_path: Path, capsys: pytest.Ca
     rows = [f"{name}/{i:04}.jpg,{name}" for name in ("cat", "dog") for i in (0, 1, 2, 4, 5)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
     main(["preview", str(tmp_path), "--n", "10", "--size", "48", "--flip", "--out", str(tmp_path / "a.png")])
-    main(["preview", str(tmp_path / "labels.csv"), "--n", "6", "--out", str(tmp_path / "b.png")])
+    capsys.readouterr()
+    main(["preview", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "b.png")])
+    assert capsys.readouterr().out == f"{tmp_path}/labels.csv: 9 images in {tmp_path}/b.png\n"  # all but the test image
     before_and_after, only_before = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
     assert before_and_after.std() > 10 and only_before.std() > 10
     assert before_and_after.shape[0] > 1.5 * only_before.shape[0]
