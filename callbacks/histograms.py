@@ -26,7 +26,7 @@ from common.ranges import check_range
 
 
 class Histograms(Callback):
-    """Draws and logs histograms of weights, gradients and activations, before the first step and at the end of epochs.
+    """Draws and logs histograms of weights, gradients and activations, at the first step and at the end of epochs.
 
     They are those of one training step: weights before it, gradients before any clipping, and outputs of layers with
     weights and of nonlinearities for the images of that step (with several processes, for those of the first). All
@@ -43,7 +43,7 @@ class Histograms(Callback):
 
     watches_layers = True  # read by pipelines/packs: a stack of models computes without their own layers
 
-    def __init__(self, every_n_epochs: int = 1, bins: int = 64) -> None:
+    def __init__(self, every_n_epochs: int = 5, bins: int = 64) -> None:
         check_range("every_n_epochs", every_n_epochs, every_n_epochs >= 1, "at least 1")
         check_range("bins", bins, 1 <= bins <= 512, "in [1, 512]")
         self.every_n_epochs = every_n_epochs

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from common.errors import UserError
 
+_BUFFERED = 8192  # images whose logits are kept at most
+
 
 class LogitReader(Callback):
     """Passes the logits that the model's validation and test steps return to `keep`, which subclasses define.
@@ -67,6 +69,38 @@ class LogitReader(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.finish(trainer, pl_module, "test")
+
+
+class BufferedLogitReader(LogitReader):
+    """Passes the logits of many batches at once to `count`, which subclasses define; `finish` calls `flush` first.
+
+    Most validations are followed by another one, and what a callback would compute of them is never shown.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Tensor, int]] = []  # logits, labels and index of the first image
+
+    @abstractmethod
+    def count(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Adds images: logits (N, K), true classes (N,) and indices in the split (N,)."""
+
+    def reset(self) -> None:
+        self._batches = []
+
+    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
+        """Keeps a batch, and counts all that are kept once they are many."""
+        self._batches.append((logits.detach(), labels, first))
+        if len(self._batches) * len(labels) >= _BUFFERED:
+            self.flush()
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Counts the images that are kept."""
+        batches, self._batches = self._batches, []
+        if batches:
+            logits, labels, firsts = zip(*batches, strict=True)
+            indices = [torch.arange(first, first + len(of)) for first, of in zip(firsts, labels, strict=True)]
+            self.count(torch.cat(logits), torch.cat(labels), torch.cat(indices).to(labels[0].device))
 
 
 def gather(trainer: Trainer, value: Any) -> list[Any]:

@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.logit_reader import LogitReader
+from callbacks.logit_reader import BufferedLogitReader
 from callbacks.media import Chart, log_chart
 from callbacks.pictures import DPI, Text, figure_to_array, show, write_texts
 from callbacks.pixel_pictures import class_names
@@ -58,7 +58,7 @@ class Curves(NamedTuple):
         return Curves(*(values[chosen] for values in self))
 
 
-class PrecisionRecallCurve(LogitReader):
+class PrecisionRecallCurve(BufferedLogitReader):
     """Draws precision-recall and ROC curves at the end of `fit` (validation images) and of `test`.
 
     W&B gets them as charts too. With more than 20 classes, the curves are those of all classes together: every image
@@ -66,19 +66,22 @@ class PrecisionRecallCurve(LogitReader):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.counts: Tensor | None = None  # (K or 1, 2, T) int64: of each class its images and all others by bin
 
     def reset(self) -> None:
+        super().reset()
         self.counts = None
 
-    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
-        """Adds the batch to the counts."""
+    def count(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Adds images to the counts."""
         if self.counts is None:
             number = logits.shape[1] if logits.shape[1] <= _MOST_CLASSES else 1
             self.counts = torch.zeros(number, 2, _BINS, dtype=torch.int64, device=logits.device)
         count_by_bin(logits, labels, self.counts)
 
     def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        self.flush()
         if self.counts is None:  # nothing was evaluated
             return
         counts = trainer.strategy.reduce(self.counts, reduce_op="sum").cpu().numpy()
@@ -164,9 +167,10 @@ def draw_curves(curves: dict[str, Curves], split: str) -> np.ndarray:
         for value, x in ((curve.average_precision, 0.43), (curve.area, 0.925)):
             texts.append(Text(f"{name}  {value:.3f}", (x * width * DPI, y), color))
     right.plot([0, 1], [0, 1], color="gray", linewidth=0.8, linestyle=":")
-    for axis, x, y in ((left, "recall", "precision"), (right, "false positive rate", "true positive rate")):
+    labels = (("recall", "precision"), ("false positive rate", "true positive rate"))
+    for axis, (xlabel, ylabel) in zip((left, right), labels, strict=True):
         ticks = (0, 0.25, 0.5, 0.75, 1)
-        axis.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks)
+        axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=ticks, yticks=ticks)
         axis.grid(alpha=0.3)
     left.set_title(f"{split}: precision against recall", fontsize=10)
     right.set_title(f"{split}: ROC", fontsize=10)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.logit_reader import LogitReader, gather
+from callbacks.logit_reader import BufferedLogitReader, gather
 from callbacks.media import log_table
 from callbacks.mistakes_by_class import HasEvaluationImages
 from callbacks.pictures import as_pixels
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     logits: Tensor  # (K,)
 
 
-class PredictionTable(LogitReader):
+class PredictionTable(BufferedLogitReader):
     """Logs a table of predictions at the end of `fit` (validation images) and of `test`.
 
     It has the most confident mistakes, then the first images of the split, which are the same in all runs on the same
@@ -53,17 +53,18 @@ class PredictionTable(LogitReader):
         self.reset()
 
     def reset(self) -> None:
+        super().reset()
         self.mistakes: list[Prediction] = []  # most confident first
         self.sample: list[Prediction] = []
 
-    def keep(self, trainer: Trainer, logits: Tensor, images: Tensor, labels: Tensor, first: int) -> None:
+    def count(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
         """Keeps the most confident mistakes so far, and the first images of the split."""
         confidence, predicted = logits.float().softmax(1).max(1)
 
         def predictions(rows: Tensor) -> list[Prediction]:
             columns = (
                 confidence[rows].tolist(),
-                (first + rows).tolist(),
+                indices[rows].tolist(),
                 labels[rows].tolist(),
                 predicted[rows].tolist(),
             )
@@ -72,10 +73,10 @@ class PredictionTable(LogitReader):
         of_mistakes = torch.where(predicted == labels, -1.0, confidence)
         rows = of_mistakes.argsort(descending=True, stable=True)[: self.num_mistakes]  # of equal ones the first
         self.mistakes = _most_confident(self.mistakes + predictions(rows[of_mistakes[rows] >= 0]), self.num_mistakes)
-        if first < self.num_sample:
-            self.sample += predictions(torch.arange(min(self.num_sample - first, len(labels)), device=labels.device))
+        self.sample += predictions((indices < self.num_sample).nonzero().flatten())
 
     def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        self.flush()
         gathered = gather(trainer, (self.mistakes, self.sample))
         data = getattr(trainer, "datamodule", None)
         mistakes = _most_confident([p for of_rank, _ in gathered for p in of_rank], self.num_mistakes)

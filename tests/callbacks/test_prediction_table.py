@@ -96,6 +96,7 @@ def test_two_processes_log_what_one_logs(tmp_path: Path, monkeypatch: pytest.Mon
         ranks[rank].on_test_batch_end(trainers[rank], model, logits, batch, start // 32)
 
     def gather(gathered: list[Any], _: Any) -> None:
+        ranks[1].flush()
         gathered[:] = [(rank.mistakes, rank.sample) for rank in ranks]
 
     monkeypatch.setattr(dist, "all_gather_object", gather)
