@@ -9,9 +9,9 @@ from docs.site.python_source import PROJECT, NotFound
 def find_rows(file: str, name: str, section: str | None = None) -> str:
     """Returns the tables of a Markdown file with the rows of one topic alone, as Markdown.
 
-    A row belongs to a topic if its first cell has the topic's name as code, if another cell is that name, or if its
-    first cell is empty and the row above belongs to it. A table of one row and more than three columns is returned as
-    pairs of title and value.
+    A row belongs to a topic if its first cell has the topic's name as code, or another cell is that name. Tables with a
+    column `row`, whose figures `pipelines.reproduce` measures again, are taken alone if there are any. A table of one
+    row and more than three columns is returned as pairs of title and value.
 
     Args:
         file: Path from the repository's folder.
@@ -28,10 +28,11 @@ def find_rows(file: str, name: str, section: str | None = None) -> str:
             raise NotFound(f"{file} has no section {section}")
         text = match[2]
     tables = [_chosen_rows(table, name) for table in re.findall(r"^\|.*\n\|[ :|-]+\|\n(?:\|.*\n?)+", text, re.M)]
-    found = [_as_markdown(rows) for rows in tables if len(rows) > 1]
+    found = [rows for rows in tables if len(rows) > 1]
+    found = [rows for rows in found if "row" in rows[0]] or found
     if not found:
         raise NotFound(f"{file} has no row of `{name}`" + (f" in section {section}" if section else ""))
-    return _from_root("\n\n".join(found), file)
+    return _from_root("\n\n".join(_as_markdown(rows) for rows in found), file)
 
 
 def find_table(file: str, beginning: str) -> str:
@@ -50,12 +51,7 @@ def find_table(file: str, beginning: str) -> str:
 def _chosen_rows(table: str, name: str) -> list[list[str]]:
     """The cells of the header and of the rows of a topic."""
     header, _, *rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
-    chosen, belongs = [header], False
-    for row in rows:
-        belongs = f"`{name}`" in row[0] or f"`{name}`" in row or (belongs and not row[0])
-        if belongs:
-            chosen.append(row)
-    return chosen
+    return [header, *(row for row in rows if f"`{name}`" in row[0] or f"`{name}`" in row)]
 
 
 def _as_markdown(rows: list[list[str]]) -> str:
