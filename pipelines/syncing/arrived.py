@@ -98,7 +98,8 @@ def split(rows: Sequence[Row], summary: Mapping[str, Any]) -> tuple[Arrived, lis
             of_step = [not other.is_test and other.step == last for other in rows]
             count = sum(of_step[:end])
             return Arrived(int(last), None if count == sum(of_step) else count), list(rows[end:])
-    return Arrived(int(last)), []  # rows that metrics.csv lacks: of steps that are to be repeated
+    # Of the last step W&B has pictures alone, or metrics.csv lacks it, since it is to be repeated.
+    return Arrived(int(last)), [row for row in rows if row.step > last]
 
 
 def shows(summary: Mapping[str, Any], metrics: Mapping[str, float]) -> bool:

@@ -1,5 +1,6 @@
 """Runs that are killed and go on, and what W&B must have of them."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.command_line import Finished, run_pipeline
 from tests.helpers import only_run
 from tests.wandb_server import Run, WandbServer
 
+ORPHAN_SECONDS = 3.0  # in which W&B's own process, which outlives a killed run, sends what it has and ends
 FIT = [
     "fit", "--config", "softmax", "--data", "Digits", "--data.batch_size", "64", "--trainer.log_every_n_steps", "5",
     "--trainer.max_epochs", "4",
@@ -32,6 +34,7 @@ def killed_and_resumed(folder: Path, first: dict[str, str], second: dict[str, st
     """Returns a run that was killed in its third epoch and continued in another environment."""
     killed = run_pipeline("train", [*FIT, kill_at(47, seconds)], folder, **first)
     assert killed.code == -9, killed.err
+    time.sleep(ORPHAN_SECONDS)
     run = only_run(folder)
     resume(run, folder, second)
     return run

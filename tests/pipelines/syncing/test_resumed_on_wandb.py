@@ -45,6 +45,7 @@ def test_the_last_row_that_the_summary_shows_is_the_last_that_has_arrived() -> N
     assert split(rows, {STEP: 9, "loss": 2.0, "val": {"max": 0.7}}) == (Arrived(9), rows[3:])
     assert split(rows, {STEP: {"max": 14}, "loss": "NaN", "val": 0.5}) == (Arrived(14), [])
     assert split(rows, {STEP: 20, "loss": 1.0}) == (Arrived(20), [])  # metrics.csv is of an earlier attempt
+    assert split(rows, {STEP: 0, "templates": {}}) == (Arrived(0), rows)  # a picture before the first row
     tested = [*rows, Row(4, {"test/loss": 1.0})]  # of best.ckpt, after the training
     assert split(tested, {STEP: 4, "loss": "NaN", "val": 0.5, "test/loss": 1.0}) == (Arrived(4, None), [])
 

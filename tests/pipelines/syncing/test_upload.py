@@ -1,5 +1,6 @@
 """`compare upload` sends what has not arrived, and nothing twice: of killed runs, and of runs whose server was away."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from pipelines.tracking.wandb_files import is_sent, parts
 from tests.command_line import run_pipeline, start_pipeline
 from tests.helpers import only_run, wait_until
-from tests.pipelines.syncing.killed_runs import FIT, account, assert_once, kill_at, killed_and_resumed
+from tests.pipelines.syncing.killed_runs import FIT, ORPHAN_SECONDS, account, assert_once, kill_at, killed_and_resumed
 from tests.wandb_server import WandbServer
 
 _NOTHING = "Nothing to send: W&B has everything of these runs."
@@ -26,6 +27,7 @@ def test_a_run_that_was_killed_and_not_continued_arrives(tmp_path: Path, mode: s
     server = WandbServer()
     environment = {**account(server, tmp_path), "WANDB_MODE": mode}
     assert run_pipeline("train", [*FIT, kill_at(47, seconds)], tmp_path, **environment).code == -9
+    time.sleep(ORPHAN_SECONDS)
     run = only_run(tmp_path)
     assert _upload(server, tmp_path)[-1] == "1 sent, 0 failed"
     assert_once(server.runs[run.name], run)
