@@ -73,7 +73,7 @@ def open_image(file: Path, mode: str, side: int | None = None) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(file, formats=decodable_formats()) as image:
                 if side is not None:
-                    image.draft(None, (side, side))  # type: ignore[arg-type]  # keeps the color model
+                    image.draft(None, (side, side))  # type: ignore[arg-type, unused-ignore]  # keeps the color model
                 image.load()
                 return _opaque(_eight_bits(_upright(image))).convert(mode)
     except Exception as error:  # decoders report damage in exceptions of many types

@@ -181,8 +181,14 @@ class ImageFolder(ImageDataModule):
 
         Raises:
             ValueError: If the folder or CSV file can't be used, no image can be read, or the features, which need all
-                images, do not fit into memory.
+                images, do not fit into memory, or the model has no loss of classes to weight.
         """
+        model = self.trainer.lightning_module if self.trainer else None
+        if stage == "fit" and self.weighted and model is not None and not hasattr(model, "weighted_loss"):
+            raise UserError(
+                f"weighted is true, but {type(model).__name__} has no loss of classes to weight; leave it out, or set "
+                "balanced instead."
+            )
         names = {"fit": ("train", "val"), "validate": ("train", "val"), "test": ("test",)}.get(stage, ())
         for split in names:
             if split not in self.splits:

@@ -116,7 +116,7 @@ def main() -> None:
     right.set_xscale("log")
     for axes in (middle, right):
         axes.set_ylabel("loss on all training images")
-        axes.set_ylim(bottom=0)
+        axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(_OUT)

@@ -75,6 +75,7 @@ from pipelines.settings.linked_settings import LINKED, linked_setting
 from pipelines.tracking.metrics_csv import MetricsCSV
 from pipelines.tracking.wandb_options import RunLabels, WandbOptions
 from pipelines.tracking.wandb_run import watch
+from pipelines.trainer.log_interval import LogInterval
 from pipelines.trainer.outcome import print_fast_dev_run, print_outcome
 from pipelines.trainer.refused_while_running import refused_while_running
 from pipelines.trainer.trainer_callbacks import AccumulationCheck, MonitorCheck, user_callbacks, with_progress_bar
@@ -323,6 +324,8 @@ class TopicCLI(LightningCLI):
             **kwargs,  # `_run_subcommand` adds the loggers
         )
         precision = PrecisionCheck(str(settings["precision"]))
+        if settings["log_every_n_steps"] is None:
+            trainer.callbacks.append(LogInterval())
         trainer.callbacks += [precision, MonitorCheck(), AccumulationCheck(), RandomState(), ScheduleLength()]
         trainer.callbacks.append(self.lifetime.signals)
         trainer.callbacks.insert(0, FirstStep(self._begin))  # before the first checkpoint

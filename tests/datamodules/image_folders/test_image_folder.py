@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
 from common.errors import UserError
 from datamodules import ImageFolder
 from datamodules.images.two_views import TwoViews
 from datamodules.loader import BatchLoader
+from modules import GAN
 from tests.drawn_photos import CLASSES, draw_photos
 
 
@@ -203,6 +205,14 @@ def test_class_weights_are_inverse_to_the_counts(tmp_path: Path) -> None:
     assert data.class_weights is not None
     assert data.class_weights.tolist() == pytest.approx([40 / 20, 40 / 60])  # few, many
     assert ImageFolder(str(tmp_path)).class_weights is None
+
+
+def test_a_model_without_a_loss_of_classes_takes_no_weights(photos: Path, tmp_path: Path) -> None:
+    data = ImageFolder(str(photos), size=8, weighted=True)
+    model = GAN(data.input_shape, generator="fully_connected", discriminator="fully_connected")
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    with pytest.raises(UserError, match=r"^weighted is true, but GAN has no loss of classes to weight; leave it out"):
+        trainer.fit(model, data)
 
 
 def test_a_checkpoint_keeps_the_classes_and_refuses_others(photos: Path, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_draws_differ_between_batches_and_epochs_with_any_number_of_workers(num_
             {"RandomCrop": {"height": 8, "width": 8}}, *SHIFT,
         ])  # fmt: skip
         loader = data.train_dataloader()
-        assert isinstance(loader.fetch, AugmentedImages)
+        assert isinstance(loader.fetch, AugmentedImages) and isinstance(loader.fetch.store, WindowStore)
         loader.fetch.store.stored.fill_(90)  # so that images differ by their draws alone
         return [[images for images, _ in loader] for _ in range(2)]
 
