@@ -170,9 +170,10 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.endswith("[]\n")
-    assert f"  {'svm':<19}  Multiclass linear SVM" in subprocess.run(
+    usage = subprocess.run(
         [sys.executable, "-m", "pipelines.train"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
+    ).stdout
+    assert re.search(r"^  svm +Multiclass linear SVM", usage, re.M)
 
 
 @pytest.mark.parametrize(

