@@ -55,7 +55,8 @@ class LogitReader(Callback):
                 f"remove callbacks.{type(self).__name__} from trainer.callbacks."
             )
         images, labels = batch
-        batch_size = getattr(getattr(trainer, "datamodule", None), "batch_size", len(labels))
+        loader = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        batch_size = getattr(loader, "batch_size", None) or len(labels)  # less than the setting if images are few
         first = (batch_idx * trainer.world_size + trainer.global_rank) * batch_size
         self.keep(trainer, outputs, images, labels, first)
 

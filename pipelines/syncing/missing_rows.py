@@ -1,4 +1,4 @@
-"""Sends the rows that W&B's client had in memory when a run was killed: metrics.csv has them."""
+"""Sends the rows and settings that W&B's client had in memory when a run was killed: its folder has them."""
 
 import math
 from pathlib import Path
@@ -14,7 +14,9 @@ _KILLED = 1  # exit code on W&B, as `wandb sync` gives it to a run without one
 
 
 def send_missing_rows(file: Path, folder: Path) -> str | None:
-    """Sends the rows after the last one in a run on W&B, up to the next start of the run; returns what went wrong.
+    """Sends the rows after the last one in a run on W&B, and its settings if W&B has none; returns what went wrong.
+
+    The rows are those up to the next start of the run.
 
     Args:
         file: W&B's file of a start of the run; nothing is missing if it has that start's end.
@@ -28,7 +30,8 @@ def send_missing_rows(file: Path, folder: Path) -> str | None:
     try:
         run = run_on_server(folder)
         _, missing = split(rows, dict(run.summary) if run is not None else {})
-        if missing := [row for row in missing if row.step < begin]:
+        missing = [row for row in missing if row.step < begin]
+        if missing or run is None or "model" not in run.config:  # settings are lost too if it is killed early
             _send(missing, folder)
     except Exception as error:  # whatever the server does
         return problem_of(error)

@@ -41,6 +41,7 @@ def send_part(file: Path, folder: Path) -> str | None:
     try:
         rows, arrived = copy_records(file, rest, lambda history: offset + history.step.num > last)
         if arrived == 0:
+            rest.unlink()  # or it would be sent as well: `wandb sync` sends every file in a folder
             return _sync(file.parent, file)
         if arrived == rows and run is not None and run.state not in ("running", "crashed"):
             mark_sent(file)

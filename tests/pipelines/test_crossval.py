@@ -329,7 +329,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--folds 5", "There is no --config; give a topic (caption_lstm, "),
+        ("--folds 5", "There is no --config; give a topic (caption_encoder_decoder, "),
         ("--config softmx", "There is no topic or file 'softmx'; did you mean softmax?"),
         ("{digits} --folds 1", "--folds is 1; it must be at least 2."),
         ("{digits} --folds many", "--folds is 'many'; it must be an integer."),

@@ -37,7 +37,8 @@ def test_the_page_is_written_although_the_table_s_pipe_has_closed(
     assert (tmp_path / "comparison.html").is_file()
 
 
-def test_the_table_is_plain_and_whole_when_it_is_piped(tmp_path: Path) -> None:
+def test_the_table_is_plain_and_whole_when_it_is_piped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     reason = "ValueError: the loss is not finite, " + "very " * 60 + "sorry"
     for i in range(50):
         write_run(tmp_path / "softmax" / f"a-rather-long-name-of-a-run-{i:04}", [i / 100], lr=i / 7, seed=i)

@@ -18,7 +18,7 @@ from pipelines.console.option_parser import OptionParser
         ("data list x", "'x' belongs to no option; see python -m pipelines.data list --help."),
         ("data preview cifar10 --n x", "--n is 'x'; it must be an integer."),
         ("data preview cifar10 --n", "--n has no value; see python -m pipelines.data preview --help."),
-        ("compare logs --foo", "There is no option --foo; use one of --out, --sort, --watch, --wandb."),
+        ("compare logs --foo", "There is no option --foo; use one of --out, --sort, --group-by, --watch, --wandb."),
         ("compare logs --output x", "There is no option --output; did you mean --out?"),
         ("compare --sort", "--sort has no value; see python -m pipelines.compare --help."),
         ("compare upload --foo", "There is no option --foo; see --help for the accepted names."),

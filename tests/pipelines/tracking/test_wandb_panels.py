@@ -91,7 +91,7 @@ def test_tables_and_charts_of_fit_and_test_arrive_with_their_images(tmp_path: Pa
 
 @pytest.mark.slow
 def test_an_offline_run_keeps_its_tables_in_its_folder_until_they_are_uploaded(tmp_path: Path) -> None:
-    finished = run_pipeline("train", FIT, tmp_path, WANDB_MODE="offline")
+    finished = run_pipeline("train", FIT, tmp_path, WANDB_MODE="offline", WANDB_DATA_DIR="")
     assert finished.code == 0, finished.err
     run = only_run(tmp_path)
     staged = [file for file in run.rglob("data/artifacts/staging/*") if file.is_file()]
