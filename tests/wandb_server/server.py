@@ -149,11 +149,13 @@ class WandbServer:
             def do_PUT(self) -> None:
                 body = self._body()
                 if not server.away.is_set():
-                    server._take(self.path, body)
+                    with server._lock:  # a query reads what others have uploaded
+                        server._take(self.path, body)
                 self._send(503 if server.away.is_set() else 200, b"{}")
 
             def do_GET(self) -> None:
-                found = None if server.away.is_set() else server._give(self.path)
+                with server._lock:
+                    found = None if server.away.is_set() else server._give(self.path)
                 self._send(404 if found is None else 200, found or b"")
 
             def _body(self) -> bytes:
