@@ -80,6 +80,7 @@ def test_two_processes_show_what_one_shows(tmp_path: Path, monkeypatch: pytest.M
 
     class FakeTrainer:
         world_size, datamodule, global_rank = 2, data, 0
+        testing, test_dataloaders = True, SimpleNamespace(batch_size=16)
         log_dir, default_root_dir, is_global_zero, global_step, loggers = None, str(tmp_path), True, 0, ()
         fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=0))
 

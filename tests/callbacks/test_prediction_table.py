@@ -87,7 +87,11 @@ def test_two_processes_log_what_one_logs(tmp_path: Path, monkeypatch: pytest.Mon
     data.fit_preprocessing()
     images, labels = data.splits["test"]
     ranks = [PredictionTable(9, 40), PredictionTable(9, 40)]
-    trainers: list[Any] = [SimpleNamespace(world_size=2, datamodule=data, global_rank=rank) for rank in (0, 1)]
+    loader = SimpleNamespace(batch_size=16)
+    trainers: list[Any] = [
+        SimpleNamespace(world_size=2, datamodule=data, global_rank=rank, testing=True, test_dataloaders=loader)
+        for rank in (0, 1)
+    ]
     for start in range(0, len(labels), 16):
         rank = start // 16 % 2
         batch = data.preprocessing(images[start : start + 16]), labels[start : start + 16]
