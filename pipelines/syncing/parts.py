@@ -6,6 +6,7 @@ in the run's summary have arrived.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -73,7 +74,8 @@ def _sync(path: Path, file: Path) -> str | None:
     """Runs `wandb sync` on a path, the file or its folder; returns what went wrong, or None."""
     online = [] if is_offline(file) else ["--include-online"]
     command = [sys.executable, "-m", "wandb", "sync", "--yes", *online, str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    spoken = {name: value for name, value in os.environ.items() if name not in ("WANDB_SILENT", "WANDB_QUIET")}
+    ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=spoken)
     output = ended.stderr + ended.stdout
     if _CUT_BY_A_KILL.search(output):  # all whole records were sent; sent again, they would stand there twice
         mark_sent(file)
