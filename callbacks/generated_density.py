@@ -190,9 +190,9 @@ def density_picture(drawn: Densities, title: str = "") -> np.ndarray:
     lines = [line for line in lines if not str(line.get_label()).startswith("_")]
     upper.legend(lines, [str(line.get_label()) for line in lines], fontsize=8, loc="upper center", ncols=2)
     upper.set_title(title, fontsize=10)
-    places = drawn.latents.numpy() / 2.5  # from −2 … 2 to the width of the plot
-    for place, sample in zip(places, drawn.samples.numpy(), strict=True):
-        lower.plot([place, sample], [0, 1], color="tab:green", linewidth=0.8)
+    positions = drawn.latents.numpy() / 2.5  # from −2 … 2 to the width of the plot
+    for position, sample in zip(positions, drawn.samples.numpy(), strict=True):
+        lower.plot([position, sample], [0, 1], color="tab:green", linewidth=0.8)
     lower.set_yticks([0, 1], ["z", "x = G(z)"])
     lower.set_ylim(0, 1)
     lower.set_xlim(-1, 1)

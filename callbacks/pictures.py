@@ -1,6 +1,6 @@
 """Pictures of a run: saved as PNG in its folder and logged to every logger that accepts images.
 
-Callbacks draw matplotlib figures or uint8 arrays and pass them to `show`; `media.py` knows the loggers.
+Callbacks draw matplotlib figures or uint8 arrays and pass them to `show`; `media.py` passes them to the loggers.
 """
 
 from collections.abc import Sequence

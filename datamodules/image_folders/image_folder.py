@@ -34,7 +34,7 @@ from datamodules.loader import BatchLoader
 from datamodules.splits import stratified_sample
 
 _FITTED_IMAGES = 2000  # training images to which the preprocessing is fitted if they are not in memory
-_IMBALANCE = 2  # ratio of the largest class to the smallest from which a run says what can be done
+_IMBALANCE = 2  # ratio of the largest class to the smallest from which a run suggests balanced or weighted
 
 
 class ImageFolder(ImageDataModule):

@@ -112,8 +112,8 @@ def main() -> None:
         axes.set_title(surface.title, fontsize=10)
         for name, rate in surface.rates.items():
             axes.plot([], [], color=_COLORS[name], linewidth=2, label=f"{name}, {rate:g}")
-        place = "lower right" if surface is SURFACES[0] else "upper right"
-        axes.legend(fontsize=7, loc=place, title="learning rate", title_fontsize=7)
+        corner = "lower right" if surface is SURFACES[0] else "upper right"
+        axes.legend(fontsize=7, loc=corner, title="learning rate", title_fontsize=7)
         axes.tick_params(labelsize=7)
     canvas.draw()
     background = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")

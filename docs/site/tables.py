@@ -1,4 +1,4 @@
-"""Rows of Markdown tables by the name in their first cell, so that a figure stands in one place alone."""
+"""Rows of Markdown tables by the name in their first cell, so that no figure is written twice."""
 
 import re
 from posixpath import dirname, join, normpath

@@ -111,9 +111,9 @@ def _download(name: str, artifact: Any, target: Path) -> None:
         (run / "checkpoints").mkdir(parents=True)
         digests = {}
         for file in sorted((scratch / "files").iterdir()):
-            place = run / file.name if file.name == "config.yaml" else run / "checkpoints" / file.name
-            file.rename(place)
-            digests[str(place.relative_to(run))] = _digest(place)
+            target_file = run / file.name if file.name == "config.yaml" else run / "checkpoints" / file.name
+            file.rename(target_file)
+            digests[str(target_file.relative_to(run))] = _digest(target_file)
         (run / _DIGESTS).write_text(json.dumps(digests))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)

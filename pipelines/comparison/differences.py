@@ -52,7 +52,7 @@ def varying(runs: Sequence[Run]) -> list[str]:
 
 
 def _is_ignored(key: str) -> bool:
-    """Whether a setting tells where a run writes or is tracked, instead of what it trains."""
+    """Returns whether a setting is about where a run writes or is tracked, rather than what it trains."""
     return key in _IGNORED or key.startswith("wandb.") or key.rsplit(".", 1)[-1] in _IGNORED_NAMES
 
 

@@ -1,4 +1,4 @@
-"""The settings of a run that a dashboard shows: those that somebody set, and those that tell runs apart.
+"""The settings of a run that a dashboard shows: those that a user set, and those by which runs differ.
 
 Half of a run's config.yaml are defaults of Lightning's Trainer and checkpoints, and null.
 """
@@ -50,7 +50,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def measured_settings(trainer: Trainer, data: LightningDataModule) -> dict[str, Any]:
-    """Returns what a run's results depend on and its configuration does not tell: devices, batch, commit and data.
+    """Returns what a run's results depend on beside its configuration: devices, effective batch, commit and data.
 
     Args:
         trainer: Trainer of the run, once it trains.

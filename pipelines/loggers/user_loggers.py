@@ -55,7 +55,7 @@ def check_packages(configured: Any) -> None:
 
 
 def placed(configured: Any, folder: Path, labels: RunLabels) -> Any:
-    """Returns a copy of a parsed `trainer.logger` in which each logger without a place of its own has the run's.
+    """Returns a copy of a parsed `trainer.logger` in which each logger without a folder or project has the run's.
 
     Args:
         configured: Value of `trainer.logger`, before the classes are created.
@@ -154,7 +154,7 @@ def init_arguments_of(logger: WandbLogger | None) -> dict[str, Any]:
 
 
 def keep_training(logger: Logger) -> None:
-    """Makes a logger whose service fails say so once and take no more, so that the training continues."""
+    """Makes a logger print one line when its service fails and ignore later calls, so that the training continues."""
     if isinstance(logger, MLFlowLogger | CometLogger):
         failed: list[Exception] = []
         for name in ("log_metrics", "log_hyperparams", "save", "finalize", "after_save_checkpoint"):

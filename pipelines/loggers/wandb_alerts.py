@@ -1,4 +1,4 @@
-"""Alerts of a run by W&B, which sends them as an email or a Slack message, if `wandb.alerts` asks for them."""
+"""Alerts of a run, which W&B sends as an email or a Slack message if `wandb.alerts` is true."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -16,7 +16,7 @@ from pipelines.tracking.wandb_options import WandbOptions
 
 
 class NotPackable(Exception):
-    """A run can't be in a pack and has to be started as a process of its own; the message says why."""
+    """A run can't be in a pack and has to be started as a process; the message is the reason."""
 
 
 class SharedParts:

@@ -1,4 +1,4 @@
-"""Chooses the rows that are to be run, and says which can't be run here."""
+"""Chooses the rows to run, and finds those that can't be run here."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ def choose(rows: Mapping[str, Row], names: Sequence[str], seeds: int, minutes: f
 
     Args:
         rows: All rows by name.
-        names: Names that were asked for; none for all.
+        names: Names of rows; empty for all.
         seeds: Number of seeds of each, ≥ 1.
         minutes: Time for all of them by the recorded times; the shortest are taken first. None for no limit.
 
@@ -41,7 +41,7 @@ def choose(rows: Mapping[str, Row], names: Sequence[str], seeds: int, minutes: f
 
 
 def seeds_of(row: Row, seeds: int) -> int:
-    """Returns how many of a row's seeds are run if `seeds` are asked for."""
+    """Returns how many of a row's seeds are run with --seeds `seeds`."""
     return min(seeds, len(row.seeds))
 
 

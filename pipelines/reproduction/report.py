@@ -69,7 +69,7 @@ def commands(row: Row) -> str:
 
 
 def processor() -> str:
-    """Returns the name of the processor, as far as the system tells."""
+    """Returns the name of the processor, or the architecture if the system has no name for it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

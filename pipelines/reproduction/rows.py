@@ -19,7 +19,7 @@ class Row:
     """A row of results.yaml.
 
     Attributes:
-        name: Name by which it is asked for.
+        name: Name of the row on the command line.
         label: What the tables call it, in Markdown.
         data: Data set by its class, whose checksum is compared; None for one that is drawn.
         needs: Files that the commands need, relative to the working folder.
@@ -29,7 +29,7 @@ class Row:
         tolerance: Largest difference of a repetition with the same seed.
         minutes: Time that all commands of one seed took.
         machine: Machine of the figures, a key of `machines`.
-        note: What the tables say of the figures, in Markdown.
+        note: Remark that follows the figure in the tables, in Markdown.
     """
 
     name: str

@@ -77,7 +77,7 @@ def _sync(path: Path, file: Path) -> str | None:
     spoken = {name: value for name, value in os.environ.items() if name not in ("WANDB_SILENT", "WANDB_QUIET")}
     ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=spoken)
     output = ended.stderr + ended.stdout
-    if _CUT_BY_A_KILL.search(output):  # all whole records were sent; sent again, they would stand there twice
+    if _CUT_BY_A_KILL.search(output):  # all whole records were sent; sent again, they would be there twice
         mark_sent(file)
     # `wandb sync` may exit with status 0 although the server refused; only the marker is reliable.
     elif ended.returncode != 0 or not is_sent(file):

@@ -1,4 +1,4 @@
-"""A run as W&B's server knows it."""
+"""Queries W&B's server for a run, and the arguments under which the run is tracked there."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def run_on_server(folder: Path) -> Any:
     """Returns the run of a folder, None if the server has none.
 
     Raises:
-        Exception: Of several kinds, if the server can't be asked.
+        Exception: Of several kinds, if the server does not answer.
     """
     import wandb
 
@@ -60,5 +60,5 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def problem_of(error: Exception) -> str:
-    """Returns what an error says, in one line."""
+    """Returns the message of an error in one line."""
     return without_passwords((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -39,7 +39,7 @@ def upload(folders: Sequence[Path]) -> bool:
     failed: list[Path] = []  # folders of the runs of which a part was not sent
     for number, (folder, file) in enumerate(unsent, 1):
         print(f"{number}/{len(unsent)}  {file.parent}  ", end="", flush=True)
-        if folder in failed:  # W&B appends what it gets, so an earlier part would come to stand after this one
+        if folder in failed:  # W&B appends what it gets, so the earlier part would follow this one there
             problem: str | None = "an earlier part of this run was not sent"
         else:
             problem = send_part(file, folder) or send_missing_rows(file, folder)

@@ -99,7 +99,7 @@ def table_html(group: Group, folder: Path) -> str:
     columns = list(_columns(group, folder))
     heads = []
     for column in columns:
-        words = escape(column.name).replace("/", "/<wbr>")  # the only place where a name may break
+        words = escape(column.name).replace("/", "/<wbr>")  # a header breaks after a slash, never within a word
         css_class = column.css_class.split()[0]
         is_ranking = column.css_class == "figure best"
         ranking = group.ranking_metric

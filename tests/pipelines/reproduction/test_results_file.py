@@ -1,4 +1,4 @@
-"""results.yaml: its rows are complete, their commands are understood, and RESULTS.md and README.md say what it says."""
+"""results.yaml: its rows are complete, their commands are understood, and RESULTS.md and README.md have its figures."""
 
 import re
 from pathlib import Path

@@ -70,7 +70,7 @@ def test_rows_of_a_damaged_file_are_left_out(tmp_path: Path) -> None:
 
 
 def test_wandb_s_file_is_read_and_shortened_record_by_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written by W&B's own client; long rows, so that records begin and end in any place of a block of 32 KiB."""
+    """W&B's client writes the file, with rows so long that records cross the ends of the 32 KiB blocks."""
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = wandb.init(mode="offline", dir=tmp_path, project="p", id="r")
     rows = [{"a": i, "text": "x" * (997 * i), "nested": {"b": 0.5}} for i in range(60)]
