@@ -3,7 +3,6 @@
 Shapes: N images, M of them, C channels, H×W pixels.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.cores import usable_cores
 from common.errors import UserError
 from common.messages.counting import count
 from datamodules.images.image_files import Resize, read_resized
@@ -89,7 +89,7 @@ class DecodedImages:
 
         numbered = list(enumerate(indices.tolist()))
         if len(numbered) >= _IN_THREADS and torch.utils.data.get_worker_info() is None:
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            with ThreadPoolExecutor(usable_cores()) as threads:
                 list(threads.map(decode, numbered))
         else:
             for pair in numbered:

@@ -1,9 +1,9 @@
 """Downloads and verifies caption data sets."""
 
-import os
 import warnings
 from pathlib import Path
 
+from common.cores import usable_cores
 from pipelines.console.formatting import count
 
 _NAMED = 10  # unreadable images that are named; the others are counted
@@ -41,8 +41,8 @@ def verify(name: str, root: Path, sizes: tuple[int, int]) -> tuple[list[str], st
     data: CaptionDataModule
     if name in COCO_YEARS:
         # A few pixels are enough to see whether an image can be decoded.
-        workers = len(os.sched_getaffinity(0))
-        data = COCOCaptions(str(root), COCO_YEARS[name], image_size=8, min_count=1, num_workers=workers)
+        year = COCO_YEARS[name]
+        data = COCOCaptions(str(root), year, image_size=8, min_count=1, num_workers=usable_cores())
     else:
         data = ShapeCaptions()
     parts: dict[str, list[Split]] = {"train": ["train", "val"], "test": ["test"]}

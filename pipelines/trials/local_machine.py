@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.cores import usable_cores
 from common.errors import UserError
 from pipelines.trials.pack_process import PackedTrial, PackJob, PackProcess
 from pipelines.trials.trial_process import Job, Outcome, Process, TrialProcess, start_trial, trial_environment
@@ -64,7 +65,7 @@ def trial_environments(parallel: int | None, gpus_per_trial: int) -> list[dict[s
         ValueError: If the machine has fewer GPUs than one trial needs.
     """
     gpus = visible_gpus()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if gpus and gpus_per_trial > len(gpus):
         raise UserError(f"--gpus-per-trial is {gpus_per_trial}, but this machine has {len(gpus)} GPUs; give fewer.")
     groups = len(gpus) // gpus_per_trial
