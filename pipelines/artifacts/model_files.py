@@ -14,8 +14,6 @@ from pipelines.loggers.tracked_settings import commit
 from pipelines.run.run_folder import RunFolder
 from pipelines.syncing.server import settings_of
 
-MADE_BY = "lightning-231n"
-
 
 @dataclass
 class ModelFiles:
@@ -56,7 +54,6 @@ def _metadata(run: RunFolder, checkpoints: list[Path]) -> dict[str, Any]:
     ranking = (newest.get("callbacks") or {}).get("BestCheckpoint") or {}
     score = ranking.get("best_model_score")
     return {
-        "made_by": MADE_BY,
         "topic": run.topic,
         "run_id": run.run_id,
         "monitor": ranking.get("monitor"),
