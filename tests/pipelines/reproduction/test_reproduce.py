@@ -1,4 +1,4 @@
-"""`pipelines.reproduce`: it runs rows, compares their figures, and names those that differ, fail or can't be run here."""
+"""`pipelines.reproduce`: it runs rows, compares their figures, names those that differ, fail or can't run here."""
 
 import re
 import subprocess
