@@ -9,12 +9,12 @@ import psutil
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
-class KillAtStep(Callback):
-    """Ends the process with SIGKILL after `step` optimizer steps, before anything else happens after that step.
+class Pause(Callback):
+    """Waits after `step` optimizer steps, so that W&B's client sends what it has.
 
     Args:
         step: Number of steps.
-        seconds: Time before the kill, in which W&B's client sends what it has.
+        seconds: Time to wait.
     """
 
     def __init__(self, step: int, seconds: float = 0.0) -> None:
@@ -25,34 +25,25 @@ class KillAtStep(Callback):
     ) -> None:
         if trainer.global_step == self.step:
             time.sleep(self.seconds)
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.end()
+
+    def end(self) -> None:
+        """Does what follows the wait."""
 
 
-class Pause(Callback):
-    """Waits after `step` optimizer steps, so that W&B's client sends what it has."""
+class KillAtStep(Pause):
+    """Ends the process with SIGKILL after `step` optimizer steps, before anything else happens after that step."""
 
-    def __init__(self, step: int, seconds: float) -> None:
-        self.step, self.seconds = step, seconds
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self.step:
-            time.sleep(self.seconds)
+    def end(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-class KillWandbAtStep(Callback):
+class KillWandbAtStep(Pause):
     """Ends W&B's own process after `step` optimizer steps, as a signal to all processes of a SLURM job does."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self.step:
-            services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
-            assert services, "W&B has no process of its own here"
-            for service in services:
-                service.kill()
-            psutil.wait_procs(services)
+    def end(self) -> None:
+        services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
+        assert services, "W&B has no process of its own here"
+        for service in services:
+            service.kill()
+        psutil.wait_procs(services)

@@ -19,18 +19,9 @@ from tests.command_line import PROJECT, run_module, run_pipeline
 from tests.datamodules.files.official_files import write_cifar10
 
 DIGITS = [
-    "fit",
-    "--config",
-    "softmax",
-    "--data",
-    "Digits",
-    "--data.flip",
-    "false",
-    "--trainer.max_epochs",
-    "2",
-    "--optimizer.lr",
-    "0.1",
-]
+    "fit", "--config", "softmax", "--data", "Digits", "--data.flip", "false", "--trainer.max_epochs", "2",
+    "--optimizer.lr", "0.1",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,8 @@ from tests.helpers import figures, only_run
 from tests.wandb_server import WandbServer
 
 FIT = [
-    "fit",
-    "--config",
-    "softmax",
-    "--data",
-    "Digits",
-    "--trainer.max_epochs",
-    "1",
-    "--trainer.callbacks",
-    "[Templates]",
-]
+    "fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.callbacks", "[Templates]",
+]  # fmt: skip
 LABELS = RunLabels("svm", "svm · Digits · reg 0.5", ("svm", "Digits"))
 LOGGERS = "lightning.pytorch.loggers"
 

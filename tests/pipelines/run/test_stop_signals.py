@@ -18,17 +18,9 @@ from tests.command_line import PROJECT, start_pipeline
 from tests.helpers import weights
 
 FIT = [
-    "fit",
-    "--config",
-    "softmax",
-    "--data",
-    "Digits",
-    "--data.batch_size",
-    "32",
-    "--trainer.callbacks",
-    "null",
+    "fit", "--config", "softmax", "--data", "Digits", "--data.batch_size", "32", "--trainer.callbacks", "null",
     "--trainer.max_epochs",
-]
+]  # fmt: skip
 STOP = [signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
 
 

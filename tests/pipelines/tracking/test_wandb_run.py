@@ -19,16 +19,9 @@ from tests.helpers import figures, only_run, rows, with_python
 from tests.wandb_server import WandbServer
 
 FIT = [
-    "fit",
-    "--config",
-    "softmax",
-    "--data",
-    "Digits",
-    "--trainer.max_epochs",
+    "fit", "--config", "softmax", "--data", "Digits", "--trainer.max_epochs", "1", "--trainer.log_every_n_steps",
     "1",
-    "--trainer.log_every_n_steps",
-    "1",
-]
+]  # fmt: skip
 KEY = "a" * 40
 
 
