@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Clock
-from common.dtype_support import has_bfloat16
+from common.machine.dtype_support import has_bfloat16
 
 _SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices
 _SECONDS = 1.0

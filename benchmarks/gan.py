@@ -31,8 +31,8 @@ from lightning.pytorch.loggers.logger import Logger
 from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant, one_thread
 from benchmarks.trainer_overhead import LOG_EVERY, WARM_UP, Stopwatch, Terminal, tracked
-from common.dtype_support import mixed_precision
 from common.errors import UserError
+from common.machine.dtype_support import mixed_precision
 from datamodules import MNIST, Digits, ImageDataModule
 from modules import GAN
 from pipelines.checkpoints.checkpoint_io import AtomicCheckpointIO

@@ -40,8 +40,8 @@ from benchmarks.device import (
 from benchmarks.speedrun import speedrun
 from benchmarks.timing import Clock, Rate
 from callbacks import TrainingHealth
-from common.dtype_support import mixed_precision
 from common.errors import UserError
+from common.machine.dtype_support import mixed_precision
 from datamodules.files.official_files import CIFAR10_MEMBERS
 from modules import ConvNet, TwoLayerNet
 from modules.base.buffered_metrics import BufferedMetrics

@@ -37,7 +37,7 @@ from benchmarks.device import autocast
 from benchmarks.timing import Clock, Comparison, Rate, Variant
 from benchmarks.trainer_overhead import Stopwatch, Terminal, tracked
 from callbacks import TrainingHealth
-from common.dtype_support import mixed_precision
+from common.machine.dtype_support import mixed_precision
 from datamodules import CIFAR10
 from modules import ConvNet, WarmupCosine
 from modules.base.classifier import Classifier

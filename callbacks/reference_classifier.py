@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from common.atomic_files import atomic_write
 from common.cache_folders import cache_folders, writable_folder
 from common.checked_tensors import load_checked
-from common.dtype_support import has_bfloat16
 from common.errors import UserError
+from common.machine.dtype_support import has_bfloat16
 from modules import ConvNet, WarmupCosine
 
 _EPOCHS, _LEAST_STEPS = 8, 1500  # small data sets take more epochs

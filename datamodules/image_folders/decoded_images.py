@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.cores import usable_cores
 from common.errors import UserError
+from common.machine.cores import usable_cores
 from common.messages.counting import count
 from datamodules.images.image_files import Resize, read_resized
 from datamodules.loader import Batch

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from common.dtype_support import has_bfloat16
+from common.machine.dtype_support import has_bfloat16
 from common.ranges import check_range
 
 _COEFFICIENTS = {  # (a, b, c) of each iteration, the last ones for all further iterations

@@ -14,6 +14,7 @@ from typing import Any
 from common.cache_folders import user_cache
 from common.errors import UserError
 from common.file_locks import locked
+from common.messages.reasons import reason_of
 from common.proxy import pass_on_all_proxy
 from pipelines.artifacts.names import ALIASES, parse
 from pipelines.tracking.run_id import check_run_id
@@ -141,4 +142,4 @@ def _digest(file: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return without_passwords((str(error).strip() or type(error).__name__).splitlines()[0].rstrip("."))
+    return without_passwords(reason_of(error))

@@ -10,9 +10,9 @@ from wandb_workspaces.reports.v2.internal import Column
 from pipelines.comparison.averages import is_seed
 from pipelines.comparison.group import Group
 from pipelines.comparison.page.pictures import is_made_of_pictures
+from pipelines.syncing.arrived import STEP
 from pipelines.tracking.run_id import wandb_run_id
 
-STEP = "trainer/global_step"  # x axis of all curves, as pipelines.tracking.wandb_run defines it
 MAX_RUNS = 100  # of a panel, as W&B allows
 _MAX_COLUMNS = 8  # of the parallel coordinates
 _TABLE_FILE = re.compile(r"(.+)_\d+_[0-9a-f]+\.table\.json")  # name, step and digest

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from common.errors import UserError
+from common.messages.reasons import reason_of
 from common.proxy import pass_on_all_proxy
 from pipelines.comparison.group import Group
 from pipelines.comparison.ranking import Comparison
@@ -91,7 +92,8 @@ def make_workspace(group: Group) -> str:
     """
     import wandb_workspaces.workspaces as ws
 
-    from pipelines.comparison.wandb_panels import MAX_RUNS, STEP, sections
+    from pipelines.comparison.wandb_panels import MAX_RUNS, sections
+    from pipelines.syncing.arrived import STEP
 
     ranking = group.ranking_metric
     order = [ws.Ordering(ws.Summary(ranking.name), ascending=ranking.goal == "minimize")] if ranking else []
@@ -131,7 +133,7 @@ def _refusals(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = without_passwords((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
+        reason = without_passwords(reason_of(error))
         if _UNKNOWN.search(reason):
             raise UserError(
                 f"The W&B server {server_name()} can't save a {what}, as W&B's own service can; the page shows the "

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from traceback import extract_tb
 
 from common.errors import UserError
+from common.messages.reasons import reason_of
 from common.messages.shortening import shorten
 from pipelines.console.resources import exhausted_resource
 from pipelines.console.terminal import discard_output, prepare_terminal
@@ -45,7 +46,7 @@ def refused_by_library(error: BaseException, arguments: Sequence[str] = ()) -> s
 
     from pipelines.settings.refused_settings import refused_setting  # PyYAML, which most commands do not need
 
-    message = shorten((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".!"), 300)
+    message = shorten(reason_of(error).rstrip("!"), 300)
     return f"{message}; change {refused_setting(message, arguments) or 'that setting (--help explains each)'}."
 
 

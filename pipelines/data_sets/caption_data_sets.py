@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from common.cores import usable_cores
+from common.machine.cores import usable_cores
 from pipelines.console.formatting import count
 
 _NAMED = 10  # unreadable images that are named; the others are counted

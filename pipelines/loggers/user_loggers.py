@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CometLogger, CSVLogger, LitLogger, MLFlowL
 from lightning.pytorch.loggers.logger import Logger
 
 from common.errors import UserError
+from common.messages.reasons import reason_of
 from common.messages.shortening import shorten
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_mode import accepts_connections
@@ -170,8 +171,7 @@ def _kept(method: Callable[..., Any], name: str, failed: list[Exception]) -> Cal
             return method(*args, **kwargs)
         except Exception as error:  # whatever the service does
             failed.append(error)
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-            _print(f"{name} can't track this run any more ({reason}): its metrics are in metrics.csv.")
+            _print(f"{name} can't track this run any more ({reason_of(error)}): its metrics are in metrics.csv.")
             return None
 
     return kept

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from pipelines.checkpoints.best_checkpoint import BestCheckpoint
+from pipelines.syncing.arrived import STEP
 
 Summary = dict[str, Any]
 
@@ -48,7 +49,7 @@ class WandbSummary(Callback):
         if self.monitor is None:
             return
         for run in _runs(trainer):
-            run.define_metric(self.monitor, step_metric="trainer/global_step", summary="none")
+            run.define_metric(self.monitor, step_metric=STEP, summary="none")
         _send(trainer, {"best/metric": self.monitor, **({} if self._best is None else {self.monitor: self._best})})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,7 +4,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from common.dtype_support import check_precision, mixed_precision
+from common.machine.dtype_support import check_precision, mixed_precision
 
 _OPTION = "--trainer.precision"
 _MIXED = {"16": "16-mixed", "16-mixed": "16-mixed", "bf16": "bf16-mixed", "bf16-mixed": "bf16-mixed"}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pipelines.tracking.curves import cells_of, step_of
 
 STEP = "trainer/global_step"
-"""Lightning's name for the step of a row on W&B."""
+"""Lightning's name for the step of a row on W&B, the x axis of all curves there."""
 
 
 class Row(NamedTuple):

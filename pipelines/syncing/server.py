@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from common.messages.reasons import reason_of
 from pipelines.loggers.tracked_settings import tracked_settings
 from pipelines.run.config_file import load_config
 from pipelines.tracking.run_id import wandb_run_id
@@ -61,4 +62,4 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def problem_of(error: Exception) -> str:
     """Returns the message of an error in one line."""
-    return without_passwords((str(error).strip() or type(error).__name__).splitlines()[0])
+    return without_passwords(reason_of(error))

@@ -21,9 +21,10 @@ from torch import nn
 
 from common.commands import command
 from common.errors import UserError
+from common.messages.reasons import reason_of
 from common.proxy import pass_on_all_proxy
 from pipelines.artifacts.model_files import ModelFiles
-from pipelines.syncing.arrived import Arrived
+from pipelines.syncing.arrived import STEP, Arrived
 from pipelines.tracking.secrets import without_passwords
 from pipelines.tracking.wandb_files import link_files, mark_sent, stage_beside, wandb_dir
 from pipelines.tracking.wandb_mode import Mode, logged_in, reachable, server_name
@@ -101,8 +102,8 @@ def start_wandb(
     stage_beside(Path(run.settings.sync_dir))
     if run.url:
         _print(f"W&B: {run.url}")
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step")
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP)
     run.config.update(config, allow_val_change=True)
     return TrackedRun(experiment=run)
 
@@ -112,7 +113,7 @@ def _reason(error: Exception) -> str:
     problems = getattr(error, "errors", None)
     if callable(problems):
         return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems()).rstrip(".")
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    return reason_of(error)
 
 
 def watch(loggers: Sequence[Logger], model: nn.Module, what: Watch, every_n_steps: int) -> None:

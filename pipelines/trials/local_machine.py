@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.cores import usable_cores
 from common.errors import UserError
+from common.machine.cores import usable_cores
 from pipelines.trials.pack_process import PackedTrial, PackJob, PackProcess
 from pipelines.trials.trial_process import Job, Outcome, Process, TrialProcess, start_trial, trial_environment
 from pipelines.trials.warm_server import WarmServer, train_command

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from common.cores import usable_cores
+from common.machine.cores import usable_cores
 
 
 def test_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:

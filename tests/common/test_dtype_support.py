@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from common.dtype_support import check_precision, has_bfloat16
+from common.machine.dtype_support import check_precision, has_bfloat16
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -1,0 +1,1 @@
+"""What this machine offers: cores, and number formats of its devices."""
