@@ -123,6 +123,7 @@ def _write_many(target: Path, content: str, barrier: Any) -> None:
         assert len(target.read_text()) == 5000
 
 
+@pytest.mark.slow
 def test_processes_at_once_never_mix_their_content(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     barrier = context.Barrier(3)

@@ -64,6 +64,7 @@ def test_full_batch_descent_always_goes_down_and_single_examples_do_not() -> Non
     assert (losses["stochastic"].diff() > 0).any() and losses["stochastic"][-1] < 0.3 * losses["stochastic"][0]
 
 
+@pytest.mark.slow
 def test_larger_kernels_cost_parameters_and_padding_costs_memory() -> None:
     small, large, unpadded = measure(1, True), measure(5, True), measure(5, False)
     assert large.parameters == unpadded.parameters == 25 * (3 * 16 + 16 * 32) + 2 * (16 + 32) + 330

@@ -23,6 +23,7 @@ FIT = [
 ONE = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_count_as_one(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_coco(tmp_path / name, num_train=24)

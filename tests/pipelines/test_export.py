@@ -154,6 +154,7 @@ def test_safetensors_hold_weights_and_preprocessing(deep: Path) -> None:
     (deep / "model.safetensors").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("form", ["onnx", "safetensors"])  # torch numbers the TorchScript classes of a process
 def test_the_same_checkpoint_gives_the_same_file(deep: Path, form: str, tmp_path: Path) -> None:

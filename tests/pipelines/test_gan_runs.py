@@ -42,6 +42,7 @@ def test_killed_and_continued_it_ends_with_the_very_weights(uninterrupted: Path,
     assert [row["step"] for row in rows(run)] == [row["step"] for row in rows(uninterrupted)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Without batch norm, which sees each process's images alone; in float64, since Adam magnifies what is near 0."""
     arguments = [*TINY, "--trainer.precision", "64-true", "--model.generator_norm", "none", "--model.clip_norm", "0.05"]

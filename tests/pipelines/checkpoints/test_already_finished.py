@@ -18,6 +18,7 @@ FIT = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_stays_as_it_was(tmp_path: Path) -> None:
     assert run_pipeline("train", [*FIT, "--trainer.max_epochs", "2"], tmp_path).code == 0
     run = only_run(tmp_path)

@@ -64,10 +64,10 @@ def test_the_config_on_wandb_is_small_and_tells_what_was_measured(tmp_path: Path
     assert sent.settings["name"] == only_run(tmp_path, "svm").name != sent.settings["displayName"]
 
 
-@pytest.mark.parametrize("name", ["Digits", "ShapeCaptions"])
-def test_the_identity_of_data_is_that_of_its_split(name: str) -> None:
+@pytest.mark.parametrize(("name", "sizes"), [("Digits", {}), ("ShapeCaptions", {"num_train": 200, "num_test": 20})])
+def test_the_identity_of_data_is_that_of_its_split(name: str, sizes: dict[str, int]) -> None:
     def identity(**settings: Any) -> dict[str, int | str]:
-        data = getattr(datamodules, name)(**settings)
+        data = getattr(datamodules, name)(**sizes, **settings)
         data.setup("fit")
         found: dict[str, int | str] = data.identity()
         return found

@@ -49,6 +49,7 @@ def parsed(kind: str, /, **settings: Any) -> Namespace:
     return Namespace(class_path=f"{LOGGERS}.{kind}", init_args=Namespace(**settings))
 
 
+@pytest.mark.slow
 def test_a_wandb_logger_is_the_default_one_with_its_settings(tmp_path: Path) -> None:
     server = WandbServer()
     own = ["--trainer.logger", "WandbLogger", "--trainer.logger.project", "mine", "--trainer.logger.tags", "[a, b]"]

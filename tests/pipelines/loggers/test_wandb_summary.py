@@ -25,6 +25,7 @@ def online(server: WandbServer, folder: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "mode"), [("val/accuracy", "max"), ("val/loss", "min")])
 def test_the_summary_is_that_of_the_best_checkpoint(tmp_path: Path, metric: str, mode: str) -> None:
     server = WandbServer()
@@ -57,6 +58,7 @@ def test_the_summary_is_that_of_the_best_checkpoint(tmp_path: Path, metric: str,
     assert len(kept) >= 7 and all(sent.summary[name] == before[name] for name in kept)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_resumed_offline_keeps_the_best_of_its_first_part(tmp_path: Path) -> None:
     assert run_pipeline("train", DIVERGING, tmp_path).code == 0  # untracked
     run = only_run(tmp_path)

@@ -115,6 +115,7 @@ def test_a_trial_that_trains_by_itself_can_be_stopped_within_its_epoch() -> None
         assert stored["global_step"] < 10  # that of the first epoch
 
 
+@pytest.mark.slow
 def test_stopped_runs_go_on_together_from_different_steps(tmp_path: Path) -> None:
     lines = [f"{FIT} --optimizer.lr {lr} --optimizer.momentum 0.5" for lr in ("1e-3", "1e-2", "1e-1")]
     pack, members, _ = start_pack(lines, ["a", "b", "c"])
@@ -136,6 +137,7 @@ def test_stopped_runs_go_on_together_from_different_steps(tmp_path: Path) -> Non
             torch.testing.assert_close(weights(run_folder(name))[key], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_different_models_data_and_lengths_in_one_pack_do_not_mix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIGHTNING_231N_RUN_ID", raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_packed_run_is_the_run_that_it_would_be_alone(
     topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -120,6 +120,7 @@ def test_auto_packs_where_it_is_faster(tmp_path: Path) -> None:
         pack_size(other, 2, None, gpu=False, time_limit=None)
 
 
+@pytest.mark.slow
 def test_a_packed_sweep_has_the_figures_of_single_runs_and_a_failed_trial_is_alone(tmp_path: Path) -> None:
     searched = {"optimizer.lr": {"values": [0.001, 0.1]}, "model.reg": {"values": [0.01, 0.1, 1e30]}}
     search = Search.create(read_sweep(write_sweep(tmp_path, searched)), tmp_path / "logs", pack=8)
@@ -207,6 +208,7 @@ def test_a_killed_launcher_leaves_no_process_and_its_trials_are_adopted_as_a_pac
     assert list(sweep.glob("trials/pack-*.log"))
 
 
+@pytest.mark.slow
 def test_a_trial_that_can_not_share_a_process_is_started_by_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

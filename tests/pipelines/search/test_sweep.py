@@ -170,6 +170,7 @@ def test_bayes_finds_the_good_end_of_a_range(tmp_path: Path) -> None:
     assert len(by_number) == 25 and sum(late) / len(late) > 70  # chance alone: 50
 
 
+@pytest.mark.slow
 def test_hyperband_stops_the_poor(tmp_path: Path) -> None:
     parameters = {"x": {"values": [90, 10, 20, 95]}, "steps": {"value": 20}, "pause": {"value": 0.1}}
     file = write_sweep(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2}, parameters=parameters)

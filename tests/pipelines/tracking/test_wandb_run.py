@@ -212,6 +212,7 @@ def test_csv_survives_a_kill_and_new_columns(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_the_death_of_wandb_s_own_process_costs_the_run_nothing(tmp_path: Path) -> None:
     found = []
     for name, killer in (("whole", ""), ("killed", ",{class_path: tests.kill.KillWandbAtStep, init_args: {step: 30}}")):
