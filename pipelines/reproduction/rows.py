@@ -27,8 +27,8 @@ class Row:
         seeds: Seeds of the runs.
         figures: Values of each metric, one for each seed; the first metric is the one that is compared.
         tolerance: Largest difference of a repetition with the same seed.
-        minutes: Time that all commands of one seed took.
-        machine: Machine of the figures, a key of `machines`.
+        minutes: Time that one seed took: all its commands if that is less than four minutes, else `fit`.
+        machine: Machine on which it took that, a key of `machines`.
         note: Remark that follows the figure in the tables, in Markdown.
     """
 
